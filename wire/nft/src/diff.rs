@@ -1,0 +1,328 @@
+//! What must happen so that one ruleset becomes another.
+//!
+//! The order of the steps makes every state in between a safe one, in case the
+//! batch is too big for one transaction: what is looked up comes before what looks
+//! it up, new chains are filled before anything leads to them, base chains change
+//! when all they need is there, and what is no longer used goes last.
+//!
+//! A changed chain is flushed and written again, in one transaction. What cannot
+//! be changed in place (a set's declaration, a base chain's hook) is deleted and
+//! made again; where that would pull on too much, the whole table is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{Batch, Chain, Data, Key, Name, Op, Ruleset, Set, SetData, Table, TableId};
+
+/// The most elements that are deleted and added again in one pair of steps.
+const REPLACE_AT_ONCE: usize = 512;
+
+/// The batch that makes `to` of `from`.
+///
+/// Elements of dynamic sets belong to the packets and are left alone.
+#[must_use]
+pub fn diff(from: &Ruleset, to: &Ruleset) -> Batch {
+    diff_into(from, to.clone())
+}
+
+/// The batch that makes `to` of `from`, like [`diff`]. The elements of new sets
+/// move into the batch instead of being copied: a start from nothing needs the
+/// memory of one image, not of two.
+#[must_use]
+pub fn diff_into(from: &Ruleset, to: Ruleset) -> Batch {
+    let mut batch = Batch::new();
+    for id in from.tables.keys().filter(|id| !to.tables.contains_key(*id)) {
+        batch.push(id, Op::DeleteTable);
+    }
+    let nothing = Table::default();
+    for (id, mut new) in to.tables {
+        let id = &id;
+        let old = match from.tables.get(id) {
+            Some(old) if can_change(old, &new) => old,
+            old => {
+                if old.is_some() {
+                    batch.push(id, Op::DeleteTable);
+                }
+                batch.push(
+                    id,
+                    Op::AddTable {
+                        comment: new.comment.clone(),
+                    },
+                );
+                &nothing
+            }
+        };
+        let fresh = take_fresh(old, &mut new);
+        Differ {
+            id,
+            old,
+            new: &new,
+            fresh,
+            batch: &mut batch,
+        }
+        .run();
+    }
+    batch
+}
+
+/// Takes the elements of the sets that the old table does not have.
+fn take_fresh(old: &Table, new: &mut Table) -> BTreeMap<Name, BTreeMap<Key, Data>> {
+    let sets = new.sets.iter_mut();
+    sets.filter(|(name, set)| !set.flags.dynamic && !old.sets.contains_key(*name))
+        .map(|(name, set)| (name.clone(), std::mem::take(&mut set.elements)))
+        .collect()
+}
+
+/// Whether a table can become another without being made anew: comments of tables
+/// and of chains that others lead to cannot be changed.
+fn can_change(old: &Table, new: &Table) -> bool {
+    let same_kind = |old: &Chain, new: &Chain| {
+        old.same_declaration(new) || (old.base.is_some() && new.base.is_some())
+    };
+    old.comment == new.comment
+        && old.chains.iter().all(|(name, chain)| {
+            new.chains
+                .get(name)
+                .is_none_or(|wanted| same_kind(chain, wanted))
+        })
+}
+
+struct Differ<'a> {
+    id: &'a TableId,
+    old: &'a Table,
+    new: &'a Table,
+    /// The elements of new sets, which are no longer in `new`.
+    fresh: BTreeMap<Name, BTreeMap<Key, Data>>,
+    batch: &'a mut Batch,
+}
+
+impl Differ<'_> {
+    fn push(&mut self, op: Op) {
+        self.batch.push(self.id, op);
+    }
+
+    fn run(&mut self) {
+        let remade: BTreeSet<Name> = self.remade_sets();
+        let changed: BTreeSet<Name> = self.changed_chains(&remade);
+        self.unhook(&remade, &changed);
+        self.declare(&remade);
+        self.elements(&remade, |set| set.data != SetData::Verdict);
+        self.rules(&changed, |chain| chain.base.is_none());
+        self.elements(&remade, |set| set.data == SetData::Verdict);
+        self.rules(&changed, |chain| chain.base.is_some());
+        self.flush_gone();
+        self.delete_elements(&remade, |set| set.data == SetData::Verdict);
+        self.delete_elements(&remade, |set| set.data != SetData::Verdict);
+        self.delete_gone();
+    }
+
+    /// Sets that are there but declared otherwise.
+    fn remade_sets(&self) -> BTreeSet<Name> {
+        let wanted = |name| self.new.sets.get(name);
+        let sets = self.old.sets.iter();
+        sets.filter(|(name, set)| wanted(*name).is_some_and(|new| !new.same_declaration(set)))
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
+    /// Chains whose rules must be written again.
+    fn changed_chains(&self, remade: &BTreeSet<Name>) -> BTreeSet<Name> {
+        let uses = |chain: &Chain| {
+            let mut statements = chain.rules.iter().flat_map(|rule| &rule.statements);
+            statements.any(|statement| statement.set().is_some_and(|set| remade.contains(set)))
+        };
+        let chains = self.new.chains.iter();
+        chains
+            .filter(|(name, chain)| {
+                self.old
+                    .chains
+                    .get(*name)
+                    .is_none_or(|old| old != *chain || uses(chain))
+            })
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
+    /// Take away what stands in the way of making things anew.
+    fn unhook(&mut self, remade: &BTreeSet<Name>, changed: &BTreeSet<Name>) {
+        let old = self.old;
+        if !remade.is_empty() {
+            for name in old
+                .chains
+                .keys()
+                .filter(|name| changed.contains(*name) || !self.new.chains.contains_key(*name))
+            {
+                self.batch.push(
+                    self.id,
+                    Op::FlushChain {
+                        chain: name.clone(),
+                    },
+                );
+            }
+        }
+        for set in remade {
+            self.push(Op::DeleteSet { set: set.clone() });
+        }
+        for (name, chain) in &old.chains {
+            let Some(wanted) = self.new.chains.get(name) else {
+                continue;
+            };
+            if !chain.same_declaration(wanted) {
+                self.push(Op::FlushChain {
+                    chain: name.clone(),
+                });
+                self.push(Op::DeleteChain {
+                    chain: name.clone(),
+                });
+                self.add_chain(name, wanted);
+            }
+        }
+    }
+
+    fn add_chain(&mut self, name: &Name, chain: &Chain) {
+        self.push(Op::AddChain {
+            chain: name.clone(),
+            base: chain.base,
+            comment: chain.comment.clone(),
+        });
+    }
+
+    fn declare(&mut self, remade: &BTreeSet<Name>) {
+        let (old, new) = (self.old, self.new);
+        for (name, set) in &new.sets {
+            if remade.contains(name) || !old.sets.contains_key(name) {
+                let declaration = set.declaration();
+                self.push(Op::AddSet {
+                    set: name.clone(),
+                    declaration,
+                });
+            }
+        }
+        for (name, chain) in &new.chains {
+            if !old.chains.contains_key(name) {
+                self.add_chain(name, chain);
+            }
+        }
+    }
+
+    /// The elements of the old set that the new one can keep.
+    fn kept<'b>(&'b self, remade: &BTreeSet<Name>, name: &Name) -> &'b BTreeMap<Key, Data> {
+        static NONE: BTreeMap<Key, Data> = BTreeMap::new();
+        let old = self.old.sets.get(name).filter(|_| !remade.contains(name));
+        old.map_or(&NONE, |set| &set.elements)
+    }
+
+    /// Add and replace elements of some sets.
+    fn elements(&mut self, remade: &BTreeSet<Name>, which: fn(&Set) -> bool) {
+        let new = self.new;
+        for (name, set) in new
+            .sets
+            .iter()
+            .filter(|(_, set)| which(set) && !set.flags.dynamic)
+        {
+            if let Some(all) = self.fresh.remove(name) {
+                let all = all.into_iter().collect();
+                self.batch.add_elements(self.id, name, set.shape(), all);
+                continue;
+            }
+            let old = self.kept(remade, name);
+            let mut added = Vec::new();
+            let mut replaced = Vec::new();
+            for (key, data) in &set.elements {
+                match old.get(key) {
+                    None => added.push((key.clone(), data.clone())),
+                    Some(there) if there == data => {}
+                    Some(_) => replaced.push((key.clone(), data.clone())),
+                }
+            }
+            // An interval may be in the way of a new one.
+            if set.flags.interval {
+                let gone = gone(old, set);
+                self.batch.delete_elements(self.id, name, set.shape(), gone);
+            }
+            for some in replaced.chunks(REPLACE_AT_ONCE) {
+                let keys = some.iter().map(|(key, _)| key.clone()).collect();
+                self.batch.delete_elements(self.id, name, set.shape(), keys);
+                self.batch
+                    .add_elements(self.id, name, set.shape(), some.to_vec());
+            }
+            self.batch.add_elements(self.id, name, set.shape(), added);
+        }
+    }
+
+    /// Delete elements of some sets that stay, where that was not done before.
+    fn delete_elements(&mut self, remade: &BTreeSet<Name>, which: fn(&Set) -> bool) {
+        let new = self.new;
+        for (name, set) in new.sets.iter().filter(|(_, set)| which(set)) {
+            if !set.flags.dynamic && !set.flags.interval {
+                let keys = gone(self.kept(remade, name), set);
+                self.batch.delete_elements(self.id, name, set.shape(), keys);
+            }
+        }
+    }
+
+    fn rules(&mut self, changed: &BTreeSet<Name>, which: fn(&Chain) -> bool) {
+        let (old, new) = (self.old, self.new);
+        for (name, chain) in new.chains.iter().filter(|(_, chain)| which(chain)) {
+            if !changed.contains(name) {
+                continue;
+            }
+            if old
+                .chains
+                .get(name)
+                .is_some_and(|old| !old.rules.is_empty())
+            {
+                self.push(Op::FlushChain {
+                    chain: name.clone(),
+                });
+            }
+            for rule in &chain.rules {
+                self.push(Op::AddRule {
+                    chain: name.clone(),
+                    rule: rule.clone(),
+                });
+            }
+        }
+    }
+
+    fn flush_gone(&mut self) {
+        let old = self.old;
+        for (name, chain) in &old.chains {
+            if !self.new.chains.contains_key(name) && !chain.rules.is_empty() {
+                self.push(Op::FlushChain {
+                    chain: name.clone(),
+                });
+            }
+        }
+    }
+
+    fn delete_gone(&mut self) {
+        let old = self.old;
+        for name in old
+            .sets
+            .keys()
+            .filter(|name| !self.new.sets.contains_key(*name))
+        {
+            self.batch
+                .push(self.id, Op::DeleteSet { set: name.clone() });
+        }
+        for name in old
+            .chains
+            .keys()
+            .filter(|name| !self.new.chains.contains_key(*name))
+        {
+            self.batch.push(
+                self.id,
+                Op::DeleteChain {
+                    chain: name.clone(),
+                },
+            );
+        }
+    }
+}
+
+fn gone(old: &BTreeMap<Key, Data>, new: &Set) -> Vec<Key> {
+    old.keys()
+        .filter(|key| !new.elements.contains_key(*key))
+        .cloned()
+        .collect()
+}

@@ -1,0 +1,266 @@
+//! Asking for a table, and putting the answers together.
+
+use std::collections::BTreeMap;
+
+use super::attr::{Attrs, Writer};
+use super::consts as c;
+use super::expr::Expr;
+use super::raise::raise;
+use super::set::{self, Edge, Element};
+use super::udata;
+use crate::table::Base;
+use crate::{Chain, ChainType, Data, Family, Hook, Key, Name, Rule, Ruleset, Table, TableId};
+
+/// A question to the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Every table of a family.
+    Tables(Family),
+    /// Every chain of a family.
+    Chains(Family),
+    /// The rules of a table.
+    Rules(TableId),
+    /// The sets of a table, without their elements.
+    Sets(TableId),
+    /// The elements of a set.
+    Elements(TableId, Name),
+    /// The number of the ruleset's generation.
+    Generation,
+}
+
+impl Request {
+    /// The question as a message.
+    #[must_use]
+    pub fn encode(&self, seq: u32) -> Vec<u8> {
+        let mut out = Writer::default();
+        let (kind, family) = match self {
+            Self::Tables(family) => (c::GETTABLE, family.number()),
+            Self::Chains(family) => (c::GETCHAIN, family.number()),
+            Self::Rules(table) => (c::GETRULE, table.family.number()),
+            Self::Sets(table) => (c::GETSET, table.family.number()),
+            Self::Elements(table, _) => (c::GETSETELEM, table.family.number()),
+            Self::Generation => (c::GETGEN, 0),
+        };
+        let dump = if *self == Self::Generation {
+            0
+        } else {
+            c::NLM_F_DUMP
+        };
+        let kind = c::NFNL_SUBSYS_NFTABLES << 8 | kind;
+        let open = out.begin(kind, c::NLM_F_REQUEST | dump, seq, [family, 0, 0, 0]);
+        match self {
+            Self::Tables(_) | Self::Chains(_) | Self::Generation => {}
+            Self::Rules(table) => out.string(c::RULE_TABLE, &table.name),
+            Self::Sets(table) => out.string(c::SET_TABLE, &table.name),
+            Self::Elements(table, set) => {
+                out.string(c::ELEM_LIST_TABLE, &table.name);
+                out.string(c::ELEM_LIST_SET, set);
+            }
+        }
+        out.end(open);
+        out.bytes
+    }
+}
+
+/// A message inside a buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// Netlink's type: subsystem and message, or a control message.
+    pub kind: u16,
+    /// Netlink's flags.
+    pub flags: u16,
+    /// The sequence number of the request.
+    pub seq: u32,
+    /// What follows netlink's header.
+    pub body: &'a [u8],
+}
+
+/// The messages in a buffer, up to the first that is malformed.
+pub fn messages(buffer: &[u8]) -> impl Iterator<Item = Message<'_>> {
+    let mut rest = buffer;
+    std::iter::from_fn(move || {
+        let header = rest.first_chunk::<16>()?;
+        let [l0, l1, l2, l3, k0, k1, f0, f1, s0, s1, s2, s3, ..] = *header;
+        let len = usize::try_from(u32::from_ne_bytes([l0, l1, l2, l3])).ok()?;
+        let body = rest.get(16..len)?;
+        rest = rest.get(len.next_multiple_of(4)..).unwrap_or(&[]);
+        Some(Message {
+            kind: u16::from_ne_bytes([k0, k1]),
+            flags: u16::from_ne_bytes([f0, f1]),
+            seq: u32::from_ne_bytes([s0, s1, s2, s3]),
+            body,
+        })
+    })
+}
+
+/// Tables being put together from messages that tell of what there is.
+#[derive(Default)]
+pub struct Dump {
+    ruleset: Ruleset,
+    edges: BTreeMap<(TableId, Name), Vec<Edge>>,
+    generation: Option<u32>,
+}
+
+impl Dump {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Take a message. Those that tell of nothing known are left aside: elements
+    /// of unknown sets, chains of unknown tables.
+    pub fn take(&mut self, message: &Message<'_>) {
+        if message.kind >> 8 != c::NFNL_SUBSYS_NFTABLES {
+            return;
+        }
+        let Some((&[family, _, _, _], attrs)) = message.body.split_first_chunk::<4>() else {
+            return;
+        };
+        let attrs = Attrs::new(attrs);
+        let kind = message.kind & 0xff;
+        if kind == c::NEWGEN {
+            self.generation = attrs.be32(c::GEN_ID);
+        }
+        let Some(family) = Family::from_number(family) else {
+            return;
+        };
+        // The first attribute of every message names the table.
+        let Some(name) = attrs.string(c::TABLE_NAME) else {
+            return;
+        };
+        let id = TableId::new(family, name);
+        if kind == c::NEWTABLE {
+            let table = self.ruleset.tables.entry(id).or_default();
+            table.comment = attrs.get(c::TABLE_USERDATA).and_then(udata::comment);
+            return;
+        }
+        let Some(table) = self.ruleset.tables.get_mut(&id) else {
+            return;
+        };
+        match kind {
+            c::NEWCHAIN => take_chain(table, &attrs),
+            c::NEWRULE => take_rule(table, family, &attrs),
+            c::NEWSET => {
+                if let Some((name, set)) = set::read(family, &attrs) {
+                    table.sets.insert(name, set);
+                }
+            }
+            c::NEWSETELEM => self.take_elements(&id, &attrs),
+            _ => {}
+        }
+    }
+
+    fn take_elements(&mut self, id: &TableId, attrs: &Attrs<'_>) {
+        let Some(name) = attrs.string(c::ELEM_LIST_SET) else {
+            return;
+        };
+        let Some(table) = self.ruleset.tables.get_mut(id) else {
+            return;
+        };
+        let Some(set) = table.sets.get_mut(name) else {
+            return;
+        };
+        // What rules put into a set is not a part of the ruleset.
+        let Some(list) = attrs
+            .inside(c::ELEM_LIST_ELEMENTS)
+            .filter(|_| !set.flags.dynamic)
+        else {
+            return;
+        };
+        let shape = set.shape();
+        for (_, element) in list {
+            match set::read_element(shape, &Attrs::new(element)) {
+                Some(Element::Whole(key, data)) => {
+                    set.elements.insert(key, data);
+                }
+                Some(Element::Edge(edge)) => {
+                    let key = (id.clone(), Name::from(name));
+                    self.edges.entry(key).or_default().push(edge);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// The sets that are known, whose elements can be asked for.
+    #[must_use]
+    pub fn sets(&self) -> Vec<(TableId, Name)> {
+        let mut sets = Vec::new();
+        for (id, table) in &self.ruleset.tables {
+            for (name, set) in &table.sets {
+                if !set.flags.dynamic {
+                    sets.push((id.clone(), name.clone()));
+                }
+            }
+        }
+        sets
+    }
+
+    /// Whether no table is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ruleset.tables.is_empty()
+    }
+
+    /// Forget every table but this one.
+    pub fn keep(&mut self, id: &TableId) {
+        self.ruleset.tables.retain(|found, _| found == id);
+    }
+
+    /// The generation, if a message told of it.
+    #[must_use]
+    pub fn generation(&self) -> Option<u32> {
+        self.generation
+    }
+
+    /// What the messages told.
+    #[must_use]
+    pub fn finish(mut self) -> Ruleset {
+        for ((id, name), edges) in self.edges {
+            let table = self.ruleset.tables.get_mut(&id);
+            if let Some(set) = table.and_then(|table| table.sets.get_mut(&name)) {
+                set.elements.extend::<Vec<(Key, Data)>>(set::join(edges));
+            }
+        }
+        self.ruleset
+    }
+}
+
+fn take_chain(table: &mut Table, attrs: &Attrs<'_>) {
+    let Some(name) = attrs.string(c::CHAIN_NAME) else {
+        return;
+    };
+    let base = attrs.inside(c::CHAIN_HOOK).and_then(|hook| {
+        Some(Base {
+            kind: match attrs.string(c::CHAIN_TYPE)? {
+                "filter" => ChainType::Filter,
+                "nat" => ChainType::Nat,
+                _ => return None,
+            },
+            hook: Hook::from_number(hook.be32(c::HOOK_HOOKNUM)?)?,
+            priority: hook.be32(c::HOOK_PRIORITY)?.cast_signed(),
+        })
+    });
+    let chain = table.chains.entry(name.into()).or_default();
+    chain.base = base;
+    chain.comment = attrs.get(c::CHAIN_USERDATA).and_then(udata::comment);
+}
+
+fn take_rule(table: &mut Table, family: Family, attrs: &Attrs<'_>) {
+    let Some(chain) = attrs.string(c::RULE_CHAIN) else {
+        return;
+    };
+    let Some(list) = attrs.inside(c::RULE_EXPRESSIONS) else {
+        return;
+    };
+    let exprs: Vec<Expr> = list
+        .map(|(_, element)| Expr::read(&Attrs::new(element)))
+        .collect();
+    let rule = Rule {
+        statements: raise(family, &exprs),
+        comment: attrs.get(c::RULE_USERDATA).and_then(udata::comment),
+    };
+    let chain: &mut Chain = table.chains.entry(chain.into()).or_default();
+    chain.rules.push(rule);
+}

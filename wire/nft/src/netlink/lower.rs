@@ -1,0 +1,306 @@
+//! From statements to expressions over registers.
+
+use super::expr::{Expr, LookupTo};
+use crate::{
+    Compare, DnatTo, Family, Field, MatchOp, RejectKind, Statement, Tuple, Value, Verdict,
+};
+
+/// NFT_META_MARK.
+pub(super) const META_MARK: u32 = 3;
+/// NF_NAT_RANGE_PROTO_RANDOM_FULLY.
+pub(super) const FULLY_RANDOM: u32 = 0x10;
+/// NFT_REJECT_ICMP_UNREACH.
+pub(super) const REJECT_ICMP: u32 = 0;
+/// NFT_REJECT_TCP_RST.
+pub(super) const REJECT_TCP_RST: u32 = 1;
+
+/// The kernel has this many registers of 4 bytes.
+const SLOTS: usize = 16;
+
+/// The expression that puts a field into a register.
+pub(super) fn load(family: Family, field: Field, dreg: u32) -> Expr {
+    const NETWORK: u32 = 1;
+    const TRANSPORT: u32 = 2;
+    let network = |ip, ip6| {
+        let offset = match family {
+            Family::Ip => ip,
+            Family::Ip6 => ip6,
+        };
+        Expr::Payload {
+            dreg,
+            base: NETWORK,
+            offset,
+            len: field.bits(family) / 8,
+        }
+    };
+    match field {
+        Field::Saddr => network(12, 8),
+        Field::Daddr => network(16, 24),
+        Field::Sport => Expr::Payload {
+            dreg,
+            base: TRANSPORT,
+            offset: 0,
+            len: 2,
+        },
+        Field::Dport => Expr::Payload {
+            dreg,
+            base: TRANSPORT,
+            offset: 2,
+            len: 2,
+        },
+        Field::Mark => Expr::Meta {
+            dreg,
+            key: META_MARK,
+        },
+        Field::IifName => Expr::Meta { dreg, key: 6 },
+        Field::OifName => Expr::Meta { dreg, key: 7 },
+        Field::L4Proto => Expr::Meta { dreg, key: 16 },
+        Field::CtState => Expr::Ct { dreg, key: 0 },
+        Field::CtStatus => Expr::Ct { dreg, key: 2 },
+        Field::FibDaddrType => Expr::Fib {
+            dreg,
+            result: 3,
+            flags: 2,
+        },
+        Field::Numgen(numgen) => Expr::Numgen {
+            dreg,
+            modulus: numgen.modulus,
+            kind: u32::from(numgen.random),
+            offset: 0,
+        },
+    }
+}
+
+/// Load fields one after another; the slot behind the last.
+fn load_all(out: &mut Vec<Expr>, family: Family, fields: &[Field], first: u32) -> u32 {
+    let mut slot = first;
+    for field in fields {
+        out.push(load(family, *field, slot));
+        slot += field.width(family) as u32 / 4;
+    }
+    slot
+}
+
+/// Where data goes behind a key that ends at this slot: as nft does, to the next
+/// register of 16 bytes, if it fits there.
+fn data_slot(family: Family, end: u32, data: &[Field]) -> u32 {
+    let slots: usize = data.iter().map(|field| field.width(family) / 4).sum();
+    let aligned = end.next_multiple_of(4);
+    if aligned as usize + slots <= SLOTS {
+        aligned
+    } else {
+        end
+    }
+}
+
+/// A value as it is compared.
+fn constant(value: &Value) -> Vec<u8> {
+    Tuple::new(std::slice::from_ref(value)).bytes().to_vec()
+}
+
+/// The mask of a prefix.
+fn prefix_mask(len: usize, prefix: u8) -> Vec<u8> {
+    (0..len)
+        .map(|place| {
+            let bits = usize::from(prefix).saturating_sub(place * 8).min(8);
+            (0xff00_u32 >> bits).to_le_bytes()[0]
+        })
+        .collect()
+}
+
+fn lower_match(out: &mut Vec<Expr>, family: Family, field: Field, op: MatchOp, right: &Compare) {
+    let masked = |out: &mut Vec<Expr>, mask: Vec<u8>, op, data| {
+        out.push(load(family, field, 0));
+        let xor = vec![0; mask.len()];
+        out.push(Expr::Bitwise {
+            sreg: 0,
+            dreg: 0,
+            mask,
+            xor,
+        });
+        out.push(Expr::Cmp { sreg: 0, op, data });
+    };
+    match right {
+        Compare::Value(value) => {
+            out.push(load(family, field, 0));
+            out.push(Expr::Cmp {
+                sreg: 0,
+                op,
+                data: constant(value),
+            });
+        }
+        Compare::Prefix(value, prefix) => {
+            let mut data = constant(value);
+            let whole = usize::from(*prefix / 8);
+            // nft reads just the bytes of a prefix that ends with one.
+            if prefix.is_multiple_of(8) && *prefix > 0 && whole < data.len() {
+                let mut bytes = load(family, field, 0);
+                if let Expr::Payload { len, .. } = &mut bytes {
+                    *len = u32::from(*prefix / 8);
+                    data.truncate(whole);
+                }
+                out.push(bytes);
+                out.push(Expr::Cmp { sreg: 0, op, data });
+            } else {
+                masked(out, prefix_mask(data.len(), *prefix), op, data);
+            }
+        }
+        Compare::Masked { mask, value } => {
+            masked(
+                out,
+                mask.to_ne_bytes().to_vec(),
+                op,
+                value.to_ne_bytes().to_vec(),
+            );
+        }
+        Compare::Any(bits) => {
+            let op = match op {
+                MatchOp::Eq => MatchOp::Ne,
+                MatchOp::Ne => MatchOp::Eq,
+            };
+            masked(out, bits.to_ne_bytes().to_vec(), op, vec![0; 4]);
+        }
+    }
+}
+
+fn lower_dnat(out: &mut Vec<Expr>, family: Family, to: &DnatTo) {
+    let behind_addr = Field::Daddr.width(family) as u32 / 4;
+    let number = u32::from(family.number());
+    match to {
+        DnatTo::Value(addr, port) => {
+            out.push(Expr::Immediate {
+                dreg: 0,
+                data: constant(addr),
+            });
+            if let Some(port) = port {
+                let data = port.to_be_bytes().to_vec();
+                out.push(Expr::Immediate {
+                    dreg: behind_addr,
+                    data,
+                });
+            }
+            let proto = port.map(|_| behind_addr);
+            let specified = port.is_some();
+            out.push(Expr::Dnat {
+                family: number,
+                addr: 0,
+                proto,
+                specified,
+            });
+        }
+        DnatTo::Map { key, map, port } => {
+            load_all(out, family, key, 0);
+            let to = LookupTo::Slot(0);
+            out.push(Expr::Lookup {
+                set: map.clone(),
+                sreg: 0,
+                to,
+                inverted: false,
+            });
+            let proto = port.then_some(behind_addr);
+            out.push(Expr::Dnat {
+                family: number,
+                addr: 0,
+                proto,
+                specified: false,
+            });
+        }
+    }
+}
+
+fn lower_set_mark(out: &mut Vec<Expr>, mask: u32, xor: u32) {
+    out.push(Expr::Meta {
+        dreg: 0,
+        key: META_MARK,
+    });
+    out.push(Expr::Bitwise {
+        sreg: 0,
+        dreg: 0,
+        mask: mask.to_ne_bytes().to_vec(),
+        xor: xor.to_ne_bytes().to_vec(),
+    });
+    out.push(Expr::MetaSet {
+        sreg: 0,
+        key: META_MARK,
+    });
+}
+
+/// The code of ICMP or ICMPv6 unreachable.
+pub(super) fn reject_code(family: Family, kind: RejectKind) -> Option<u8> {
+    match (kind, family) {
+        (RejectKind::PortUnreachable, Family::Ip) => Some(3),
+        (RejectKind::PortUnreachable, Family::Ip6) => Some(4),
+        (RejectKind::AdminProhibited, Family::Ip) => Some(13),
+        (RejectKind::AdminProhibited, Family::Ip6) => Some(1),
+        (RejectKind::TcpReset, _) => None,
+    }
+}
+
+/// Append the expressions of a statement.
+pub(super) fn lower(out: &mut Vec<Expr>, family: Family, statement: &Statement) {
+    match statement {
+        Statement::Match(field, op, right) => lower_match(out, family, *field, *op, right),
+        Statement::Lookup { key, op, set } => {
+            load_all(out, family, key, 0);
+            let inverted = *op == MatchOp::Ne;
+            out.push(Expr::Lookup {
+                set: set.clone(),
+                sreg: 0,
+                to: LookupTo::Nowhere,
+                inverted,
+            });
+        }
+        Statement::Vmap { key, map } => {
+            load_all(out, family, key, 0);
+            let to = LookupTo::Verdict;
+            out.push(Expr::Lookup {
+                set: map.clone(),
+                sreg: 0,
+                to,
+                inverted: false,
+            });
+        }
+        Statement::Counter(counts) => out.push(Expr::Counter(*counts)),
+        Statement::SetMark { and, or } => lower_set_mark(out, and & !or, *or),
+        Statement::Dnat(to) => lower_dnat(out, family, to),
+        Statement::Masquerade { fully_random } => {
+            out.push(Expr::Masq {
+                flags: if *fully_random { FULLY_RANDOM } else { 0 },
+            });
+        }
+        Statement::Reject(kind) => out.push(match reject_code(family, *kind) {
+            Some(code) => Expr::Reject {
+                kind: REJECT_ICMP,
+                code,
+            },
+            None => Expr::Reject {
+                kind: REJECT_TCP_RST,
+                code: 0,
+            },
+        }),
+        Statement::Notrack => out.push(Expr::Notrack),
+        Statement::Dynset {
+            op,
+            set,
+            key,
+            data,
+            timeout_ms,
+        } => {
+            let behind = load_all(out, family, key, 0);
+            let behind = data_slot(family, behind, data.as_deref().unwrap_or_default());
+            if let Some(data) = data {
+                load_all(out, family, data, behind);
+            }
+            out.push(Expr::Dynset {
+                op: *op,
+                set: set.clone(),
+                key: 0,
+                data: data.as_ref().map(|_| behind),
+                timeout_ms: *timeout_ms,
+            });
+        }
+        Statement::Verdict(verdict) => out.push(Expr::Verdict(verdict.clone())),
+        // Only read, never desired.
+        Statement::Foreign(_) => out.push(Expr::Verdict(Verdict::Continue)),
+    }
+}
