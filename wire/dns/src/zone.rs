@@ -1,0 +1,269 @@
+//! A zone: names and their records, cheap to clone and cheap to change.
+
+use std::sync::Arc;
+
+use imbl::OrdSet;
+
+use crate::name::{Name, Spelled};
+use crate::packed::{Key, Node, pack};
+use crate::record::Record;
+
+/// The name does not lie in the zone that was asked to hold it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{name} is not in the zone {origin}")]
+pub struct OutOfZone {
+    /// The name that was given.
+    pub name: Name,
+    /// The origin of the zone.
+    pub origin: Name,
+}
+
+/// Names below an origin with their records.
+///
+/// `clone` copies a few pointers; a change after that copies what lies on the
+/// path to the changed name. Equality is about content: two zones are equal when
+/// they give the same answers, whatever their serial numbers.
+#[derive(Clone)]
+pub struct Zone {
+    about: Arc<About>,
+    serial: u32,
+    nodes: OrdSet<Node>,
+}
+
+/// What a zone says about itself, the same for its whole life.
+#[derive(PartialEq, Eq)]
+pub(crate) struct About {
+    pub(crate) origin: Name,
+    pub(crate) labels: usize,
+    pub(crate) ttl: u32,
+    pub(crate) server: Name,
+    pub(crate) mailbox: Name,
+}
+
+impl Zone {
+    /// An empty zone. Its name server is `ns.dns` and its mailbox `hostmaster`
+    /// below the origin, as the DNS of Kubernetes has them (D17); `ttl` is also
+    /// the time for which an empty answer may be kept (D16).
+    ///
+    /// The serial number grows with each change from the given one.
+    pub fn new(origin: Name, ttl: u32, serial: u32) -> Self {
+        let below = |labels: &[&str]| {
+            let labels = labels.iter().map(|label| label.as_bytes());
+            Name::from_labels(labels.chain(origin.labels())).unwrap_or_else(|_| origin.clone())
+        };
+        let (server, mailbox) = (below(&["ns", "dns"]), below(&["hostmaster"]));
+        Self::with_authority(origin, ttl, serial, (server, mailbox))
+    }
+
+    /// An empty zone with a name server and a mailbox of its own.
+    pub fn with_authority(
+        origin: Name,
+        ttl: u32,
+        serial: u32,
+        (server, mailbox): (Name, Name),
+    ) -> Self {
+        let labels = origin.labels().count();
+        let nodes = OrdSet::unit(Node::new(&[], 0, true, &[]));
+        let about = About {
+            origin,
+            labels,
+            ttl,
+            server,
+            mailbox,
+        };
+        Self {
+            about: Arc::new(about),
+            serial,
+            nodes,
+        }
+    }
+
+    /// The name at the top of the zone.
+    pub fn origin(&self) -> &Name {
+        &self.about.origin
+    }
+
+    /// Seconds that others may keep an answer.
+    pub fn ttl(&self) -> u32 {
+        self.about.ttl
+    }
+
+    /// The serial number of the SOA record.
+    pub fn serial(&self) -> u32 {
+        self.serial
+    }
+
+    /// Sets the serial number, for instance to that of the facts rendered here.
+    pub fn set_serial(&mut self, serial: u32) {
+        self.serial = serial;
+    }
+
+    pub(crate) fn about(&self) -> &About {
+        &self.about
+    }
+
+    /// How many names exist, empty non-terminals and the origin among them.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether nothing but the origin exists.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.len() <= 1
+    }
+
+    /// Gives `name` exactly these records; says whether that changed anything.
+    /// Without records the name exists all the same, and every question about it
+    /// is answered with no data (the name of an empty namespace, D6).
+    pub fn set(&mut self, name: &Name, records: &[Record]) -> Result<bool, OutOfZone> {
+        let (spelled, key_len) = self.locate(name)?;
+        let groups = pack(&spelled, records);
+        let key = spelled.wire().get(..key_len).unwrap_or_default();
+        let old = self.node(key);
+        let children = old.map_or(0, Node::children);
+        let new = Node::new(key, children, true, &groups);
+        if old.is_some_and(|old| old.same(&new)) {
+            return Ok(false);
+        }
+        let existed = old.is_some();
+        // Equal is who has the same name, so this replaces the old node.
+        self.nodes.insert(new);
+        if !existed {
+            self.add_child_above(key);
+        }
+        self.serial = self.serial.wrapping_add(1);
+        Ok(true)
+    }
+
+    /// Takes `name` and its records away; says whether it had been set. While
+    /// names below it exist it stays as an empty non-terminal, and those above
+    /// it that existed for its sake alone go with it.
+    pub fn remove(&mut self, name: &Name) -> Result<bool, OutOfZone> {
+        let (spelled, key_len) = self.locate(name)?;
+        let key = spelled.wire().get(..key_len).unwrap_or_default();
+        let Some(old) = self.node(key).filter(|node| node.explicit()) else {
+            return Ok(false);
+        };
+        let children = old.children();
+        if key.is_empty() {
+            self.nodes.insert(Node::new(key, children, true, &[]));
+        } else if children > 0 {
+            self.nodes.insert(Node::new(key, children, false, &[]));
+        } else {
+            self.nodes.remove(&Key::new(key));
+            self.drop_child_above(key);
+        }
+        self.serial = self.serial.wrapping_add(1);
+        Ok(true)
+    }
+
+    /// The records of a name; `None` if the name does not exist, no records if
+    /// it exists without any.
+    pub fn get(&self, name: &Name) -> Option<Vec<Record>> {
+        let (spelled, key_len) = self.locate(name).ok()?;
+        let node = self.node(spelled.wire().get(..key_len)?)?;
+        Some(
+            node.all_groups()
+                .flat_map(|group| group.records(&spelled))
+                .collect(),
+        )
+    }
+
+    /// The names that were set, with their records, in the order of the names.
+    pub fn entries(&self) -> Vec<(Name, Vec<Record>)> {
+        let mut all: Vec<_> = self
+            .nodes
+            .iter()
+            .filter(|node| node.explicit())
+            .filter(|node| !node.name().is_empty() || !node.groups().is_empty())
+            .filter_map(|node| {
+                let wire = [node.name(), self.about.origin.as_wire()].concat();
+                let owner = Spelled::read(&wire)?;
+                let records = node.all_groups().flat_map(|group| group.records(&owner));
+                Some((owner.to_name(), records.collect()))
+            })
+            .collect();
+        all.sort_unstable();
+        all
+    }
+
+    pub(crate) fn node(&self, key: &[u8]) -> Option<&Node> {
+        self.nodes.get(&Key::new(key))
+    }
+
+    /// The name on the stack, and how much of it lies before the origin.
+    fn locate(&self, name: &Name) -> Result<(Spelled, usize), OutOfZone> {
+        let spelled = Spelled::of(name);
+        match spelled
+            .prefix_above(self.about.origin.as_wire())
+            .map(<[u8]>::len)
+        {
+            Some(key_len) => Ok((spelled, key_len)),
+            None => Err(OutOfZone {
+                name: name.clone(),
+                origin: self.about.origin.clone(),
+            }),
+        }
+    }
+
+    /// A name has come to exist: counts it at the name above, which comes to
+    /// exist as well if it did not.
+    fn add_child_above(&mut self, mut key: &[u8]) {
+        while let Some(above) = parent(key) {
+            let Some(mut node) = self.nodes.remove(&Key::new(above)) else {
+                self.nodes.insert(Node::new(above, 1, false, &[]));
+                key = above;
+                continue;
+            };
+            node.set_children(node.children().saturating_add(1));
+            self.nodes.insert(node);
+            return;
+        }
+    }
+
+    /// A name is gone: the reverse of [`Self::add_child_above`].
+    fn drop_child_above(&mut self, mut key: &[u8]) {
+        while let Some(above) = parent(key) {
+            let Some(mut node) = self.nodes.remove(&Key::new(above)) else {
+                return;
+            };
+            let left = node.children().saturating_sub(1);
+            if left > 0 || node.explicit() {
+                node.set_children(left);
+                self.nodes.insert(node);
+                return;
+            }
+            key = above;
+        }
+    }
+}
+
+/// The relative name without its first label; the origin has no parent.
+fn parent(key: &[u8]) -> Option<&[u8]> {
+    let first = usize::from(*key.first()?);
+    key.get(first + 1..)
+}
+
+impl PartialEq for Zone {
+    fn eq(&self, other: &Self) -> bool {
+        self.about == other.about
+            && self.nodes.len() == other.nodes.len()
+            && self
+                .nodes
+                .iter()
+                .zip(&other.nodes)
+                .all(|(mine, theirs)| mine.same(theirs))
+    }
+}
+
+impl Eq for Zone {}
+
+impl std::fmt::Debug for Zone {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "zone {} (serial {})", self.about.origin, self.serial)?;
+        for (name, records) in self.entries() {
+            write!(out, "\n{name} {records:?}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,95 @@
+//! All the zones of one server.
+
+use crate::name::{Name, Spelled};
+use crate::packed::Node;
+use crate::record::{Record, Rtype};
+use crate::zone::Zone;
+
+/// The zones that one server answers for: the cluster's domain and the reverse
+/// zones of its address ranges. A clone is as cheap as that of its zones.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Zones {
+    /// The one with the most labels first, so that the first match is the
+    /// closest one.
+    zones: Vec<Zone>,
+}
+
+/// What is known about a name and a type, for those who explain answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lookup {
+    /// The name lies in no zone.
+    Outside,
+    /// The name does not exist (NXDOMAIN).
+    NoName,
+    /// The name exists and has no record of the type (NODATA).
+    NoData,
+    /// The records of that type, or the CNAME in its place.
+    Records(Vec<Record>),
+}
+
+impl Zones {
+    /// The given zones; of two with one origin the later one counts.
+    pub fn new(zones: impl IntoIterator<Item = Zone>) -> Self {
+        let mut this = Self::default();
+        for zone in zones {
+            this.insert(zone);
+        }
+        this
+    }
+
+    /// Adds a zone, or replaces the one with the same origin.
+    pub fn insert(&mut self, zone: Zone) {
+        self.zones.retain(|old| old.origin() != zone.origin());
+        let labels = zone.about().labels;
+        let at = self
+            .zones
+            .partition_point(|old| old.about().labels >= labels);
+        self.zones.insert(at, zone);
+    }
+
+    /// The zone with this origin.
+    pub fn zone(&self, origin: &Name) -> Option<&Zone> {
+        self.zones.iter().find(|zone| zone.origin() == origin)
+    }
+
+    /// The zone with this origin, to change it.
+    pub fn zone_mut(&mut self, origin: &Name) -> Option<&mut Zone> {
+        self.zones.iter_mut().find(|zone| zone.origin() == origin)
+    }
+
+    /// The closest zone that would hold the name.
+    pub fn zone_of_mut(&mut self, name: &Name) -> Option<&mut Zone> {
+        let spelled = Spelled::of(name);
+        self.zones
+            .iter_mut()
+            .find(|zone| spelled.prefix_above(zone.origin().as_wire()).is_some())
+    }
+
+    /// All zones, the ones with more labels first.
+    pub fn iter(&self) -> impl Iterator<Item = &Zone> {
+        self.zones.iter()
+    }
+
+    /// What is known about a name and a type, without following a CNAME.
+    pub fn lookup(&self, name: &Name, rtype: Rtype) -> Lookup {
+        let spelled = Spelled::of(name);
+        let Some((_, node)) = self.find(&spelled) else {
+            return Lookup::Outside;
+        };
+        let Some(node) = node else {
+            return Lookup::NoName;
+        };
+        match node.group(rtype).or_else(|| node.group(Rtype::CNAME)) {
+            Some(group) => Lookup::Records(group.records(&spelled)),
+            None => Lookup::NoData,
+        }
+    }
+
+    /// The closest zone around a name, and the name in it if it exists.
+    pub(crate) fn find(&self, name: &Spelled) -> Option<(&Zone, Option<&Node>)> {
+        self.zones.iter().find_map(|zone| {
+            let key = name.prefix_above(zone.origin().as_wire())?;
+            Some((zone, zone.node(key)))
+        })
+    }
+}
