@@ -1,0 +1,44 @@
+//! What happens to facts, and what has to be planned again after it.
+
+use std::collections::BTreeSet;
+
+use crate::fact::{Fact, Key, Kind};
+use crate::key::ServiceKey;
+use crate::text::Text;
+
+/// Something the API server told us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// An object is now so.
+    Upsert(Fact),
+    /// An object is gone; deleting what is not known is fine.
+    Delete(Key),
+    /// A complete list of one kind: whatever is not in it is gone. Facts of
+    /// another kind in the list are ignored.
+    Replace(Kind, Vec<Fact>),
+}
+
+/// What a change may have changed in the plan, and nothing else.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Dirty {
+    /// Services that changed themselves or in one of their slices.
+    pub services: BTreeSet<ServiceKey>,
+    /// Nodes that changed: their own agent looks at its view again.
+    pub nodes: BTreeSet<Text>,
+    /// Namespaces that came or went.
+    pub namespaces: BTreeSet<Text>,
+}
+
+impl Dirty {
+    /// Whether nothing has to be planned again.
+    pub fn is_empty(&self) -> bool {
+        self.services.is_empty() && self.nodes.is_empty() && self.namespaces.is_empty()
+    }
+
+    /// Adds another change's dirt, so that one round of planning serves many changes.
+    pub fn merge(&mut self, other: Self) {
+        self.services.extend(other.services);
+        self.nodes.extend(other.nodes);
+        self.namespaces.extend(other.namespaces);
+    }
+}

@@ -1,0 +1,277 @@
+//! Everything that is known, indexed the way decisions ask for it.
+//!
+//! The maps are persistent: a reader takes a snapshot by `clone`, and
+//! applying one change afterwards copies a path, not the whole.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use imbl::{OrdMap, OrdSet};
+
+use crate::change::{Change, Dirty};
+use crate::fact::{Fact, Key, Kind, Node, Service, Slice};
+use crate::key::{ServiceKey, SliceKey};
+use crate::text::{Interner, Text};
+
+/// How many changes pass between two sweeps of the string table.
+const SWEEP_EVERY: u32 = 100_000;
+
+/// The facts.
+#[derive(Debug, Clone, Default)]
+pub struct Cluster {
+    services: OrdMap<ServiceKey, Arc<Service>>,
+    /// Keyed by owner first, so that the slices of a Service are one range.
+    slices: OrdMap<(ServiceKey, Text), Arc<Slice>>,
+    owner_by_slice: OrdMap<SliceKey, ServiceKey>,
+    by_cluster_ip: OrdSet<(IpAddr, ServiceKey)>,
+    by_node_port: OrdSet<(u16, ServiceKey)>,
+    nodes: OrdMap<Text, Arc<Node>>,
+    namespaces: OrdSet<Text>,
+    texts: Interner,
+    changes: u32,
+}
+
+impl PartialEq for Cluster {
+    /// Same facts; the string table is bookkeeping.
+    fn eq(&self, other: &Self) -> bool {
+        self.services == other.services
+            && self.slices == other.slices
+            && self.nodes == other.nodes
+            && self.namespaces == other.namespaces
+    }
+}
+
+/// Reading.
+impl Cluster {
+    /// One Service.
+    pub fn service(&self, key: &ServiceKey) -> Option<&Arc<Service>> {
+        self.services.get(key)
+    }
+
+    /// All Services by name.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.values()
+    }
+
+    /// The slices of one Service, by slice name.
+    pub fn slices_of(&self, service: &ServiceKey) -> impl Iterator<Item = &Arc<Slice>> {
+        let from = (service.clone(), Text::from(""));
+        let owner = service.clone();
+        self.slices
+            .range(from..)
+            .take_while(move |((key, _), _)| *key == owner)
+            .map(|(_, slice)| slice)
+    }
+
+    /// All slices, by Service and name.
+    pub fn slices(&self) -> impl Iterator<Item = &Arc<Slice>> {
+        self.slices.values()
+    }
+
+    /// The Services that claim a cluster address, by name. More than one only
+    /// while the API server's view of a reassigned address is arriving.
+    pub fn services_at(&self, address: IpAddr) -> impl Iterator<Item = &Arc<Service>> {
+        let from = (address, ServiceKey::new("", ""));
+        self.by_cluster_ip
+            .range(from..)
+            .take_while(move |(ip, _)| *ip == address)
+            .filter_map(|(_, key)| self.services.get(key))
+    }
+
+    /// The Services that claim a node port on some protocol, by name.
+    pub fn services_at_node_port(&self, port: u16) -> impl Iterator<Item = &Arc<Service>> {
+        let from = (port, ServiceKey::new("", ""));
+        self.by_node_port
+            .range(from..)
+            .take_while(move |(number, _)| *number == port)
+            .filter_map(|(_, key)| self.services.get(key))
+    }
+
+    /// One Node.
+    pub fn node(&self, name: &str) -> Option<&Arc<Node>> {
+        self.nodes.get(name)
+    }
+
+    /// All Nodes by name.
+    pub fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.nodes.values()
+    }
+
+    /// Whether a namespace exists.
+    pub fn has_namespace(&self, name: &str) -> bool {
+        self.namespaces.contains(name)
+    }
+
+    /// All namespaces by name.
+    pub fn namespaces(&self) -> impl Iterator<Item = &Text> {
+        self.namespaces.iter()
+    }
+}
+
+/// Writing.
+impl Cluster {
+    /// Takes a change in and says what it made dirty. A change that brings
+    /// nothing new makes nothing dirty.
+    pub fn apply(&mut self, change: Change) -> Dirty {
+        let mut dirty = Dirty::default();
+        match change {
+            Change::Upsert(fact) => self.upsert(fact, &mut dirty),
+            Change::Delete(key) => self.delete(&key, &mut dirty),
+            Change::Replace(kind, facts) => self.replace(kind, facts, &mut dirty),
+        }
+        dirty
+    }
+
+    fn upsert(&mut self, fact: Fact, dirty: &mut Dirty) {
+        self.sweep();
+        match fact {
+            Fact::Service(service) => self.upsert_service(service, dirty),
+            Fact::Slice(slice) => self.upsert_slice(slice, dirty),
+            Fact::Node(node) => {
+                if self.nodes.get(&node.name) != Some(&node) {
+                    dirty.nodes.insert(node.name.clone());
+                    self.nodes.insert(node.name.clone(), node);
+                }
+            }
+            Fact::Namespace(namespace) => {
+                if self.namespaces.insert(namespace.name.clone()).is_none() {
+                    dirty.namespaces.insert(namespace.name);
+                }
+            }
+        }
+    }
+
+    fn delete(&mut self, key: &Key, dirty: &mut Dirty) {
+        match key {
+            Key::Service(key) => {
+                if let Some(old) = self.services.remove(key) {
+                    self.unindex(&old);
+                    dirty.services.insert(old.key.clone());
+                }
+            }
+            Key::Slice(key) => {
+                if let Some(owner) = self.owner_by_slice.remove(key) {
+                    self.slices.remove(&(owner.clone(), key.name.clone()));
+                    dirty.services.insert(owner);
+                }
+            }
+            Key::Node(name) => {
+                if self.nodes.remove(name).is_some() {
+                    dirty.nodes.insert(name.clone());
+                }
+            }
+            Key::Namespace(name) => {
+                if self.namespaces.remove(name).is_some() {
+                    dirty.namespaces.insert(name.clone());
+                }
+            }
+        }
+    }
+
+    /// Swaps a whole list in; only what differs becomes dirty.
+    fn replace(&mut self, kind: Kind, facts: Vec<Fact>, dirty: &mut Dirty) {
+        let mut gone = self.keys(kind);
+        for fact in facts {
+            let key = fact.key();
+            if key.kind() == kind {
+                gone.remove(&key);
+                self.upsert(fact, dirty);
+            }
+        }
+        for key in &gone {
+            self.delete(key, dirty);
+        }
+    }
+
+    fn keys(&self, kind: Kind) -> OrdSet<Key> {
+        match kind {
+            Kind::Service => self.services.keys().cloned().map(Key::Service).collect(),
+            Kind::Slice => self
+                .owner_by_slice
+                .keys()
+                .cloned()
+                .map(Key::Slice)
+                .collect(),
+            Kind::Node => self.nodes.keys().cloned().map(Key::Node).collect(),
+            Kind::Namespace => self
+                .namespaces
+                .iter()
+                .cloned()
+                .map(Key::Namespace)
+                .collect(),
+        }
+    }
+
+    fn upsert_service(&mut self, mut service: Arc<Service>, dirty: &mut Dirty) {
+        if self.services.get(&service.key) == Some(&service) {
+            return;
+        }
+        let texts = &mut self.texts;
+        let fact = Arc::make_mut(&mut service);
+        texts.share(&mut fact.key.namespace);
+        texts.share(&mut fact.key.name);
+        for port in &mut fact.ports {
+            texts.share(&mut port.name);
+        }
+        if let Some(old) = self.services.get(&service.key).cloned() {
+            self.unindex(&old);
+        }
+        for address in &service.cluster_ips {
+            self.by_cluster_ip.insert((*address, service.key.clone()));
+        }
+        for port in service.ports.iter().filter_map(|port| port.node_port) {
+            self.by_node_port.insert((port, service.key.clone()));
+        }
+        dirty.services.insert(service.key.clone());
+        self.services.insert(service.key.clone(), service);
+    }
+
+    fn upsert_slice(&mut self, mut slice: Arc<Slice>, dirty: &mut Dirty) {
+        let place = (slice.service.clone(), slice.key.name.clone());
+        if self.slices.get(&place) == Some(&slice) {
+            return;
+        }
+        let texts = &mut self.texts;
+        let fact = Arc::make_mut(&mut slice);
+        texts.share(&mut fact.key.namespace);
+        texts.share(&mut fact.service.namespace);
+        texts.share(&mut fact.service.name);
+        for port in &mut fact.ports {
+            texts.share(&mut port.name);
+        }
+        for endpoint in &mut fact.endpoints {
+            texts.share_option(&mut endpoint.node);
+            texts.share_option(&mut endpoint.zone);
+        }
+        // A slice whose label changed moves to another Service: both are dirty.
+        if let Some(owner) = self
+            .owner_by_slice
+            .insert(slice.key.clone(), slice.service.clone())
+            && owner != slice.service
+        {
+            self.slices.remove(&(owner.clone(), slice.key.name.clone()));
+            dirty.services.insert(owner);
+        }
+        dirty.services.insert(slice.service.clone());
+        self.slices
+            .insert((slice.service.clone(), slice.key.name.clone()), slice);
+    }
+
+    fn unindex(&mut self, service: &Service) {
+        for address in &service.cluster_ips {
+            self.by_cluster_ip.remove(&(*address, service.key.clone()));
+        }
+        for port in service.ports.iter().filter_map(|port| port.node_port) {
+            self.by_node_port.remove(&(port, service.key.clone()));
+        }
+    }
+
+    /// Keeps the string table from growing with every name that ever was.
+    fn sweep(&mut self) {
+        self.changes += 1;
+        if self.changes >= SWEEP_EVERY {
+            self.changes = 0;
+            self.texts.forget_unused();
+        }
+    }
+}

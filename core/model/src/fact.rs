@@ -1,0 +1,273 @@
+//! What we know of each object: only the fields that a decision needs.
+//!
+//! The lean forms have public fields and no `Serialize`: the API's language
+//! ends at [`crate::intake`].
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::key::{Family, Protocol, ServiceKey, SliceKey};
+use crate::text::Text;
+
+/// One known object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fact {
+    /// A Service.
+    Service(Arc<Service>),
+    /// An EndpointSlice.
+    Slice(Arc<Slice>),
+    /// A Node.
+    Node(Arc<Node>),
+    /// A Namespace.
+    Namespace(Namespace),
+}
+
+/// The kinds that facts are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Services.
+    Service,
+    /// EndpointSlices.
+    Slice,
+    /// Nodes.
+    Node,
+    /// Namespaces.
+    Namespace,
+}
+
+impl Kind {
+    /// All kinds that must be listed before anything is programmed.
+    pub const ALL: [Self; 4] = [Self::Service, Self::Slice, Self::Node, Self::Namespace];
+}
+
+/// Names one fact.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Key {
+    /// A Service.
+    Service(ServiceKey),
+    /// An EndpointSlice.
+    Slice(SliceKey),
+    /// A Node.
+    Node(Text),
+    /// A Namespace.
+    Namespace(Text),
+}
+
+impl Fact {
+    /// The name of this fact.
+    pub fn key(&self) -> Key {
+        match self {
+            Self::Service(service) => Key::Service(service.key.clone()),
+            Self::Slice(slice) => Key::Slice(slice.key.clone()),
+            Self::Node(node) => Key::Node(node.name.clone()),
+            Self::Namespace(namespace) => Key::Namespace(namespace.name.clone()),
+        }
+    }
+}
+
+impl Key {
+    /// The kind that this key names.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Service(_) => Kind::Service,
+            Self::Slice(_) => Kind::Slice,
+            Self::Node(_) => Kind::Node,
+            Self::Namespace(_) => Kind::Namespace,
+        }
+    }
+}
+
+/// A Service: a stable address and name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// Its name.
+    pub key: ServiceKey,
+    /// How it is published.
+    pub publication: Publication,
+    /// Cluster addresses, at most one per family; empty when headless or external.
+    pub cluster_ips: Vec<IpAddr>,
+    /// Its ports, in the object's order.
+    pub ports: Vec<ServicePort>,
+    /// `spec.internalTrafficPolicy`: governs the cluster addresses only (P4).
+    pub internal_policy: TrafficPolicy,
+    /// `spec.externalTrafficPolicy`: governs node ports and outer addresses (P4).
+    pub external_policy: TrafficPolicy,
+    /// `spec.sessionAffinity`.
+    pub affinity: Affinity,
+    /// Whether another proxy serves it (P16); its names are ours all the same.
+    pub other_proxy: Option<Text>,
+    /// What few Services have.
+    pub outer: Option<Box<Outer>>,
+}
+
+/// How a Service is published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Publication {
+    /// `type: ClusterIP` with an address.
+    ClusterIp,
+    /// `clusterIP: None`: names only.
+    Headless,
+    /// `type: NodePort`.
+    NodePort,
+    /// `type: LoadBalancer`.
+    LoadBalancer,
+    /// `type: ExternalName`: an alias in DNS, nothing in the data plane.
+    ExternalName(Text),
+}
+
+/// Addresses beyond the cluster's own.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Outer {
+    /// `spec.externalIPs`.
+    pub external_ips: Vec<IpAddr>,
+    /// Addresses of `status.loadBalancer.ingress` with ipMode VIP (P10).
+    pub load_balancer_ips: Vec<IpAddr>,
+    /// `spec.loadBalancerSourceRanges` (P9).
+    pub source_ranges: Vec<IpNet>,
+}
+
+/// One port of a Service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Its name; empty when it is the only one and has none.
+    pub name: Text,
+    /// TCP, UDP or SCTP.
+    pub protocol: Protocol,
+    /// The port clients use.
+    pub port: u16,
+    /// The port on every node, when the Service has one.
+    pub node_port: Option<u16>,
+}
+
+/// Which endpoints a traffic policy admits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TrafficPolicy {
+    /// All endpoints of the cluster.
+    Cluster,
+    /// Only endpoints on the node that got the packet.
+    Local,
+}
+
+/// Whether a client stays on one endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Affinity {
+    /// Every connection chooses anew.
+    None,
+    /// `ClientIP`, for so many idle seconds.
+    ClientIp {
+        /// `sessionAffinityConfig.clientIP.timeoutSeconds`.
+        seconds: u32,
+    },
+}
+
+/// An EndpointSlice: some of the endpoints behind a Service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slice {
+    /// Its name.
+    pub key: SliceKey,
+    /// The Service it belongs to, by label.
+    pub service: ServiceKey,
+    /// The family of its addresses.
+    pub family: Family,
+    /// Whether it carries the headless label: then the data plane ignores it (P16).
+    pub headless: bool,
+    /// Its ports.
+    pub ports: Vec<SlicePort>,
+    /// Its endpoints.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// One port of an EndpointSlice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlicePort {
+    /// The Service port's name.
+    pub name: Text,
+    /// TCP, UDP or SCTP.
+    pub protocol: Protocol,
+    /// The port on the endpoint; a null port means "all ports" and serves names only.
+    pub port: Option<u16>,
+}
+
+/// One endpoint: usually a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Where it is; further addresses of the same endpoint have no meaning in Kubernetes.
+    pub address: IpAddr,
+    /// `conditions`, with absent values read as the API tells to.
+    pub conditions: Conditions,
+    /// The node it runs on.
+    pub node: Option<Text>,
+    /// The zone it runs in.
+    pub zone: Option<Text>,
+    /// Its own name below a headless Service (D10).
+    pub hostname: Option<Text>,
+    /// The pod's name, for explanations.
+    pub pod: Option<Text>,
+    /// Topology hints (P2).
+    pub hints: Option<Box<Hints>>,
+}
+
+/// The three conditions of an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Conditions {
+    /// Absent means true.
+    pub ready: bool,
+    /// Absent means the same as ready.
+    pub serving: bool,
+    /// Absent means false.
+    pub terminating: bool,
+}
+
+impl Conditions {
+    /// Ready to serve.
+    pub const READY: Self = Self {
+        ready: true,
+        serving: true,
+        terminating: false,
+    };
+
+    /// Going away but still answering (P1's fallback).
+    pub fn is_serving_terminating(self) -> bool {
+        self.serving && self.terminating
+    }
+}
+
+/// Where an endpoint would rather be used.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Hints {
+    /// `hints.forZones`.
+    pub zones: Vec<Text>,
+    /// `hints.forNodes`.
+    pub nodes: Vec<Text>,
+}
+
+/// A Node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Its name.
+    pub name: Text,
+    /// `status.addresses` that are IP addresses, in the object's order.
+    pub addresses: Vec<NodeAddress>,
+    /// `spec.podCIDRs`.
+    pub pod_cidrs: Vec<IpNet>,
+    /// Label `topology.kubernetes.io/zone`.
+    pub zone: Option<Text>,
+}
+
+/// One address of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodeAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// `InternalIP`, as opposed to `ExternalIP`.
+    pub internal: bool,
+}
+
+/// A Namespace: names may be asked for in it (D6).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Namespace {
+    /// Its name.
+    pub name: Text,
+}

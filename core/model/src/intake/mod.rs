@@ -1,0 +1,88 @@
+//! From the API's language to facts.
+//!
+//! Each function answers `(fact, problems)`: what could be understood, and
+//! what could not. A bad address, port or range costs that address, port or
+//! range; an object that cannot be named or placed at all gives no fact.
+
+mod node;
+mod service;
+mod slice;
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use portolan_api::lean::ObjectMeta;
+
+use crate::fact::Namespace;
+use crate::problem::Problem;
+
+pub use node::node;
+pub use service::service;
+pub use slice::slice;
+
+/// A Namespace object as a fact.
+pub fn namespace(object: &portolan_api::lean::Namespace) -> Namespace {
+    Namespace {
+        name: object.metadata.name.as_str().into(),
+    }
+}
+
+/// Collects the problems of one object.
+struct Problems {
+    kind: &'static str,
+    object: String,
+    found: Vec<Problem>,
+}
+
+impl Problems {
+    fn of(kind: &'static str, metadata: &ObjectMeta) -> Self {
+        let ObjectMeta {
+            namespace, name, ..
+        } = metadata;
+        let object = if namespace.is_empty() {
+            name.clone()
+        } else {
+            format!("{namespace}/{name}")
+        };
+        Self {
+            kind,
+            object,
+            found: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, field: &str, message: String) {
+        let Self { kind, object, .. } = self;
+        self.found.push(Problem {
+            kind,
+            object: object.clone(),
+            field: field.into(),
+            message,
+        });
+    }
+
+    /// The addresses of a list that are addresses.
+    fn addresses<'t>(&mut self, field: &str, texts: impl Iterator<Item = &'t str>) -> Vec<IpAddr> {
+        texts.filter_map(|text| self.address(field, text)).collect()
+    }
+
+    fn address(&mut self, field: &str, text: &str) -> Option<IpAddr> {
+        let parsed = text.parse().ok();
+        if parsed.is_none() {
+            self.add(field, format!("{text:?} is not an IP address"));
+        }
+        parsed
+    }
+
+    /// The ranges of a list that are ranges, without host bits.
+    fn ranges<'t>(&mut self, field: &str, texts: impl Iterator<Item = &'t str>) -> Vec<IpNet> {
+        let mut ranges = Vec::new();
+        for text in texts {
+            match text.trim().parse::<IpNet>() {
+                Ok(range) => ranges.push(range.trunc()),
+                Err(_) => self.add(field, format!("{text:?} is not a CIDR range")),
+            }
+        }
+        ranges
+    }
+}

@@ -1,0 +1,34 @@
+//! What we know of the cluster: facts, indexed, and how they change.
+//!
+//! The API's objects enter through [`intake`], which turns each into a lean
+//! fact and a list of [`Problem`]s, so that one bad object never blocks the
+//! rest. [`Cluster::apply`] takes one [`Change`] in and answers with what is
+//! [`Dirty`]: the keys that have to be planned again, and no others.
+//!
+//! The maps are persistent, so a reader's snapshot is a cheap `clone`, and
+//! strings that repeat per endpoint are kept once: an agent holds the facts of
+//! ten thousand Services in a few megabytes.
+//!
+//! Deliberately absent: the clock, watches, and any opinion about what the
+//! facts mean. Which endpoints a Service may use is `plan`'s business.
+
+#![forbid(unsafe_code)]
+
+mod change;
+mod cluster;
+mod fact;
+pub mod intake;
+mod key;
+mod problem;
+mod text;
+pub mod workloads;
+
+pub use change::{Change, Dirty};
+pub use cluster::Cluster;
+pub use fact::{
+    Affinity, Conditions, Endpoint, Fact, Hints, Key, Kind, Namespace, Node, NodeAddress, Outer,
+    Publication, Service, ServicePort, Slice, SlicePort, TrafficPolicy,
+};
+pub use key::{Family, Protocol, ServiceKey, SliceKey};
+pub use problem::Problem;
+pub use text::{Interner, Text};

@@ -1,0 +1,27 @@
+//! Facts as the controllers need them.
+//!
+//! The data plane's facts ([`crate::Cluster`]) know nothing of pods' owners,
+//! templates or phases; the controllers need those and little else. So they
+//! have facts of their own, read straight from the served JSON: what is
+//! missing or of another type reads as empty, and no object is refused.
+//!
+//! A template is kept as the JSON it came as, since it is handed on to the
+//! pods made from it, with every field, known here or not.
+
+mod apps;
+mod endpoints;
+mod meta;
+mod node;
+mod pod;
+mod selector;
+mod service;
+
+pub use apps::{
+    Condition, Deployment, DeploymentStatus, ReplicaSet, ReplicaSetStatus, Share, Strategy,
+};
+pub use endpoints::{Endpoints, Slice, SliceEndpoint, SlicePort, Target};
+pub use meta::{Meta, Object, ObjectKey, Owner};
+pub use node::{Lease, Namespace, Node, Taint, Toleration};
+pub use pod::{ContainerPort, Phase, Pod};
+pub use selector::{Requirement, Selector};
+pub use service::{Port, Service, TargetPort};
