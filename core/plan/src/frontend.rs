@@ -1,0 +1,220 @@
+//! The vocabulary of data plane decisions: where clients knock, and what
+//! becomes of them.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use portolan_model::{Family, Protocol, ServiceKey, Text};
+
+use crate::reason::Reason;
+
+/// One address and port that clients connect to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Frontend {
+    /// The address, or "any address of the node that opens node ports".
+    pub place: Place,
+    /// TCP, UDP or SCTP: the same number on two protocols is two frontends (P12).
+    pub protocol: Protocol,
+    /// The port number clients use.
+    pub port: u16,
+}
+
+/// Where a frontend listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// A Service's cluster address.
+    ClusterIp(IpAddr),
+    /// The node's own addresses, in one family.
+    NodePort(Family),
+}
+
+impl Frontend {
+    /// The family of the packets that reach it.
+    pub fn family(&self) -> Family {
+        match self.place {
+            Place::ClusterIp(address) => Family::of(address),
+            Place::NodePort(family) => family,
+        }
+    }
+}
+
+impl fmt::Display for Frontend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            place,
+            protocol,
+            port,
+        } = self;
+        match place {
+            Place::ClusterIp(IpAddr::V6(address)) => write!(f, "[{address}]:{port}/{protocol}"),
+            Place::ClusterIp(address) => write!(f, "{address}:{port}/{protocol}"),
+            Place::NodePort(family) => write!(f, "{family} node port {port}/{protocol}"),
+        }
+    }
+}
+
+/// What is decided for one frontend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// The Service that owns the frontend.
+    pub service: ServiceKey,
+    /// The name of its port.
+    pub port_name: Text,
+    /// What happens to a packet.
+    pub verdict: Verdict,
+    /// What happens instead to a packet from outside, that is neither from a
+    /// pod nor from this node; none when it makes no difference.
+    pub outside: Option<Verdict>,
+    /// Endpoints that [`Decision::verdict`] does not use, and why.
+    pub excluded: Vec<(Target, Reason)>,
+}
+
+impl Decision {
+    /// The verdict that holds for one kind of client.
+    pub fn for_client(&self, outside: bool) -> &Verdict {
+        match &self.outside {
+            Some(verdict) if outside => verdict,
+            Some(_) | None => &self.verdict,
+        }
+    }
+}
+
+/// What happens to the packets of one frontend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Sent to one of the targets, each as likely as the others.
+    Forward(Forward),
+    /// Refused, so that the client knows at once.
+    Reject(Reason),
+    /// Dropped without an answer.
+    Drop(Reason),
+    /// Neither translated nor tracked: a process of this node answers.
+    Here(Reason),
+}
+
+/// A translation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forward {
+    /// The endpoints, sorted and without duplicates; never empty.
+    pub targets: Vec<Target>,
+    /// By what rule these were selected.
+    pub selection: Selection,
+    /// Whose source address is replaced by the node's.
+    pub masquerade: Masquerade,
+}
+
+/// One endpoint of a frontend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Target {
+    /// The endpoint's address.
+    pub address: IpAddr,
+    /// The port there.
+    pub port: u16,
+    /// Whether it is on this node.
+    pub local: bool,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", std::net::SocketAddr::new(self.address, self.port))
+    }
+}
+
+/// Which rule of P1–P3 selected the endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Selection {
+    /// All ready endpoints.
+    Ready,
+    /// The ready endpoints that hints name for this node.
+    SameNode,
+    /// The ready endpoints that hints name for this node's zone.
+    SameZone,
+    /// None is ready; those that still serve while they terminate.
+    ServingTerminating,
+    /// The ready endpoints of this node.
+    LocalReady,
+    /// None is ready on this node; those that still serve while they terminate.
+    LocalServingTerminating,
+}
+
+impl fmt::Display for Selection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ready => "ready",
+            Self::SameNode => "ready and hinted for this node",
+            Self::SameZone => "ready and hinted for this zone",
+            Self::ServingTerminating => "terminating but still serving, as none is ready",
+            Self::LocalReady => "ready on this node",
+            Self::LocalServingTerminating => "on this node, terminating but still serving",
+        })
+    }
+}
+
+/// Whose source address is replaced by the node's (P7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Masquerade {
+    /// Nobody's.
+    Never,
+    /// Everybody's but a pod's.
+    UnlessPod,
+    /// This node's own.
+    IfNode,
+    /// Everybody's.
+    Always,
+}
+
+/// Which table of forwards a verdict belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// Looked up by address, protocol and port.
+    Address,
+    /// Looked up by protocol and port on the node's own addresses.
+    NodePort,
+    /// The same, for clients outside, before [`Lane::NodePort`].
+    NodePortOutside,
+}
+
+/// The shape of a forward: everything about it except who the targets are.
+/// A renderer needs one small program per shape in use, however many Services
+/// there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Shape {
+    /// The family of its packets.
+    pub family: Family,
+    /// Where it is looked up.
+    pub lane: Lane,
+    /// Whose source is replaced.
+    pub masquerade: Masquerade,
+    /// Among how many targets it chooses.
+    pub width: usize,
+}
+
+impl Frontend {
+    /// The lanes of a decision for this frontend, each with its verdict.
+    pub fn lanes<'d>(&self, decision: &'d Decision) -> impl Iterator<Item = (Lane, &'d Verdict)> {
+        let lane = match self.place {
+            Place::ClusterIp(_) => Lane::Address,
+            Place::NodePort(_) => Lane::NodePort,
+        };
+        let outside = decision
+            .outside
+            .as_ref()
+            .map(|verdict| (Lane::NodePortOutside, verdict));
+        std::iter::once((lane, &decision.verdict)).chain(outside)
+    }
+
+    /// The shapes that a decision for this frontend needs.
+    pub fn shapes<'d>(&self, decision: &'d Decision) -> impl Iterator<Item = Shape> + use<'_, 'd> {
+        let family = self.family();
+        self.lanes(decision)
+            .filter_map(move |(lane, verdict)| match verdict {
+                Verdict::Forward(forward) => Some(Shape {
+                    family,
+                    lane,
+                    masquerade: forward.masquerade,
+                    width: forward.targets.len(),
+                }),
+                Verdict::Reject(_) | Verdict::Drop(_) | Verdict::Here(_) => None,
+            })
+    }
+}

@@ -1,0 +1,287 @@
+//! The plan of one node: from scratch, and again after a change.
+//!
+//! [`node`] folds the per-key functions over everything, [`renode`] calls the
+//! same ones for what is dirty and says what it touched, so the two cannot
+//! drift apart: `renode` in any order of changes ends where `node` would.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use imbl::{OrdMap, OrdSet};
+use portolan_model::{Cluster, Dirty, ServiceKey, Text};
+
+use crate::frontend::{Decision, Frontend, Shape, Target, Verdict};
+use crate::names::{Names, names};
+use crate::services::{Owner, claims, decide, owner};
+use crate::view::NodeView;
+
+/// What should be on one node, with the reasons. A clone is cheap and shares
+/// everything, so readers take snapshots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodePlan {
+    /// The view the plan was made with.
+    pub view: Arc<NodeView>,
+    /// What happens at each address and port.
+    pub frontends: OrdMap<Frontend, Arc<Decision>>,
+    /// Whose each allocated cluster address is.
+    pub owners: OrdMap<IpAddr, Owner>,
+    /// Local endpoint addresses that may meet themselves behind a Service
+    /// (P8), each with the number of forwards that use it.
+    pub hairpins: OrdMap<IpAddr, u32>,
+    /// The shapes of forwards in use, each with how many have it.
+    pub shapes: OrdMap<Shape, u32>,
+    /// What each Service's name stands for.
+    pub names: OrdMap<ServiceKey, Arc<Names>>,
+    /// The namespaces in which names may be asked for.
+    pub namespaces: OrdSet<Text>,
+    /// Which frontends and addresses each Service asked for when it was last
+    /// planned: what has to be looked at again when it changes.
+    asked: OrdMap<ServiceKey, Arc<Asked>>,
+}
+
+/// What a Service asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Asked {
+    frontends: Vec<Frontend>,
+    addresses: Vec<IpAddr>,
+}
+
+/// What a round of planning changed: for each key its previous value, whose
+/// new one is in the plan. A key whose value stayed the same is not in it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Touched {
+    /// The previous view, if it changed.
+    pub view: Option<Arc<NodeView>>,
+    /// Previous decisions.
+    pub frontends: BTreeMap<Frontend, Option<Arc<Decision>>>,
+    /// Previous owners of cluster addresses.
+    pub owners: BTreeMap<IpAddr, Option<Owner>>,
+    /// Previous use counts of hairpin addresses that came or went.
+    pub hairpins: BTreeMap<IpAddr, Option<u32>>,
+    /// Previous use counts of shapes that came or went.
+    pub shapes: BTreeMap<Shape, Option<u32>>,
+    /// Previous meanings of names.
+    pub names: BTreeMap<ServiceKey, Option<Arc<Names>>>,
+    /// Namespaces that came or went, and whether they existed before.
+    pub namespaces: BTreeMap<Text, bool>,
+}
+
+impl Touched {
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// The plan of a node from scratch.
+pub fn node(cluster: &Cluster, view: &NodeView) -> NodePlan {
+    let mut plan = NodePlan::empty(view.clone());
+    let everything = Dirty {
+        services: cluster
+            .services()
+            .map(|service| service.key.clone())
+            .collect(),
+        nodes: BTreeSet::new(),
+        namespaces: cluster.namespaces().cloned().collect(),
+    };
+    renode(&mut plan, cluster, view, &everything);
+    plan
+}
+
+/// Plans again what is dirty. A view that differs from the plan's makes
+/// everything dirty that depends on it.
+pub fn renode(plan: &mut NodePlan, cluster: &Cluster, view: &NodeView, dirty: &Dirty) -> Touched {
+    let mut touched = Touched::default();
+    let mut frontends = BTreeSet::new();
+    let mut addresses = BTreeSet::new();
+    if *plan.view != *view {
+        touched.view = Some(std::mem::replace(&mut plan.view, Arc::new(view.clone())));
+        frontends.extend(plan.frontends.keys().copied());
+    }
+    for key in &dirty.services {
+        plan.ask_again(cluster, key, &mut frontends, &mut addresses);
+        plan.name_again(cluster, key, &mut touched);
+    }
+    for frontend in frontends {
+        plan.decide_again(cluster, view, frontend, &mut touched);
+    }
+    for address in addresses {
+        plan.own_again(cluster, address, &mut touched);
+    }
+    for namespace in &dirty.namespaces {
+        plan.namespace_again(cluster, namespace, &mut touched);
+    }
+    plan.settle(touched)
+}
+
+/// The per-key steps.
+impl NodePlan {
+    /// A plan for a cluster in which nothing is known.
+    pub fn empty(view: NodeView) -> Self {
+        Self {
+            view: Arc::new(view),
+            frontends: OrdMap::new(),
+            owners: OrdMap::new(),
+            hairpins: OrdMap::new(),
+            shapes: OrdMap::new(),
+            names: OrdMap::new(),
+            namespaces: OrdSet::new(),
+            asked: OrdMap::new(),
+        }
+    }
+
+    /// Collects what a Service asked for before and asks for now.
+    fn ask_again(
+        &mut self,
+        cluster: &Cluster,
+        key: &ServiceKey,
+        frontends: &mut BTreeSet<Frontend>,
+        addresses: &mut BTreeSet<IpAddr>,
+    ) {
+        if let Some(before) = self.asked.remove(key) {
+            frontends.extend(&before.frontends);
+            addresses.extend(&before.addresses);
+        }
+        let Some(service) = cluster.service(key) else {
+            return;
+        };
+        let asked = Asked {
+            frontends: claims(service),
+            addresses: service.cluster_ips.clone(),
+        };
+        if asked != Asked::default() {
+            frontends.extend(&asked.frontends);
+            addresses.extend(&asked.addresses);
+            self.asked.insert(service.key.clone(), Arc::new(asked));
+        }
+    }
+
+    fn decide_again(
+        &mut self,
+        cluster: &Cluster,
+        view: &NodeView,
+        frontend: Frontend,
+        touched: &mut Touched,
+    ) {
+        let after = decide(cluster, view, frontend).map(Arc::new);
+        let before = match &after {
+            Some(after)
+                if self.frontends.get(&frontend) == Some(after) && touched.view.is_none() =>
+            {
+                return;
+            }
+            Some(after) => self.frontends.insert(frontend, Arc::clone(after)),
+            None => self.frontends.remove(&frontend),
+        };
+        let old_view = touched.view.clone();
+        if let Some(before) = &before {
+            let view = old_view.as_deref().unwrap_or(view);
+            self.count(view, (frontend, before), false, touched);
+        }
+        if let Some(after) = &after {
+            self.count(view, (frontend, after), true, touched);
+        }
+        if before != after {
+            touched.frontends.insert(frontend, before);
+        }
+    }
+
+    /// Counts a decision's shapes and hairpins in or out.
+    fn count(
+        &mut self,
+        view: &NodeView,
+        (frontend, decision): (Frontend, &Decision),
+        into: bool,
+        touched: &mut Touched,
+    ) {
+        for shape in frontend.shapes(decision) {
+            let before = step(&mut self.shapes, shape, into);
+            touched.shapes.entry(shape).or_insert(before);
+        }
+        for address in hairpins(view, frontend, decision) {
+            let before = step(&mut self.hairpins, address, into);
+            touched.hairpins.entry(address).or_insert(before);
+        }
+    }
+
+    fn own_again(&mut self, cluster: &Cluster, address: IpAddr, touched: &mut Touched) {
+        let after = owner(cluster, address);
+        if self.owners.get(&address) == after.as_ref() {
+            return;
+        }
+        let before = match after {
+            Some(after) => self.owners.insert(address, after),
+            None => self.owners.remove(&address),
+        };
+        touched.owners.insert(address, before);
+    }
+
+    fn name_again(&mut self, cluster: &Cluster, key: &ServiceKey, touched: &mut Touched) {
+        let after = names(cluster, key);
+        if self.names.get(key).map(|before| &**before) == after.as_ref() {
+            return;
+        }
+        let before = match after {
+            Some(after) => self.names.insert(key.clone(), Arc::new(after)),
+            None => self.names.remove(key),
+        };
+        touched.names.insert(key.clone(), before);
+    }
+
+    fn namespace_again(&mut self, cluster: &Cluster, namespace: &Text, touched: &mut Touched) {
+        let before = self.namespaces.contains(namespace);
+        let after = cluster.has_namespace(namespace);
+        if before == after {
+            return;
+        }
+        if after {
+            self.namespaces.insert(namespace.clone());
+        } else {
+            self.namespaces.remove(namespace);
+        }
+        touched.namespaces.insert(namespace.clone(), before);
+    }
+
+    /// Keeps in the report only what is different from before.
+    fn settle(&self, mut touched: Touched) -> Touched {
+        touched
+            .shapes
+            .retain(|shape, before| before.is_some() != self.shapes.contains_key(shape));
+        touched
+            .hairpins
+            .retain(|address, before| before.is_some() != self.hairpins.contains_key(address));
+        touched
+    }
+}
+
+/// The addresses on this node that a decision forwards to. The node's own
+/// addresses are not among them: what the node sends to itself would be
+/// masqueraded to no purpose.
+fn hairpins(view: &NodeView, frontend: Frontend, decision: &Decision) -> BTreeSet<IpAddr> {
+    let targets = frontend
+        .lanes(decision)
+        .flat_map(|(_, verdict)| match verdict {
+            Verdict::Forward(forward) => forward.targets.as_slice(),
+            Verdict::Reject(_) | Verdict::Drop(_) | Verdict::Here(_) => &[],
+        });
+    let meets_itself = |target: &&Target| target.local && !view.is_node_address(target.address);
+    targets
+        .filter(meets_itself)
+        .map(|target| target.address)
+        .collect()
+}
+
+/// Adds one to a use count or takes one off, and says what it was.
+fn step<K: Ord + Copy>(counts: &mut OrdMap<K, u32>, key: K, up: bool) -> Option<u32> {
+    let before = counts.get(&key).copied();
+    let count = before.unwrap_or(0);
+    match if up {
+        count.saturating_add(1)
+    } else {
+        count.saturating_sub(1)
+    } {
+        0 => counts.remove(&key),
+        count => counts.insert(key, count),
+    }
+}

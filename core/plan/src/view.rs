@@ -1,0 +1,147 @@
+//! What is particular to one node: the second argument of every node decision.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use portolan_model::{Cluster, Family, Text};
+
+/// The port on which the cluster's names are answered.
+pub const DNS_PORT: u16 = 53;
+
+/// The node as decisions see it. Two equal views and two equal clusters give
+/// equal plans.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeView {
+    /// The node's name.
+    pub node: Text,
+    /// Its zone, from its own Node object.
+    pub zone: Option<Text>,
+    /// Its addresses, internal ones first, from its own Node object.
+    pub node_addresses: Vec<IpAddr>,
+    /// The ranges of the pods on this node, from its own Node object.
+    pub node_pod_cidrs: Vec<IpNet>,
+    /// The ranges of all pods. They tell pods from everybody else (P7); a
+    /// family without one has no such detector.
+    pub cluster_pod_cidrs: Vec<IpNet>,
+    /// The ranges that cluster addresses come from: what is not allocated in
+    /// them is dropped (P6).
+    pub service_cidrs: Vec<IpNet>,
+    /// Where the cluster's names are answered on this node itself.
+    pub dns_addresses: Vec<IpAddr>,
+    /// Which of the node's addresses node ports are open on (P11).
+    pub node_ports: NodePortAddresses,
+    /// Whether traffic of pods to cluster addresses is masqueraded too.
+    pub masquerade_all: bool,
+    /// The one bit of a packet's mark that is ours.
+    pub masquerade_bit: u32,
+    /// The cluster's domain, without a trailing dot.
+    pub cluster_domain: Text,
+}
+
+/// Which addresses of the node node ports are open on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodePortAddresses {
+    /// The node's first address of each family, as kube-proxy's `primary`.
+    Primary,
+    /// Every address that is the node's own, except loopback.
+    AnyLocal,
+    /// The node's addresses within these ranges.
+    Within(Vec<IpNet>),
+}
+
+impl Default for NodeView {
+    fn default() -> Self {
+        Self {
+            node: "".into(),
+            zone: None,
+            node_addresses: Vec::new(),
+            node_pod_cidrs: Vec::new(),
+            cluster_pod_cidrs: Vec::new(),
+            service_cidrs: Vec::new(),
+            dns_addresses: Vec::new(),
+            node_ports: NodePortAddresses::Primary,
+            masquerade_all: false,
+            masquerade_bit: 0x4000,
+            cluster_domain: "cluster.local".into(),
+        }
+    }
+}
+
+impl NodeView {
+    /// This view, with what the node's own Node object says now. Called after
+    /// a change whose dirt names the node.
+    #[must_use]
+    pub fn observed(&self, cluster: &Cluster) -> Self {
+        let mut view = self.clone();
+        if let Some(node) = cluster.node(&self.node) {
+            let internal = node.addresses.iter().filter(|address| address.internal);
+            let external = node.addresses.iter().filter(|address| !address.internal);
+            view.zone = node.zone.clone();
+            view.node_addresses = internal
+                .chain(external)
+                .map(|address| address.address)
+                .collect();
+            view.node_pod_cidrs = node.pod_cidrs.clone();
+        }
+        view
+    }
+
+    /// Whether an address is a pod's, as far as the detector knows.
+    pub fn is_pod(&self, address: IpAddr) -> bool {
+        contains(&self.cluster_pod_cidrs, address)
+    }
+
+    /// Whether pods can be told from others in this family.
+    pub fn has_detector(&self, family: Family) -> bool {
+        of_family(&self.cluster_pod_cidrs, family).next().is_some()
+    }
+
+    /// Whether an address lies in the ranges of cluster addresses.
+    pub fn is_service_address(&self, address: IpAddr) -> bool {
+        contains(&self.service_cidrs, address)
+    }
+
+    /// Whether an address is the node's own, by its Node object.
+    pub fn is_node_address(&self, address: IpAddr) -> bool {
+        self.node_addresses.contains(&address)
+    }
+
+    /// The addresses that node ports are open on; none for
+    /// [`NodePortAddresses::AnyLocal`], which is a property and not a list.
+    pub fn node_port_addresses(&self, family: Family) -> Vec<IpAddr> {
+        let mut own = self
+            .node_addresses
+            .iter()
+            .copied()
+            .filter(|address| Family::of(*address) == family);
+        match &self.node_ports {
+            NodePortAddresses::Primary => own.next().into_iter().collect(),
+            NodePortAddresses::AnyLocal => Vec::new(),
+            NodePortAddresses::Within(ranges) => own
+                .filter(|address| contains(ranges, *address) && !address.is_loopback())
+                .collect(),
+        }
+    }
+
+    /// Whether a packet to `address`, which is local when `local` says so, can
+    /// be one to a node port.
+    pub fn opens_node_ports(&self, address: IpAddr, local: bool) -> bool {
+        match self.node_ports {
+            NodePortAddresses::AnyLocal => local && !address.is_loopback(),
+            NodePortAddresses::Primary | NodePortAddresses::Within(_) => self
+                .node_port_addresses(Family::of(address))
+                .contains(&address),
+        }
+    }
+}
+
+/// The ranges of one family.
+pub fn of_family(ranges: &[IpNet], family: Family) -> impl Iterator<Item = &IpNet> {
+    ranges
+        .iter()
+        .filter(move |range| Family::of(range.addr()) == family)
+}
+
+fn contains(ranges: &[IpNet], address: IpAddr) -> bool {
+    ranges.iter().any(|range| range.contains(&address))
+}
