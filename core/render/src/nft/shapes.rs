@@ -1,0 +1,94 @@
+//! The chains that choose an endpoint and translate: one per shape in use.
+
+use portolan_nft::{Chain, Field, Name, Rule};
+use portolan_plan::{Lane, Masquerade, NodeView, Shape};
+
+use super::table;
+
+/// The maps of one lane.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LaneMaps {
+    /// Frontend to chain.
+    pub(super) chains: &'static str,
+    /// Frontend and slot to endpoint.
+    pub(super) endpoints: &'static str,
+    /// Frontend to refusal.
+    pub(super) refusals: &'static str,
+    /// The chains' first letter.
+    letter: &'static str,
+}
+
+/// The maps of a lane.
+pub(super) fn maps(lane: Lane) -> LaneMaps {
+    match lane {
+        Lane::Address => LaneMaps {
+            chains: "services",
+            endpoints: "endpoints",
+            refusals: "no_endpoints",
+            letter: "n",
+        },
+        Lane::NodePort => LaneMaps {
+            chains: "nodeports",
+            endpoints: "nodeport_endpoints",
+            refusals: "no_endpoint_nodeports",
+            letter: "p",
+        },
+        Lane::NodePortOutside => LaneMaps {
+            chains: "outside_nodeports",
+            endpoints: "outside_endpoints",
+            refusals: "no_endpoint_outside",
+            letter: "o",
+        },
+    }
+}
+
+/// All lanes.
+pub(super) const LANES: [Lane; 3] = [Lane::Address, Lane::NodePort, Lane::NodePortOutside];
+
+/// What a lane's frontends are looked up by.
+pub(super) fn key(lane: Lane) -> Vec<Field> {
+    match lane {
+        Lane::Address => vec![Field::Daddr, Field::L4Proto, Field::Dport],
+        Lane::NodePort | Lane::NodePortOutside => vec![Field::L4Proto, Field::Dport],
+    }
+}
+
+/// The name of a shape's chain, such as `n5-unless-pod`.
+pub(super) fn name(shape: Shape) -> Name {
+    let Shape {
+        lane,
+        masquerade,
+        width,
+        ..
+    } = shape;
+    let suffix = match masquerade {
+        Masquerade::Never => "",
+        Masquerade::UnlessPod => "-unless-pod",
+        Masquerade::IfNode => "-if-node",
+        Masquerade::Always => "-masquerade",
+    };
+    format!("{}{width}{suffix}", maps(lane).letter).into()
+}
+
+/// A shape's chain: mark who is to be masqueraded, choose, translate.
+pub(super) fn chain(view: &NodeView, shape: Shape) -> Chain {
+    let mut rules = Vec::new();
+    let bit = view.masquerade_bit;
+    match shape.masquerade {
+        Masquerade::Always => rules.push(Rule::new().set_mark_bits(bit)),
+        Masquerade::UnlessPod => {
+            rules.push(
+                Rule::new()
+                    .not_in([Field::Saddr], table::POD_CIDRS)
+                    .set_mark_bits(bit),
+            );
+        }
+        // What the node itself sends is marked on its way here.
+        Masquerade::Never | Masquerade::IfNode => {}
+    }
+    let mut slot = key(shape.lane);
+    let width = u32::try_from(shape.width).unwrap_or(u32::MAX);
+    slot.push(Field::random(width));
+    rules.push(Rule::new().dnat_map(slot, maps(shape.lane).endpoints));
+    Chain::regular(rules)
+}

@@ -1,0 +1,301 @@
+//! What the table holds whatever Services there are: sets, and the chains at
+//! the hooks.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use portolan_model::{Family, Protocol};
+use portolan_nft::{
+    Chain, ChainType, Compare, CtState, CtStatus, Data, FibType, Field, Hook, Key, MatchOp, Name,
+    RejectKind, Rule, Set, Statement, Table, Tuple, Value, Verdict,
+};
+use portolan_plan::{DNS_PORT, Lane, NodePortAddresses, NodeView, of_family};
+
+use super::shapes::{LANES, key, maps};
+
+/// The ranges of pods.
+pub(super) const POD_CIDRS: &str = "pod_cidrs";
+/// The ranges of cluster addresses.
+const SERVICE_CIDRS: &str = "service_cidrs";
+/// Allocated cluster addresses, and what happens to what is not translated.
+pub(super) const CLUSTER_IPS: &str = "cluster_ips";
+/// Local endpoints, each paired with itself.
+pub(super) const HAIRPIN: &str = "hairpin";
+/// Where names are answered.
+const DNS: &str = "dns";
+/// The addresses on which node ports are open.
+const NODEPORT_ADDRESSES: &str = "nodeport_addresses";
+
+/// The chain that refuses.
+pub(super) const REFUSE: &str = "refuse";
+/// The chain of what this node itself sends to node ports.
+const FROM_NODE: &str = "from-node";
+/// The chain that masquerades; nft allows none of its own words as a name.
+const HIDE_SOURCE: &str = "hide-source";
+
+const RAW: i32 = -300;
+const BEFORE_TRANSLATION: i32 = -120;
+const TRANSLATION: i32 = -110;
+const AFTER_TRANSLATION: i32 = -90;
+const SOURCE_TRANSLATION: i32 = 100;
+
+/// The table of one family without any Service.
+pub(super) fn table(view: &NodeView, family: Family) -> Table {
+    let mut table = Table::default();
+    sets(view, family, &mut table);
+    chains(view, family, &mut table);
+    table
+}
+
+fn sets(view: &NodeView, family: Family, table: &mut Table) {
+    let mut put = |name: &str, set: Set| table.sets.insert(name.into(), set);
+    for lane in LANES {
+        let frontend = key(lane);
+        let slot: Vec<_> = frontend.iter().copied().chain([Field::random(1)]).collect();
+        put(maps(lane).chains, Set::vmap(frontend.clone()));
+        put(maps(lane).refusals, Set::vmap(frontend));
+        put(
+            maps(lane).endpoints,
+            Set::map(slot, [Field::Daddr, Field::Dport]),
+        );
+    }
+    put(CLUSTER_IPS, Set::vmap([Field::Daddr]));
+    put(HAIRPIN, Set::set([Field::Saddr, Field::Daddr]));
+    put(
+        POD_CIDRS,
+        ranges(Set::set([Field::Saddr]), &view.cluster_pod_cidrs, family),
+    );
+    put(
+        SERVICE_CIDRS,
+        ranges(Set::set([Field::Daddr]), &view.service_cidrs, family),
+    );
+    let mut node_ports = Set::set([Field::Daddr]);
+    for address in view.node_port_addresses(family) {
+        node_ports = node_ports.with([address.into()], ());
+    }
+    put(NODEPORT_ADDRESSES, node_ports);
+    let mut dns = Set::set([Field::Daddr, Field::L4Proto, Field::Dport]);
+    for address in view
+        .dns_addresses
+        .iter()
+        .filter(|address| Family::of(**address) == family)
+    {
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let key = [
+                (*address).into(),
+                Value::Proto(protocol.number()),
+                Value::Port(DNS_PORT),
+            ];
+            dns = dns.with(key, ());
+        }
+    }
+    put(DNS, dns);
+}
+
+/// An interval set of disjoint ranges.
+fn ranges(set: Set, ranges: &[IpNet], family: Family) -> Set {
+    let mut set = set.interval();
+    for range in IpNet::aggregate(&of_family(ranges, family).copied().collect()) {
+        let [first, last] =
+            [range.network(), range.broadcast()].map(|end| Tuple::new(&[end.into()]));
+        let key = if first == last {
+            Key::Exact(first)
+        } else {
+            Key::range(first, last)
+        };
+        set.elements.insert(key, Data::None);
+    }
+    set
+}
+
+fn chains(view: &NodeView, family: Family, table: &mut Table) {
+    use ChainType::{Filter, Nat};
+    use Hook::{Output, Postrouting, Prerouting};
+    let mut base = |name: &str, kind, hook, priority, rules: Vec<Rule>| {
+        table
+            .chains
+            .insert(name.into(), Chain::base(kind, hook, priority, rules));
+    };
+    base("raw-prerouting", Filter, Prerouting, RAW, untracked());
+    base("raw-output", Filter, Output, RAW, untracked());
+    base(
+        "refuse-prerouting",
+        Filter,
+        Prerouting,
+        BEFORE_TRANSLATION,
+        refusals(view, family, true),
+    );
+    base(
+        "refuse-output",
+        Filter,
+        Output,
+        BEFORE_TRANSLATION,
+        refusals(view, family, false),
+    );
+    base(
+        "nat-prerouting",
+        Nat,
+        Prerouting,
+        TRANSLATION,
+        arriving(view, family),
+    );
+    base(
+        "nat-output",
+        Nat,
+        Output,
+        TRANSLATION,
+        departing(view, family),
+    );
+    base(
+        "leftover-prerouting",
+        Filter,
+        Prerouting,
+        AFTER_TRANSLATION,
+        leftovers(),
+    );
+    base(
+        "leftover-output",
+        Filter,
+        Output,
+        AFTER_TRANSLATION,
+        leftovers(),
+    );
+    base(
+        "nat-postrouting",
+        Nat,
+        Postrouting,
+        SOURCE_TRANSLATION,
+        source(view),
+    );
+    let mut regular = |name: &str, rules: Vec<Rule>| {
+        table.chains.insert(name.into(), Chain::regular(rules));
+    };
+    regular(REFUSE, refuse());
+    regular(FROM_NODE, from_node(view));
+    regular(HIDE_SOURCE, vec![unmark(view), masquerade()]);
+}
+
+/// To and from a DNS address: no connection tracking, and so no translation
+/// and no refusal either.
+fn untracked() -> Vec<Rule> {
+    let queries = [Field::Daddr, Field::L4Proto, Field::Dport];
+    let answers = [Field::Saddr, Field::L4Proto, Field::Sport];
+    vec![
+        Rule::new().lookup(queries, DNS).then(Statement::Notrack),
+        Rule::new().lookup(answers, DNS).then(Statement::Notrack),
+    ]
+}
+
+/// New connections to frontends without usable endpoints.
+fn refusals(view: &NodeView, family: Family, arriving: bool) -> Vec<Rule> {
+    let new = || Rule::new().ct_state(CtState::NEW);
+    let look = |rule: Rule, lane| rule.vmap(key(lane), maps(lane).refusals);
+    let mut rules = vec![look(new(), Lane::Address)];
+    if arriving {
+        let outside = to_node_port(new(), view, family).not_in([Field::Saddr], POD_CIDRS);
+        rules.push(look(outside, Lane::NodePortOutside));
+    }
+    rules.push(look(to_node_port(new(), view, family), Lane::NodePort));
+    rules
+}
+
+/// Translation of what arrives.
+fn arriving(view: &NodeView, family: Family) -> Vec<Rule> {
+    let look = |rule: Rule, lane| rule.vmap(key(lane), maps(lane).chains);
+    let to_node_port = || to_node_port(Rule::new(), view, family);
+    vec![
+        look(Rule::new(), Lane::Address),
+        look(
+            to_node_port().not_in([Field::Saddr], POD_CIDRS),
+            Lane::NodePortOutside,
+        ),
+        look(to_node_port(), Lane::NodePort),
+    ]
+}
+
+/// Translation of what this node sends.
+fn departing(view: &NodeView, family: Family) -> Vec<Rule> {
+    vec![
+        Rule::new().vmap(key(Lane::Address), maps(Lane::Address).chains),
+        to_node_port(Rule::new(), view, family).verdict(Verdict::Jump(FROM_NODE.into())),
+    ]
+}
+
+/// What this node sends to a node port is masqueraded whatever the policy
+/// (P7); what turns out to be no node port loses the mark again.
+fn from_node(view: &NodeView) -> Vec<Rule> {
+    vec![
+        Rule::new().set_mark_bits(view.masquerade_bit),
+        Rule::new().vmap(key(Lane::NodePort), maps(Lane::NodePort).chains),
+        unmark(view),
+    ]
+}
+
+/// New connections to cluster addresses that nothing translated (P6).
+fn leftovers() -> Vec<Rule> {
+    let new = || Rule::new().ct_state(CtState::NEW);
+    vec![
+        new().vmap([Field::Daddr], CLUSTER_IPS),
+        new()
+            .lookup([Field::Daddr], SERVICE_CIDRS)
+            .verdict(Verdict::Drop),
+    ]
+}
+
+fn source(view: &NodeView) -> Vec<Rule> {
+    vec![
+        Rule::new()
+            .mark_has(view.masquerade_bit)
+            .verdict(Verdict::Jump(HIDE_SOURCE.into())),
+        Rule::new()
+            .then(TRANSLATED)
+            .lookup([Field::Saddr, Field::Daddr], HAIRPIN)
+            .then(MASQUERADED),
+    ]
+}
+
+/// A reset for TCP, since the kernel limits the rate of ICMP errors and a
+/// client would wait for the next one; the error for all others.
+fn refuse() -> Vec<Rule> {
+    vec![
+        Rule::new()
+            .eq(Field::L4Proto, Value::Proto(Protocol::Tcp.number()))
+            .then(Statement::Reject(RejectKind::TcpReset)),
+        Rule::new().then(Statement::Reject(RejectKind::PortUnreachable)),
+    ]
+}
+
+/// `ct status dnat`.
+const TRANSLATED: Statement =
+    Statement::Match(Field::CtStatus, MatchOp::Eq, Compare::Any(CtStatus::DNAT.0));
+
+const MASQUERADED: Statement = Statement::Masquerade { fully_random: true };
+
+fn masquerade() -> Rule {
+    Rule::new().then(MASQUERADED)
+}
+
+fn unmark(view: &NodeView) -> Rule {
+    Rule::new().then(Statement::SetMark {
+        and: !view.masquerade_bit,
+        or: 0,
+    })
+}
+
+/// Only packets to an address on which node ports are open (P11).
+fn to_node_port(rule: Rule, view: &NodeView, family: Family) -> Rule {
+    match view.node_ports {
+        NodePortAddresses::Primary | NodePortAddresses::Within(_) => {
+            rule.lookup([Field::Daddr], Name::from(NODEPORT_ADDRESSES))
+        }
+        NodePortAddresses::AnyLocal => {
+            let (loopback, length) = match family {
+                Family::V4 => (IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8),
+                Family::V6 => (IpAddr::V6(Ipv6Addr::LOCALHOST), 128),
+            };
+            let range = Compare::Prefix(loopback.into(), length);
+            rule.eq(Field::FibDaddrType, Value::Fib(FibType::Local))
+                .then(Statement::Match(Field::Daddr, MatchOp::Ne, range))
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! The image of the cluster's domain: names and their records.
+//!
+//! The names are those of the Kubernetes DNS specification, version 1.1.0. A
+//! zone is a persistent map, so [`delta`] changes one in place at the cost of
+//! what was touched, and publishing it is a clone of a few pointers.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use portolan_dns::{Data, Name, NameError, OutOfZone, Record, Zone, Zones};
+use portolan_model::ServiceKey;
+use portolan_plan::{NamedEndpoint, NamedPort, Names, NodePlan, NodeView, Touched};
+
+/// Seconds for which others may keep our answers (D16).
+pub const TTL: u32 = 5;
+
+/// The version of the specification that we follow (D2), and its TTL.
+const VERSION: (&str, u32) = ("1.1.0", 28_800);
+
+/// The zones of a whole plan. Serial numbers start at the given one.
+pub fn image(plan: &NodePlan, serial: u32) -> Zones {
+    let mut zones = base(&plan.view, serial);
+    let layout = Layout::of(&plan.view);
+    for namespace in &plan.namespaces {
+        layout.set_namespace(&mut zones, namespace, true);
+    }
+    for (key, names) in &plan.names {
+        layout.change(&mut zones, key, None, Some(names));
+    }
+    zones
+}
+
+/// Brings zones from what they were before to what `plan` says now.
+pub fn delta(plan: &NodePlan, touched: &Touched, zones: &mut Zones) {
+    if let Some(before) = &touched.view
+        && (before.cluster_domain != plan.view.cluster_domain
+            || before.dns_addresses != plan.view.dns_addresses)
+    {
+        let serial = zones.iter().map(Zone::serial).max().unwrap_or_default();
+        *zones = image(plan, serial.wrapping_add(1));
+        return;
+    }
+    let layout = Layout::of(&plan.view);
+    for (namespace, existed) in &touched.namespaces {
+        layout.set_namespace(zones, namespace, !existed);
+    }
+    for (key, before) in &touched.names {
+        let after = plan.names.get(key);
+        layout.change(zones, key, before.as_deref(), after.map(|names| &**names));
+    }
+}
+
+/// What exists whatever Services there are.
+fn base(view: &NodeView, serial: u32) -> Zones {
+    let layout = Layout::of(view);
+    let mut zones = Zones::new([Zone::new(layout.origin.clone(), TTL, serial)]);
+    for label in ["svc", "pod"] {
+        put(&mut zones, layout.origin.child(label), &[]); // empty non-terminals (D6)
+    }
+    let (version, ttl) = VERSION;
+    let text = Data::Txt(vec![version.as_bytes().to_vec()]);
+    put(
+        &mut zones,
+        layout.origin.child("dns-version"),
+        &[Record {
+            ttl: Some(ttl),
+            data: text,
+        }],
+    );
+    let server = layout.origin.child("dns").and_then(|name| name.child("ns"));
+    let addresses: Vec<Record> = view
+        .dns_addresses
+        .iter()
+        .map(|address| Record::from(*address))
+        .collect();
+    put(&mut zones, server, &addresses);
+    zones
+}
+
+/// Where names lie.
+struct Layout {
+    origin: Name,
+}
+
+type Records = BTreeMap<Name, Vec<Record>>;
+
+impl Layout {
+    fn of(view: &NodeView) -> Self {
+        Self {
+            origin: Name::parse(&view.cluster_domain).unwrap_or_else(|_| Name::root()),
+        }
+    }
+
+    fn namespace(&self, namespace: &str) -> Result<Name, NameError> {
+        self.origin.child("svc")?.child(namespace)
+    }
+
+    fn set_namespace(&self, zones: &mut Zones, namespace: &str, exists: bool) {
+        if exists {
+            put(zones, self.namespace(namespace), &[]);
+        } else {
+            take(zones, self.namespace(namespace).ok().as_ref());
+        }
+    }
+
+    /// Replaces the names of one Service.
+    fn change(
+        &self,
+        zones: &mut Zones,
+        key: &ServiceKey,
+        before: Option<&Names>,
+        after: Option<&Names>,
+    ) {
+        let records = |names| self.records(key, names).unwrap_or_default();
+        let after = after.map(records).unwrap_or_default();
+        for name in before.map(records).unwrap_or_default().keys() {
+            if !after.contains_key(name) {
+                take(zones, Some(name));
+            }
+        }
+        for (name, records) in after {
+            put(zones, Ok(name), &records);
+        }
+    }
+
+    /// All names of one Service.
+    fn records(&self, key: &ServiceKey, names: &Names) -> Result<Records, NameError> {
+        let service = self.namespace(&key.namespace)?.child(key.name.as_bytes())?;
+        match names {
+            Names::Alias(target) => {
+                let target = Name::parse(target)?;
+                Ok(Records::from([(service, vec![Data::Cname(target).into()])]))
+            }
+            Names::Addresses { addresses, ports } => of_addresses(service, addresses, ports),
+            Names::Endpoints(endpoints) => of_endpoints(service, endpoints),
+        }
+    }
+}
+
+/// A Service with addresses of its own (D3, D7).
+fn of_addresses(
+    service: Name,
+    addresses: &[IpAddr],
+    ports: &[NamedPort],
+) -> Result<Records, NameError> {
+    let mut offers = Offers::default();
+    for port in ports {
+        for _ in addresses {
+            offers.add(&service, port, &service)?;
+        }
+    }
+    let mut records = offers.records();
+    let own = records.entry(service).or_default();
+    own.extend(addresses.iter().map(|address| Record::from(*address)));
+    Ok(records)
+}
+
+/// A Service that is its endpoints (D8–D10).
+fn of_endpoints(service: Name, endpoints: &[NamedEndpoint]) -> Result<Records, NameError> {
+    let mut offers = Offers::default();
+    let mut addresses = Records::new();
+    for endpoint in endpoints {
+        let own = service.child(endpoint.label.as_bytes())?;
+        for port in endpoint.ports.iter() {
+            offers.add(&service, port, &own)?;
+        }
+        for name in [service.clone(), own] {
+            addresses
+                .entry(name)
+                .or_default()
+                .push(endpoint.address.into());
+        }
+    }
+    let mut records = offers.records();
+    for (name, mut found) in addresses {
+        found.sort_unstable();
+        found.dedup();
+        records.entry(name).or_default().extend(found);
+    }
+    Ok(records)
+}
+
+/// Who offers what: SRV records in the making, by owner name.
+#[derive(Default)]
+struct Offers {
+    by_owner: BTreeMap<Name, Vec<(u16, Name)>>,
+}
+
+impl Offers {
+    /// A host offers a port: under the port's own name, if it has one, and
+    /// under the Service's.
+    fn add(&mut self, service: &Name, port: &NamedPort, host: &Name) -> Result<(), NameError> {
+        if !port.name.is_empty() {
+            let protocol = service.child(format!("_{}", port.protocol))?;
+            let owner = protocol.child(format!("_{}", port.name))?;
+            self.by_owner
+                .entry(owner)
+                .or_default()
+                .push((port.port, host.clone()));
+        }
+        self.by_owner
+            .entry(service.clone())
+            .or_default()
+            .push((port.port, host.clone()));
+        Ok(())
+    }
+
+    /// The weight shares 100 among the offers; it counts them before
+    /// duplicates go, as CoreDNS does.
+    fn records(self) -> Records {
+        let mut records = Records::new();
+        for (owner, mut offers) in self.by_owner {
+            let weight = 100_usize.checked_div(offers.len()).unwrap_or(100).max(1);
+            let weight = u16::try_from(weight).unwrap_or(100);
+            offers.sort_unstable();
+            offers.dedup();
+            let srv = |(port, target)| {
+                Record::from(Data::Srv {
+                    priority: 0,
+                    weight,
+                    port,
+                    target,
+                })
+            };
+            records.insert(owner, offers.into_iter().map(srv).collect());
+        }
+        records
+    }
+}
+
+/// A name that cannot exist, because it is too long, is not in the zone.
+fn put(zones: &mut Zones, name: Result<Name, NameError>, records: &[Record]) {
+    let Ok(name) = name else { return };
+    if let Some(zone) = zones.zone_of_mut(&name) {
+        ignore(zone.set(&name, records));
+    }
+}
+
+fn take(zones: &mut Zones, name: Option<&Name>) {
+    let Some(name) = name else { return };
+    if let Some(zone) = zones.zone_of_mut(name) {
+        ignore(zone.remove(name));
+    }
+}
+
+/// The zone was chosen by the name, so the name is in it.
+fn ignore(result: Result<bool, OutOfZone>) {
+    drop(result);
+}
