@@ -1,0 +1,18 @@
+//! The kernel's side of every plane: network namespaces, links and routes,
+//! sysctls, and nftables over netlink.
+//!
+//! Each handle takes a [`netns::NetNs`] when it is opened. A socket stays in the
+//! namespace in which it was opened, so one process can serve many lab nodes.
+//! Nothing here knows Kubernetes, and nothing here decides: it reads what the
+//! kernel holds and commits what it is given.
+
+mod address;
+pub mod link;
+pub mod memory;
+pub mod netns;
+pub mod nft;
+pub mod route;
+pub mod sysctl;
+
+#[cfg(test)]
+mod testing;
