@@ -1,0 +1,141 @@
+//! The facts that planes need, as one stream of changes to the model.
+//!
+//! Objects become facts page by page, so that a list of ten thousand Services
+//! never exists as objects, and a relist arrives as one
+//! [`Change::Replace`], which the cluster swaps in whole.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use kube::Client;
+use portolan_api::lean;
+use portolan_model::{Change, Fact, Kind, Problem, intake};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::Resource;
+use crate::resource::{ENDPOINT_SLICES, NAMESPACES, NODES, SERVICES};
+use crate::watch::{Event, Params, Versioned, watch};
+
+/// Changes buffered between the watches and the loop that plans.
+const CHANNEL_DEPTH: usize = 1024;
+
+/// A change, and what could not be understood in its objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// What changed.
+    pub change: Change,
+    /// What was wrong with it.
+    pub problems: Vec<Problem>,
+}
+
+/// Watches every kind of fact until `shutdown`, or until the receiver is dropped.
+///
+/// Each of [`Kind::ALL`] is announced by a [`Change::Replace`] first, kinds
+/// that the server does not serve by an empty one.
+pub fn facts(client: Client, shutdown: CancellationToken) -> mpsc::Receiver<Facts> {
+    let (sender, receiver) = mpsc::channel(CHANNEL_DEPTH);
+    for kind in Kind::ALL {
+        let feed = Feed {
+            client: client.clone(),
+            kind,
+            sender: sender.clone(),
+            shutdown: shutdown.clone(),
+        };
+        match kind {
+            Kind::Service => feed.start(SERVICES.clone(), service),
+            Kind::Slice => feed.start(ENDPOINT_SLICES.clone(), slice),
+            Kind::Node => feed.start(NODES.clone(), node),
+            Kind::Namespace => feed.start(NAMESPACES.clone(), namespace),
+        }
+    }
+    receiver
+}
+
+/// An object's fact and what is wrong with it.
+type Taken = (Option<Fact>, Vec<Problem>);
+
+fn service(object: &lean::Service) -> Taken {
+    let (fact, problems) = intake::service(object);
+    (Some(Fact::Service(Arc::new(fact))), problems)
+}
+
+fn slice(object: &lean::EndpointSlice) -> Taken {
+    let (mut fact, problems) = intake::slice(object);
+    // A pod's name only serves explanations, which read the API when asked; an
+    // agent would keep one text per endpoint for nothing.
+    for endpoint in fact.iter_mut().flat_map(|slice| &mut slice.endpoints) {
+        endpoint.pod = None;
+    }
+    (fact.map(|fact| Fact::Slice(Arc::new(fact))), problems)
+}
+
+fn node(object: &lean::Node) -> Taken {
+    let (fact, problems) = intake::node(object);
+    (Some(Fact::Node(Arc::new(fact))), problems)
+}
+
+fn namespace(object: &lean::Namespace) -> Taken {
+    (Some(Fact::Namespace(intake::namespace(object))), Vec::new())
+}
+
+/// One kind's way into the stream.
+struct Feed {
+    client: Client,
+    kind: Kind,
+    sender: mpsc::Sender<Facts>,
+    shutdown: CancellationToken,
+}
+
+impl Feed {
+    fn start<T: Versioned + Sync>(self, resource: Resource, take: fn(&T) -> Taken) {
+        tokio::spawn(async move {
+            let shutdown = self.shutdown.clone();
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = self.run(resource, take) => {}
+            }
+        });
+    }
+
+    async fn run<T: Versioned + Sync>(self, resource: Resource, take: fn(&T) -> Taken) {
+        let mut events = watch::<T>(self.client.clone(), resource, Params::all());
+        let mut listed = Vec::new();
+        let mut problems = Vec::new();
+        while let Some(event) = events.next().await {
+            let change = match event {
+                Event::Init => {
+                    listed.clear();
+                    problems.clear();
+                    continue;
+                }
+                Event::InitItem(object) => {
+                    let (fact, found) = take(&object);
+                    listed.extend(fact);
+                    problems.extend(found);
+                    continue;
+                }
+                Event::InitDone { .. } => Change::Replace(self.kind, std::mem::take(&mut listed)),
+                Event::Upsert(object) => {
+                    let (fact, found) = take(&object);
+                    problems.extend(found);
+                    match fact {
+                        Some(fact) => Change::Upsert(fact),
+                        None => continue,
+                    }
+                }
+                Event::Delete(object) => match take(&object).0 {
+                    Some(fact) => Change::Delete(fact.key()),
+                    None => continue,
+                },
+            };
+            let facts = Facts {
+                change,
+                problems: std::mem::take(&mut problems),
+            };
+            if self.sender.send(facts).await.is_err() {
+                return;
+            }
+        }
+    }
+}
