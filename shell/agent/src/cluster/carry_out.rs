@@ -1,0 +1,272 @@
+//! Carries a step out: the only place where controllers write.
+
+use futures::future::join_all;
+use portolan_client::{
+    Client, DEPLOYMENTS, Deletion, ENDPOINT_SLICES, ENDPOINTS, NODES, PODS, PatchBody,
+    REPLICA_SETS, Recorder, Regarding, RequestError, Resource, SERVICES, Severity, Target, Writer,
+};
+use portolan_plan::workloads::{Action, Kind, Step, Tell, Write};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::feed::Message;
+use super::world::Task;
+
+/// Pods created at once at first; doubles as long as all goes well, so that a
+/// template that the server refuses costs one request, not five hundred.
+const FIRST_BATCH: usize = 1;
+
+/// Where a kind lives.
+fn resource(kind: Kind) -> &'static Resource {
+    match kind {
+        Kind::Pod => &PODS,
+        Kind::ReplicaSet => &REPLICA_SETS,
+        Kind::Deployment => &DEPLOYMENTS,
+        Kind::EndpointSlice => &ENDPOINT_SLICES,
+        Kind::Endpoints => &ENDPOINTS,
+        Kind::Service => &SERVICES,
+        Kind::Node => &NODES,
+    }
+}
+
+/// Recorders under the names that Kubernetes' own controllers have.
+#[derive(Clone)]
+pub(super) struct Recorders {
+    deployment: Recorder,
+    replica_set: Recorder,
+    scheduler: Recorder,
+    node: Recorder,
+    endpoints: Recorder,
+}
+
+impl Recorders {
+    pub(super) fn new(client: &Client) -> Self {
+        let recorder = |component| Recorder::new(client.clone(), component, "");
+        Self {
+            deployment: recorder("deployment-controller"),
+            replica_set: recorder("replicaset-controller"),
+            scheduler: recorder("default-scheduler"),
+            node: recorder("node-controller"),
+            endpoints: recorder("endpoint-slice-controller"),
+        }
+    }
+
+    fn tell(&self, tell: &Tell, suffix: &str) {
+        let (api_version, kind) = tell.about.kind.names();
+        let regarding = Regarding {
+            api_version: api_version.to_owned(),
+            kind: kind.to_owned(),
+            namespace: tell.about.key.namespace.clone(),
+            name: tell.about.key.name.clone(),
+            uid: tell.about.uid.clone(),
+            field_path: String::new(),
+        };
+        let severity = if tell.warning {
+            Severity::Warning
+        } else {
+            Severity::Normal
+        };
+        let recorder = match tell.about.kind {
+            Kind::Deployment => &self.deployment,
+            Kind::ReplicaSet => &self.replica_set,
+            Kind::Pod => &self.scheduler,
+            Kind::Node => &self.node,
+            Kind::EndpointSlice | Kind::Endpoints | Kind::Service => &self.endpoints,
+        };
+        recorder.tell(
+            &regarding,
+            severity,
+            tell.reason,
+            &format!("{}{suffix}", tell.message),
+        );
+    }
+}
+
+/// What writing needs. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Hands {
+    pub(super) writer: Writer,
+    pub(super) recorders: Recorders,
+    pub(super) inbox: mpsc::Sender<Message>,
+}
+
+impl Hands {
+    /// Carries a task's step out in the background and reports when it is done.
+    pub(super) fn carry_out(&self, task: Task, step: Step) {
+        let hands = self.clone();
+        tokio::spawn(async move {
+            let success = hands.run(&step).await;
+            hands.send(Message::Done { task, success }).await;
+        });
+    }
+
+    /// The loop ends before its writers do only when the process does.
+    async fn send(&self, message: Message) {
+        if self.inbox.send(message).await.is_err() {
+            tracing::debug!("the controllers have stopped");
+        }
+    }
+
+    async fn run(&self, step: &Step) -> bool {
+        for tell in &step.tell {
+            self.recorders.tell(tell, "");
+        }
+        let mut rest = step.writes.as_slice();
+        let mut batch = FIRST_BATCH;
+        while let Some(first) = rest.first() {
+            let alike = rest
+                .iter()
+                .take_while(|write| is_independent(first, write))
+                .count();
+            let (now, later) = rest.split_at(alike.min(batch).max(1));
+            if !join_all(now.iter().map(|write| self.write(write)))
+                .await
+                .into_iter()
+                .all(|ok| ok)
+            {
+                return false;
+            }
+            batch = if later
+                .first()
+                .is_some_and(|next| is_independent(first, next))
+            {
+                batch * 2
+            } else {
+                FIRST_BATCH
+            };
+            rest = later;
+        }
+        true
+    }
+
+    /// One write, its answer, and its event. True if it need not be repeated.
+    async fn write(&self, write: &Write) -> bool {
+        match self.request(write).await {
+            Ok(answer) => {
+                let name = self.answered(write, answer).await;
+                if let Some(tell) = &write.success {
+                    self.recorders.tell(tell, &name);
+                }
+                true
+            }
+            Err(error) => self.refused(write, &error).await,
+        }
+    }
+
+    async fn request(&self, write: &Write) -> Result<Value, RequestError> {
+        let resource = resource(write.kind);
+        let namespace = Some(write.key.namespace.as_str()).filter(|ns| !ns.is_empty());
+        let one = Target::one(resource, namespace, &write.key.name);
+        match &write.action {
+            Action::Create(body) => {
+                self.writer
+                    .create(Target::all(resource, namespace), body)
+                    .await
+            }
+            Action::Merge(body) => self.writer.patch(one, PatchBody::Merge(body)).await,
+            Action::Strategic(body) => self.writer.patch(one, PatchBody::Strategic(body)).await,
+            Action::MergeStatus(body) => {
+                self.writer
+                    .patch(one.subresource("status"), PatchBody::Merge(body))
+                    .await
+            }
+            Action::StrategicStatus(body) => {
+                self.writer
+                    .patch(one.subresource("status"), PatchBody::Strategic(body))
+                    .await
+            }
+            Action::Delete { uid, force } => {
+                let deletion = Deletion {
+                    uid: Some(uid.clone()),
+                    grace_seconds: force.then_some(0),
+                    ..Deletion::default()
+                };
+                self.writer.delete(one, &deletion).await
+            }
+            Action::Bind { uid, node } => {
+                let body = json!({
+                    "apiVersion": "v1",
+                    "kind": "Binding",
+                    "metadata": {
+                        "name": write.key.name,
+                        "namespace": write.key.namespace,
+                        "uid": uid,
+                    },
+                    "target": {"apiVersion": "v1", "kind": "Node", "name": node},
+                });
+                self.writer.create(one.subresource("binding"), &body).await
+            }
+        }
+    }
+
+    /// Passes an answer on. Returns the name of a created object.
+    async fn answered(&self, write: &Write, answer: Value) -> String {
+        let mut name = String::new();
+        let message = match &write.action {
+            Action::Create(_) => {
+                portolan_api::meta::name(&answer).clone_into(&mut name);
+                Message::Wrote(write.kind, answer)
+            }
+            Action::Merge(_)
+            | Action::Strategic(_)
+            | Action::MergeStatus(_)
+            | Action::StrategicStatus(_) => Message::Wrote(write.kind, answer),
+            Action::Delete { uid, .. } => {
+                Message::ToldToGo(write.kind, write.key.clone(), uid.clone())
+            }
+            Action::Bind { uid, node } => {
+                Message::Bound(write.key.clone(), uid.clone(), Some(node.clone()))
+            }
+        };
+        self.send(message).await;
+        // Only a pod's name is not known before; events about others name it.
+        if write.kind == Kind::Pod {
+            name
+        } else {
+            String::new()
+        }
+    }
+
+    /// The server said no. True if there is no point in asking again.
+    async fn refused(&self, write: &Write, error: &RequestError) -> bool {
+        let settled = match &write.action {
+            // What is gone, or is somebody else by now, need not be changed.
+            Action::Delete { uid, .. } if error.is_not_found() || error.is_conflict() => {
+                let gone = Message::ToldToGo(write.kind, write.key.clone(), uid.clone());
+                self.send(gone).await;
+                true
+            }
+            Action::Bind { uid, .. } => {
+                let unbound = Message::Bound(write.key.clone(), uid.clone(), None);
+                self.send(unbound).await;
+                true
+            }
+            Action::Create(_) => error.is_namespace_terminating(),
+            Action::Merge(_)
+            | Action::Strategic(_)
+            | Action::MergeStatus(_)
+            | Action::StrategicStatus(_)
+            | Action::Delete { .. } => error.is_not_found(),
+        };
+        if settled || error.is_conflict() {
+            tracing::debug!(%error, message = error.message(), "write refused");
+        } else {
+            tracing::warn!(%error, message = error.message(), "write refused");
+        }
+        if let Some(tell) = write.failure.as_ref().filter(|_| !settled) {
+            self.recorders.tell(tell, &error.message());
+        }
+        settled
+    }
+}
+
+/// Whether two writes may go out at the same time: creations of pods, and
+/// deletions.
+fn is_independent(a: &Write, b: &Write) -> bool {
+    a.kind == b.kind
+        && match (&a.action, &b.action) {
+            (Action::Create(_), Action::Create(_))
+            | (Action::Delete { .. }, Action::Delete { .. }) => true,
+            _ => std::ptr::eq(a, b),
+        }
+}

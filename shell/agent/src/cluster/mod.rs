@@ -1,0 +1,164 @@
+//! The controllers of a cluster, as one loop.
+//!
+//! ```text
+//!  watches ──► Feed ──► World (stores) ──► dirty keys ──► Queue
+//!                         ▲                                 │ one at a time per key
+//!                         │ answers                         ▼
+//!                      API server ◄── writes ── decide (pure, in plan) ──► Step
+//! ```
+//!
+//! One task owns the stores and the queue and decides; writes run as tasks of
+//! their own and send the server's answers back into the stores, so that the
+//! next decision never knows less than what was written. A key whose writes
+//! failed comes back later and later, as in client-go.
+//!
+//! Garbage collection and the deletion of namespaces walk all kinds that the
+//! server serves and are loops of their own beside it.
+//!
+//! Deliberately absent: leader election. Exactly one of these runs against the
+//! embedded API server; real clusters have their own controllers.
+
+mod carry_out;
+mod decide;
+mod feed;
+mod garbage;
+mod namespaces;
+mod queue;
+mod world;
+
+use std::time::{Duration, Instant};
+
+use portolan_client::{Client, Writer};
+use portolan_plan::workloads::NodeTimes;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use carry_out::Hands;
+use feed::Message;
+use queue::Queue;
+use world::{Task, World};
+
+/// Messages waiting for the loop.
+const CHANNEL_DEPTH: usize = 4096;
+/// Messages taken in before the next round of decisions.
+const DRAIN: usize = 1024;
+/// Keys whose writes may be under way at once.
+const IN_FLIGHT: usize = 64;
+
+/// How the controllers behave.
+#[derive(Clone, Debug)]
+pub struct ClusterConfig {
+    /// First and longest wait before failed writes are tried again.
+    pub retry: (Duration, Duration),
+    /// When silent nodes and their pods are given up.
+    pub node_times: NodeTimes,
+    /// How long pods outlive a Node object that is gone.
+    pub orphan_grace: Duration,
+    /// How often the served kinds are looked at again.
+    pub discovery_interval: Duration,
+}
+
+impl Default for ClusterConfig {
+    fn default() -> Self {
+        Self {
+            // client-go's defaults.
+            retry: (Duration::from_millis(5), Duration::from_secs(1000)),
+            node_times: NodeTimes::default(),
+            orphan_grace: Duration::from_secs(10),
+            discovery_interval: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Runs the controllers until `shutdown`.
+pub async fn run(client: Client, config: ClusterConfig, shutdown: CancellationToken) {
+    let beside = TaskTracker::new();
+    beside.spawn(garbage::run(
+        client.clone(),
+        config.clone(),
+        shutdown.clone(),
+    ));
+    beside.spawn(namespaces::run(
+        client.clone(),
+        config.clone(),
+        shutdown.clone(),
+    ));
+    beside.close();
+    workloads(client, config, &shutdown).await;
+    beside.wait().await;
+}
+
+/// The loop over the kinds that hang together: nodes, pods, what makes pods,
+/// and what stands before them.
+async fn workloads(client: Client, config: ClusterConfig, shutdown: &CancellationToken) {
+    let (inbox, mut messages) = mpsc::channel(CHANNEL_DEPTH);
+    feed::start(&client, &inbox);
+    let hands = Hands {
+        writer: Writer::new(client.clone(), "portolan-controllers"),
+        recorders: carry_out::Recorders::new(&client),
+        inbox,
+    };
+    let mut queue = Queue::new(config.retry);
+    let mut world = World::new(config);
+    let mut in_flight = 0usize;
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return,
+            message = messages.recv() => {
+                let Some(message) = message else { return };
+                take(message, &mut world, &mut queue, &mut in_flight);
+                for _ in 1..DRAIN {
+                    let Ok(message) = messages.try_recv() else { break };
+                    take(message, &mut world, &mut queue, &mut in_flight);
+                }
+            }
+            () = sleep_until(queue.next_due()) => {}
+        }
+        if !world.is_listed() {
+            continue;
+        }
+        let now = Instant::now();
+        while in_flight < IN_FLIGHT
+            && let Some(task) = queue.pop(now)
+        {
+            let step = decide::decide(&mut world, &task, jiff::Timestamp::now());
+            if let Some(after) = step.again {
+                queue.add_after(task.clone(), now + after);
+            }
+            if step.is_done() {
+                decide::succeeded(&mut world, &task);
+                queue.done(&task, true, now);
+            } else {
+                in_flight += 1;
+                hands.carry_out(task, step);
+            }
+        }
+    }
+}
+
+fn take(message: Message, world: &mut World, queue: &mut Queue<Task>, in_flight: &mut usize) {
+    let now = Instant::now();
+    if let Message::Done { task, success } = &message {
+        *in_flight = in_flight.saturating_sub(1);
+        if *success {
+            decide::succeeded(world, task);
+        }
+        queue.done(task, *success, now);
+    }
+    for (task, after) in world.take(message) {
+        match after {
+            None => queue.add(task),
+            Some(after) => queue.add_after(task, now + after),
+        }
+    }
+}
+
+/// Sleeps until then, or for ever.
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,159 @@
+//! The cluster's DNS server on a node.
+//!
+//! It answers at the cluster DNS address itself, from a snapshot of the zones
+//! that the node's loop publishes: no DNS pods, no translation on the way, no
+//! cache of the own zones. What a query means is decided in `portolan_dns`;
+//! here are the sockets, the waiting and the forwarding.
+//!
+//! ```text
+//! UDP datagram ─┐            ┌─ reply at once, in the receiving loop
+//! TCP message ──┴─► Service ─┤
+//!                            └─ wait (a task each, bounded): for the first sync,
+//!                               or for a resolver of the host
+//! ```
+//!
+//! - **Before the first sync** a query is held, not failed: a stub resolver
+//!   asks again after five seconds at the earliest, and a zone is there within a
+//!   fraction of one. What is still unanswered shortly before that gets
+//!   SERVFAIL, never NXDOMAIN (D20).
+//! - **Names outside the zones** go to the host's resolvers. If these do not
+//!   reply, SERVFAIL says so, with the reason as an extended error.
+//! - **Without any resolver** (a lab on a machine that is not connected) names
+//!   outside the zones do not exist: NXDOMAIN, without SOA, so that nobody keeps
+//!   it, and with an extended error. There SERVFAIL would be the other choice,
+//!   but each search list ends outside the zones: a mistyped `wbe` is at last
+//!   looked up as `wbe.`, and musl (Alpine, busybox) waits five seconds on
+//!   SERVFAIL and REFUSED and then reports a temporary failure, where the user
+//!   wants to read at once that there is no such name (D19).
+//!
+//! Deliberately absent so far: a cache for names outside the zones, stub
+//! domains.
+
+mod metrics;
+mod service;
+mod sockets;
+mod tcp;
+mod udp;
+mod upstream;
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use portolan_dns::Zones;
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+pub use metrics::{DnsCounts, DnsMetrics};
+pub use sockets::{BindError, DnsSockets};
+pub use upstream::{HostUpstream, TcpFactory, UdpFactory, Upstream, UpstreamError, nameservers};
+
+use service::Service;
+
+/// What a server needs to know.
+pub struct DnsConfig {
+    /// Where it listens; see [`DnsSockets::bind`].
+    pub sockets: DnsSockets,
+    /// What it answers from; a new snapshot holds from the next query on.
+    pub zones: Arc<ArcSwap<Zones>>,
+    /// Turns true with the first complete zones. Turning false again means
+    /// nothing: last known names are better than none.
+    pub ready: watch::Receiver<bool>,
+    /// Who answers for names outside the zones, if anybody.
+    pub upstream: Option<Arc<dyn Upstream>>,
+}
+
+/// A running server. It stops when the token that it was started with is
+/// cancelled, or when this handle is dropped.
+pub struct DnsServer {
+    metrics: Arc<DnsMetrics>,
+    tasks: TaskTracker,
+    addresses: Vec<SocketAddr>,
+    _stop: DropGuard,
+}
+
+impl DnsServer {
+    /// Starts serving; must be called within a tokio runtime.
+    pub fn start(config: DnsConfig, shutdown: &CancellationToken) -> io::Result<Self> {
+        let DnsConfig {
+            sockets,
+            zones,
+            ready,
+            upstream,
+        } = config;
+        let metrics = Arc::new(DnsMetrics::default());
+        let service = Service::new(zones, ready, upstream, metrics);
+        Self::serve(sockets, service, shutdown)
+    }
+
+    fn serve(
+        sockets: DnsSockets,
+        service: Service,
+        shutdown: &CancellationToken,
+    ) -> io::Result<Self> {
+        let stop = shutdown.child_token();
+        let tasks = TaskTracker::new();
+        let service = Arc::new(service);
+        let metrics = Arc::clone(&service.metrics);
+        let mut addresses = Vec::new();
+        let mut receivers = Vec::new();
+        for socket in sockets.udp {
+            socket.set_nonblocking(true)?;
+            addresses.push(socket.local_addr()?);
+            receivers.push(tokio::net::UdpSocket::from_std(socket)?);
+        }
+        let mut listeners = Vec::new();
+        for listener in sockets.tcp {
+            listener.set_nonblocking(true)?;
+            listeners.push(tokio::net::TcpListener::from_std(listener)?);
+        }
+        for socket in receivers {
+            let run = udp::serve(
+                Arc::clone(&service),
+                Arc::new(socket),
+                tasks.clone(),
+                stop.clone(),
+            );
+            tasks.spawn(run);
+        }
+        let slots = tcp::slots();
+        for listener in listeners {
+            let slots = Arc::clone(&slots);
+            let run = tcp::serve(
+                Arc::clone(&service),
+                listener,
+                slots,
+                tasks.clone(),
+                stop.clone(),
+            );
+            tasks.spawn(run);
+        }
+        tasks.close();
+        Ok(Self {
+            metrics,
+            tasks,
+            addresses,
+            _stop: stop.drop_guard(),
+        })
+    }
+
+    /// What the server has counted.
+    pub fn metrics(&self) -> Arc<DnsMetrics> {
+        Arc::clone(&self.metrics)
+    }
+
+    /// The addresses at which it takes datagrams.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Waits until everything has stopped, after the token was cancelled.
+    pub async fn stopped(&self) {
+        self.tasks.wait().await;
+    }
+}

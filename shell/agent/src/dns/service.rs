@@ -1,0 +1,233 @@
+//! From a query to a reply: at once where the zones know, else by waiting.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use portolan_dns::{Answer, Name, Rcode, Transport, Zones};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
+
+use super::metrics::{Count, DnsMetrics};
+use super::upstream::Upstream;
+
+/// How long a query waits for the first sync: less than the five seconds after
+/// which stub resolvers give up.
+const HOLD: Duration = Duration::from_millis(4500);
+/// How many queries may wait at the same time, for the first sync or for other
+/// resolvers. Each costs a task and a socket.
+const MOST_WAITING: usize = 1024;
+
+// Extended DNS errors (RFC 8914 §4).
+const OTHER_ERROR: u16 = 0;
+const NOT_READY: u16 = 14;
+const NO_REACHABLE_AUTHORITY: u16 = 22;
+
+pub(super) struct Service {
+    zones: Arc<ArcSwap<Zones>>,
+    ready: watch::Receiver<bool>,
+    /// Remembers that `ready` was true once.
+    was_ready: AtomicBool,
+    upstream: Option<Arc<dyn Upstream>>,
+    pub(super) metrics: Arc<DnsMetrics>,
+    pub(super) hold: Duration,
+    waiting: Semaphore,
+    turn: AtomicU64,
+}
+
+/// What the receiving loop is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Send what is in the buffer.
+    Send,
+    /// Nothing: the message was no query.
+    Ignore,
+    /// Let a task of its own call [`Service::eventually`].
+    Wait,
+}
+
+impl Service {
+    pub(super) fn new(
+        zones: Arc<ArcSwap<Zones>>,
+        ready: watch::Receiver<bool>,
+        upstream: Option<Arc<dyn Upstream>>,
+        metrics: Arc<DnsMetrics>,
+    ) -> Self {
+        Self {
+            zones,
+            ready,
+            was_ready: AtomicBool::new(false),
+            upstream,
+            metrics,
+            hold: HOLD,
+            waiting: Semaphore::new(MOST_WAITING),
+            turn: AtomicU64::new(0),
+        }
+    }
+
+    /// Answers without waiting, if that is possible.
+    pub(super) fn at_once(&self, query: &[u8], transport: Transport, out: &mut Vec<u8>) -> Step {
+        if !self.is_ready() && portolan_dns::question(query).is_some() {
+            return Step::Wait;
+        }
+        match self
+            .zones
+            .load()
+            .answer(query, transport, self.rotation(), out)
+        {
+            Answer::Reply => self.send(transport, out),
+            Answer::Follow(_) if self.upstream.is_none() => self.send(transport, out),
+            Answer::Forward if self.upstream.is_none() => {
+                let reason = "no upstream resolver: only names of the cluster exist";
+                portolan_dns::failure(query, Rcode::NxDomain, (OTHER_ERROR, reason), out);
+                self.send(transport, out)
+            }
+            Answer::Follow(_) | Answer::Forward => Step::Wait,
+            Answer::Drop => {
+                self.metrics.count(Count::Ignored);
+                Step::Ignore
+            }
+        }
+    }
+
+    /// Answers with the patience of a resolver; `None` if there is nothing to
+    /// send.
+    pub(super) async fn eventually(&self, query: &[u8], transport: Transport) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        let Ok(_slot) = self.waiting.try_acquire() else {
+            self.metrics.count(Count::Overflow);
+            let reason = (OTHER_ERROR, "too many queries are waiting");
+            return self.fail(query, transport, reason, out);
+        };
+        if !self.is_ready() {
+            self.metrics.count(Count::Held);
+            let mut ready = self.ready.clone();
+            if !matches!(
+                timeout(self.hold, ready.wait_for(|ready| *ready)).await,
+                Ok(Ok(_))
+            ) {
+                let reason = (NOT_READY, "the names of the cluster are not known yet");
+                return self.fail(query, transport, reason, out);
+            }
+        }
+        let answer = self
+            .zones
+            .load()
+            .answer(query, transport, self.rotation(), &mut out);
+        match (answer, &self.upstream) {
+            (Answer::Forward, Some(upstream)) => {
+                return self.forward(query, transport, upstream.as_ref(), out).await;
+            }
+            (Answer::Follow(target), Some(upstream)) => {
+                self.follow((query, transport), &target, upstream.as_ref(), &mut out)
+                    .await;
+            }
+            // The zones may have changed in between: the short way knows.
+            (Answer::Forward | Answer::Follow(_), None) | (Answer::Reply | Answer::Drop, _) => {
+                return match self.at_once(query, transport, &mut out) {
+                    Step::Send => Some(out),
+                    Step::Ignore | Step::Wait => None,
+                };
+            }
+        }
+        self.send(transport, &mut out);
+        Some(out)
+    }
+
+    async fn forward(
+        &self,
+        query: &[u8],
+        transport: Transport,
+        upstream: &dyn Upstream,
+        mut out: Vec<u8>,
+    ) -> Option<Vec<u8>> {
+        self.metrics.count(Count::Forwarded);
+        match upstream
+            .forward(Bytes::copy_from_slice(query), transport)
+            .await
+        {
+            Ok(reply) => {
+                out.clear();
+                out.extend_from_slice(&reply);
+                portolan_dns::fit(query, transport, &mut out);
+                self.metrics.replied(transport, &out);
+                Some(out)
+            }
+            Err(error) => {
+                self.metrics.count(Count::ForwardFailure);
+                tracing::debug!(%error, "a query outside the zones failed");
+                let reason = (NO_REACHABLE_AUTHORITY, "no upstream resolver replied");
+                self.fail(query, transport, reason, out)
+            }
+        }
+    }
+
+    /// Completes a chain of aliases that ends outside the zones. If that fails
+    /// the chain alone is the answer, as CoreDNS has it.
+    async fn follow(
+        &self,
+        (query, transport): (&[u8], Transport),
+        target: &Name,
+        upstream: &dyn Upstream,
+        reply: &mut Vec<u8>,
+    ) {
+        let Some(question) = portolan_dns::question(query) else {
+            return;
+        };
+        self.metrics.count(Count::Forwarded);
+        let asked = portolan_dns::query(0, target, question.rtype);
+        // Over TCP a long answer arrives whole, and room for it is ours to judge.
+        match upstream.forward(Bytes::from(asked), Transport::Tcp).await {
+            Ok(found) => {
+                portolan_dns::copy_answers(query, transport, &found, reply);
+            }
+            Err(error) => {
+                self.metrics.count(Count::ForwardFailure);
+                tracing::debug!(%error, %target, "the target of an alias was not found");
+            }
+        }
+    }
+
+    fn fail(
+        &self,
+        query: &[u8],
+        transport: Transport,
+        reason: (u16, &str),
+        mut out: Vec<u8>,
+    ) -> Option<Vec<u8>> {
+        if !portolan_dns::failure(query, Rcode::ServFail, reason, &mut out) {
+            return None;
+        }
+        self.send(transport, &mut out);
+        Some(out)
+    }
+
+    fn send(&self, transport: Transport, out: &mut [u8]) -> Step {
+        if self.upstream.is_some() {
+            portolan_dns::set_recursion_available(out);
+        }
+        self.metrics.replied(transport, out);
+        Step::Send
+    }
+
+    fn is_ready(&self) -> bool {
+        if self.was_ready.load(Ordering::Relaxed) {
+            return true;
+        }
+        let ready = *self.ready.borrow();
+        if ready {
+            self.was_ready.store(true, Ordering::Relaxed);
+        }
+        ready
+    }
+
+    /// A number for the order of addresses. Not simply a counter: clients ask
+    /// for A and AAAA in turn, and each kind must meet every order.
+    fn rotation(&self) -> u64 {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let mixed = turn.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed ^ (mixed >> 32)
+    }
+}

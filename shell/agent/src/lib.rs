@@ -1,0 +1,6 @@
+//! The loops: `node` runs on each node (data plane and DNS), `cluster` runs the
+//! controllers of a cluster.
+
+pub mod cluster;
+pub mod dns;
+pub mod node;

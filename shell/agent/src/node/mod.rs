@@ -1,0 +1,21 @@
+//! One node's loop: facts in, kernel and names out.
+//!
+//! ```text
+//! list+watch ─► Cluster ─► plan ─► delta ─► nftables
+//!                            └──► zone  ─► DNS sockets
+//! ```
+//!
+//! One task owns the cluster and the plan. It drains its queue, plans once,
+//! renders what was touched, commits once. Nothing is programmed before every
+//! watched kind has finished its first list, and the agent's end leaves what is
+//! programmed as it is: the next agent reads it and commits the difference.
+
+mod config;
+mod names;
+mod plane;
+mod state;
+
+pub use config::NodeConfig;
+pub use names::NamesError;
+pub use plane::PlaneError;
+pub use state::{NodeError, run};

@@ -1,0 +1,171 @@
+//! The names' plane: the zones that this node's DNS server answers from, and
+//! the addresses at which it listens.
+//!
+//! Zones are published after the kernel has taken the same change: a name that
+//! resolves also connects.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use ipnet::IpNet;
+use portolan_dns::Zones;
+use portolan_kernel::link::{LinkError, Links};
+use portolan_kernel::netns::{NetNs, NetNsError};
+use portolan_model::{Cluster, ServiceKey};
+use portolan_plan::{DNS_PORT, NodePlan, Touched};
+use portolan_render::zone;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::config::NodeConfig;
+use crate::dns::{BindError, DnsConfig, DnsServer, DnsSockets, Upstream};
+
+/// The link that carries the DNS addresses: they are the node's own, on no wire.
+const LOOPBACK: &str = "lo";
+
+/// Why names are not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum NamesError {
+    /// The node's links cannot be changed.
+    #[error("put a DNS address on the node's loopback link")]
+    Link(#[source] LinkError),
+    /// The node's namespace cannot be entered.
+    #[error("enter the node's namespace")]
+    NetNs(#[source] NetNsError),
+    /// The sockets cannot be bound.
+    #[error("bind the DNS sockets")]
+    Bind(#[source] BindError),
+    /// The server cannot start.
+    #[error("start the DNS server")]
+    Start(#[source] io::Error),
+}
+
+/// The zones and who serves them.
+pub(crate) struct Names {
+    netns: NetNs,
+    links: Links,
+    upstream: Option<Arc<dyn Upstream>>,
+    zones: Option<Zones>,
+    published: Arc<ArcSwap<Zones>>,
+    ready: watch::Sender<bool>,
+    serving: Option<Serving>,
+}
+
+/// A running server and where it listens.
+struct Serving {
+    addresses: Vec<IpAddr>,
+    stop: CancellationToken,
+    server: DnsServer,
+}
+
+/// Where the cluster's names are answered: the addresses of kube-system/kube-dns.
+pub(crate) fn service_addresses(cluster: &Cluster) -> Vec<IpAddr> {
+    let key = ServiceKey::new("kube-system", "kube-dns");
+    cluster
+        .service(&key)
+        .map(|service| service.cluster_ips.clone())
+        .unwrap_or_default()
+}
+
+impl Names {
+    /// Opens the node's links; nothing is answered yet.
+    pub(crate) fn open(config: &NodeConfig) -> Result<Self, NamesError> {
+        Ok(Self {
+            netns: config.netns.clone(),
+            links: Links::open(&config.netns).map_err(NamesError::Link)?,
+            upstream: config.upstream.clone(),
+            zones: None,
+            published: Arc::new(ArcSwap::from_pointee(Zones::default())),
+            ready: watch::Sender::new(false),
+            serving: None,
+        })
+    }
+
+    /// Whether there are zones already.
+    pub(crate) fn is_published(&self) -> bool {
+        self.zones.is_some()
+    }
+
+    /// Publishes what a round of planning touched, and serves it at the plan's addresses.
+    pub(crate) async fn publish(
+        &mut self,
+        plan: &NodePlan,
+        touched: &Touched,
+    ) -> Result<(), NamesError> {
+        let changed =
+            !touched.names.is_empty() || !touched.namespaces.is_empty() || touched.view.is_some();
+        match &mut self.zones {
+            Some(zones) if changed => zone::delta(plan, touched, zones),
+            Some(_) => {}
+            None => self.zones = Some(zone::image(plan, first_serial())),
+        }
+        if let Some(zones) = &self.zones {
+            self.published.store(Arc::new(zones.clone()));
+            self.ready.send_replace(true);
+        }
+        self.serve(&plan.view.dns_addresses).await
+    }
+
+    /// Moves the server to these addresses.
+    async fn serve(&mut self, addresses: &[IpAddr]) -> Result<(), NamesError> {
+        if self
+            .serving
+            .as_ref()
+            .is_some_and(|s| s.addresses == addresses)
+            || addresses.is_empty()
+        {
+            return Ok(());
+        }
+        let loopback = self.links.index(LOOPBACK).await.map_err(NamesError::Link)?;
+        for address in addresses {
+            self.links
+                .add_address(loopback, IpNet::from(*address))
+                .await
+                .map_err(NamesError::Link)?;
+        }
+        let at: Vec<SocketAddr> = addresses
+            .iter()
+            .map(|a| SocketAddr::new(*a, DNS_PORT))
+            .collect();
+        if let Some(old) = self.serving.take() {
+            old.stop.cancel();
+            old.server.stopped().await;
+            for address in old.addresses.iter().filter(|a| !addresses.contains(a)) {
+                self.links
+                    .del_address(loopback, IpNet::from(*address))
+                    .await
+                    .map_err(NamesError::Link)?;
+            }
+        }
+        let sockets = self
+            .netns
+            .run(|| DnsSockets::bind(&at))
+            .map_err(NamesError::NetNs)?
+            .map_err(NamesError::Bind)?;
+        let stop = CancellationToken::new();
+        let config = DnsConfig {
+            sockets,
+            zones: Arc::clone(&self.published),
+            ready: self.ready.subscribe(),
+            upstream: self.upstream.clone(),
+        };
+        let server = DnsServer::start(config, &stop).map_err(NamesError::Start)?;
+        self.serving = Some(Serving {
+            addresses: addresses.to_vec(),
+            stop,
+            server,
+        });
+        Ok(())
+    }
+}
+
+/// SOA serials grow over restarts too: seconds since 1970, as far as they fit (RFC 1982).
+fn first_serial() -> u32 {
+    let seconds = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_secs());
+    u32::try_from(seconds % (u64::from(u32::MAX) + 1)).unwrap_or(0)
+}

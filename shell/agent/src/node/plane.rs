@@ -1,0 +1,83 @@
+//! The nftables plane: what the kernel holds, made equal to what it should.
+//!
+//! A change is a delta, committed as it is. At start, after an error and when
+//! somebody else changed the ruleset, the whole image is compared with what the
+//! kernel really holds, and the difference is committed.
+
+use portolan_kernel::netns::NetNs;
+use portolan_kernel::nft::{CommitError, Nft, OpenError, ReadError};
+use portolan_nft::{Batch, Ruleset, diff_into};
+use portolan_plan::NodePlan;
+use portolan_render::nft as render;
+
+/// A namespace's nftables, as far as they are ours.
+pub(crate) struct Plane {
+    nft: Nft,
+    /// The ruleset generation after our last commit or look.
+    generation: Option<u32>,
+}
+
+/// Why the plane does not stand.
+#[derive(Debug, thiserror::Error)]
+pub enum PlaneError {
+    /// No netlink socket.
+    #[error("open nftables in the node's namespace")]
+    Open(#[source] OpenError),
+    /// Our tables could not be read.
+    #[error("read our tables from the kernel")]
+    Read(#[source] ReadError),
+    /// A commit was refused as a whole.
+    #[error("commit to nftables")]
+    Commit(#[source] CommitError),
+}
+
+impl Plane {
+    /// Opens the nftables of a namespace.
+    pub(crate) fn open(netns: &NetNs) -> Result<Self, PlaneError> {
+        let nft = Nft::open(netns).map_err(PlaneError::Open)?;
+        Ok(Self {
+            nft,
+            generation: None,
+        })
+    }
+
+    /// Commits a delta.
+    pub(crate) fn commit(&mut self, delta: &Batch) -> Result<(), PlaneError> {
+        if delta.is_empty() {
+            return Ok(());
+        }
+        self.nft.commit(delta).map_err(PlaneError::Commit)?;
+        self.remember()
+    }
+
+    /// Compares the whole image with the kernel and commits the difference;
+    /// returns how many operations that took.
+    pub(crate) fn repair(&mut self, plan: &NodePlan) -> Result<usize, PlaneError> {
+        let wanted = render::image(plan);
+        let mut held = Ruleset::new();
+        for id in wanted.tables.keys() {
+            if let Some(table) = self.nft.read(id).map_err(PlaneError::Read)? {
+                held = held.with(id.clone(), table);
+            }
+        }
+        let difference = diff_into(&held, wanted);
+        drop(held);
+        let steps = difference.steps.len();
+        if steps > 0 {
+            self.nft.commit(&difference).map_err(PlaneError::Commit)?;
+        }
+        self.remember()?;
+        Ok(steps)
+    }
+
+    /// Whether the ruleset changed since our last commit, by whoever.
+    pub(crate) fn is_foreign(&mut self) -> Result<bool, PlaneError> {
+        let now = self.nft.generation().map_err(PlaneError::Read)?;
+        Ok(self.generation != Some(now))
+    }
+
+    fn remember(&mut self) -> Result<(), PlaneError> {
+        self.generation = Some(self.nft.generation().map_err(PlaneError::Read)?);
+        Ok(())
+    }
+}

@@ -1,0 +1,236 @@
+//! The loop itself.
+
+use std::time::Duration;
+
+use portolan_client::facts::{Facts, facts};
+use portolan_model::{Change, Cluster, Dirty, Kind, Problem};
+use portolan_plan::{NodePlan, NodeView, Touched, renode};
+use portolan_render::nft as render;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::config::NodeConfig;
+use super::names::{Names, NamesError};
+use super::plane::{Plane, PlaneError};
+
+/// How often the ruleset's generation is looked at: foreign changes are found
+/// by polling, since one subscriber to notifications makes a bulk commit ten
+/// times slower.
+const LOOK: Duration = Duration::from_millis(200);
+/// After so long without a change our tables are compared in whole.
+const QUIET: Duration = Duration::from_secs(60);
+/// The first wait before a failed commit is tried again; it doubles.
+const RETRY: Duration = Duration::from_millis(50);
+/// The longest wait before a failed commit is tried again.
+const RETRY_LIMIT: Duration = Duration::from_secs(5);
+
+/// Why a node's agent ended.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The kernel's side could not be opened.
+    #[error("start the agent of node {node}")]
+    Plane {
+        /// The node.
+        node: String,
+        /// What failed.
+        #[source]
+        cause: PlaneError,
+    },
+    /// The names' side could not be opened.
+    #[error("start the names of node {node}")]
+    Names {
+        /// The node.
+        node: String,
+        /// What failed.
+        #[source]
+        cause: NamesError,
+    },
+    /// The stream of facts ended, which it never does by itself.
+    #[error("the watch of the API server ended")]
+    FactsEnded,
+}
+
+/// Everything that one node's loop owns.
+struct State {
+    config: NodeConfig,
+    cluster: Cluster,
+    plan: NodePlan,
+    view: NodeView,
+    plane: Plane,
+    names: Names,
+    /// Kinds whose first list has not arrived yet.
+    awaited: Vec<Kind>,
+    /// What changed since the last round of planning.
+    dirty: Dirty,
+    /// Set after an error and at start: compare the whole image.
+    repair: bool,
+    retry: Duration,
+    quiet_since: Instant,
+}
+
+/// Runs a node's agent until `shutdown`. What is in the kernel stays there.
+///
+/// # Errors
+/// Only when the agent cannot start at all; later failures are retried.
+pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), NodeError> {
+    let node = config.node_name.clone();
+    let plane = Plane::open(&config.netns).map_err(|cause| NodeError::Plane {
+        node: node.clone(),
+        cause,
+    })?;
+    let names = Names::open(&config).map_err(|cause| NodeError::Names { node, cause })?;
+    let view = first_view(&config);
+    let stream = facts(config.kube.clone(), shutdown.clone());
+    let mut state = State {
+        plan: NodePlan::empty(view.clone()),
+        cluster: Cluster::default(),
+        view,
+        plane,
+        names,
+        awaited: Kind::ALL.to_vec(),
+        dirty: Dirty::default(),
+        repair: true,
+        retry: RETRY,
+        quiet_since: Instant::now(),
+        config,
+    };
+    state.work(stream, &shutdown).await
+}
+
+/// The view before the node's own object is known.
+fn first_view(config: &NodeConfig) -> NodeView {
+    NodeView {
+        node: config.node_name.as_str().into(),
+        cluster_pod_cidrs: config.cluster_cidrs.clone(),
+        service_cidrs: config.service_cidrs.clone(),
+        dns_addresses: config.dns_addresses.clone(),
+        cluster_domain: config.cluster_domain.as_str().into(),
+        ..NodeView::default()
+    }
+}
+
+impl State {
+    async fn work(
+        &mut self,
+        mut stream: mpsc::Receiver<Facts>,
+        shutdown: &CancellationToken,
+    ) -> Result<(), NodeError> {
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(()),
+                first = stream.recv() => {
+                    let Some(first) = first else {
+                        return if shutdown.is_cancelled() { Ok(()) } else { Err(NodeError::FactsEnded) };
+                    };
+                    self.take(first);
+                    while let Ok(next) = stream.try_recv() {
+                        self.take(next);
+                    }
+                    self.round().await;
+                }
+                _ = look.tick() => self.look().await,
+            }
+        }
+    }
+
+    /// Takes one change into the cluster.
+    fn take(&mut self, facts: Facts) {
+        for problem in &facts.problems {
+            self.tell(problem);
+        }
+        if let Change::Replace(kind, _) = &facts.change {
+            self.awaited.retain(|awaited| awaited != kind);
+        }
+        let dirty = self.cluster.apply(facts.change);
+        self.dirty.merge(dirty);
+    }
+
+    fn tell(&self, problem: &Problem) {
+        tracing::warn!(node = %self.config.node_name, %problem, "an object could not be used in full");
+    }
+
+    /// Plans what is dirty, and brings kernel and names there.
+    async fn round(&mut self) {
+        if !self.awaited.is_empty() {
+            return;
+        }
+        self.observe();
+        let dirty = std::mem::take(&mut self.dirty);
+        if dirty.is_empty() && *self.plan.view == self.view && !self.repair {
+            return;
+        }
+        let mut touched = renode(&mut self.plan, &self.cluster, &self.view, &dirty);
+        drop(dirty);
+        if !self.names.is_published() {
+            // The first round renders whole images: what it touched is of no
+            // use, and as large as the cluster.
+            touched = Touched::default();
+        }
+        self.quiet_since = Instant::now();
+        if self.repair {
+            self.mend().await;
+        } else {
+            let delta = render::delta(&self.plan, &touched);
+            if let Err(error) = tokio::task::block_in_place(|| self.plane.commit(&delta)) {
+                self.failed(&error);
+            }
+        }
+        // The name follows the kernel: what resolves also connects.
+        if let Err(error) = self.names.publish(&self.plan, &touched).await {
+            tracing::warn!(node = %self.config.node_name, error = &error as &dyn std::error::Error, "names");
+        }
+    }
+
+    /// Looks at the own Node object and the address of the cluster's names.
+    fn observe(&mut self) {
+        let mut view = self.view.observed(&self.cluster);
+        if self.config.dns_addresses.is_empty() {
+            view.dns_addresses = super::names::service_addresses(&self.cluster);
+        }
+        self.view = view;
+    }
+
+    /// Compares the whole image and commits the difference.
+    async fn mend(&mut self) {
+        match tokio::task::block_in_place(|| self.plane.repair(&self.plan)) {
+            Ok(steps) => {
+                self.repair = false;
+                self.retry = RETRY;
+                tracing::debug!(node = %self.config.node_name, steps, "the kernel holds the plan");
+            }
+            Err(error) => {
+                self.failed(&error);
+                tokio::time::sleep(self.retry).await;
+                self.retry = (self.retry * 2).min(RETRY_LIMIT);
+            }
+        }
+    }
+
+    fn failed(&mut self, error: &PlaneError) {
+        self.repair = true;
+        let error = error as &dyn std::error::Error;
+        tracing::warn!(node = %self.config.node_name, error, "the kernel refused; comparing in whole");
+    }
+
+    /// Between changes: tries again what failed, and finds what others did.
+    async fn look(&mut self) {
+        if !self.awaited.is_empty() {
+            return;
+        }
+        if self.quiet_since.elapsed() >= QUIET {
+            self.quiet_since = Instant::now();
+            self.repair = true;
+        }
+        match tokio::task::block_in_place(|| self.plane.is_foreign()) {
+            Ok(foreign) => self.repair |= foreign,
+            Err(error) => self.failed(&error),
+        }
+        if self.repair {
+            self.mend().await;
+        }
+    }
+}
