@@ -1,0 +1,323 @@
+//! All parts of a lab in one process: the API server, the controllers, and per
+//! node an agent and a pod manager. They speak to each other only through the
+//! Kubernetes API.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use kube::Client;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use portolan_agent::cluster::{self, ClusterConfig};
+use portolan_agent::dns::Upstream;
+use portolan_agent::node::{self, NodeConfig};
+use portolan_apiserver::{Config, Server};
+use portolan_lab::addresses;
+use portolan_lab::broker::{Broker, BrokerError};
+use portolan_lab::fabric::{Fabric, NodeNet};
+use portolan_lab::image::ImageTable;
+use portolan_lab::kubelet::{self, KubeletConfig};
+use portolan_lab::leftovers::Claim;
+use portolan_lab::logs::Logs;
+use portolan_lab::pod_net::PodNets;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::seams::PodLogs;
+use super::{publish, resolvers, write_private};
+use crate::connect::{Call, Session};
+
+/// Where pods and nodes reach the API server, on every address of the outside.
+const API_PORT: u16 = 6443;
+/// How long the nodes may take to be ready.
+const READY: Duration = Duration::from_secs(30);
+/// How often readiness is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What a lab is started with.
+pub(crate) struct Settings {
+    pub(crate) nodes: u8,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) listen: SocketAddr,
+    pub(crate) cluster_domain: String,
+    pub(crate) publish: bool,
+    /// The process to name to whoever wants the same data dir.
+    pub(crate) holder: u32,
+}
+
+/// A running lab.
+pub(crate) struct Lab {
+    /// The administrator's connection, from inside.
+    pub(crate) session: Session,
+    /// The nodes and their IPv4 addresses.
+    pub(crate) nodes: Vec<(String, Ipv4Addr)>,
+    /// Where the kubeconfig was written.
+    pub(crate) kubeconfig: PathBuf,
+    stop: CancellationToken,
+    /// Ends after everything else: the others still write while they stop.
+    stop_server: CancellationToken,
+    claim: Claim,
+    server: JoinSet<Result<()>>,
+    parts: JoinSet<Result<()>>,
+}
+
+/// What every part needs.
+struct Shared {
+    settings: Settings,
+    client: Client,
+    ca: String,
+    upstream: Option<Arc<dyn Upstream>>,
+    logs: Arc<Logs>,
+    images: Arc<ImageTable>,
+    pods_dir: PathBuf,
+    stop: CancellationToken,
+}
+
+impl Lab {
+    /// Starts every part and waits until the nodes are ready.
+    pub(crate) async fn start(settings: Settings, broker: &Broker) -> Result<Self> {
+        let claim = Claim::take(&settings.data_dir, settings.holder)?;
+        let host = broker
+            .listen_tcp(settings.listen)
+            .await
+            .map_err(|e| port_taken(settings.listen, e))?;
+        let url = format!("https://{}", host.local_addr()?);
+        let server = Server::open(server_config(&settings)).await?;
+        let fabric = Fabric::create(settings.nodes).await?;
+        let kubeconfig = settings.data_dir.join("kubeconfig");
+        write_private(&kubeconfig, &server.kubeconfig(&url))?;
+        let (stop, stop_server) = (CancellationToken::new(), CancellationToken::new());
+        let mut serving = JoinSet::new();
+        serve(&mut serving, &server, host, &stop_server);
+        for address in addresses::outside() {
+            let at = SocketAddr::new(address.addr(), API_PORT);
+            let listener = TcpListener::bind(at)
+                .await
+                .with_context(|| format!("listen on {at} in the lab"))?;
+            serve(&mut serving, &server, listener, &stop_server);
+        }
+        let shared = Shared {
+            client: client(&server).await?,
+            ca: server.ca_certificate().to_owned(),
+            upstream: resolvers::upstream(broker).await?,
+            logs: Arc::new(Logs::new(settings.data_dir.join("logs"))),
+            images: Arc::new(ImageTable::shipped()?),
+            pods_dir: claim.run_dir().join("pods"),
+            stop: stop.clone(),
+            settings,
+        };
+        server.set_pod_backend(Arc::new(PodLogs(Arc::clone(&shared.logs))));
+        let mut parts = JoinSet::new();
+        parts.spawn(controllers(shared.client.clone(), stop.clone()));
+        for node in fabric.nodes() {
+            shared.start_node(&mut parts, node);
+        }
+        if shared.settings.publish {
+            parts.spawn(publish::run(
+                shared.client.clone(),
+                broker.clone(),
+                first_node(&fabric),
+                stop.clone(),
+            ));
+        }
+        let nodes = fabric
+            .nodes()
+            .iter()
+            .map(|n| (n.name.clone(), ipv4(&n.ips)))
+            .collect();
+        let session = Session {
+            client: shared.client.clone(),
+            namespace: "default".to_owned(),
+        };
+        let mut lab = Self {
+            session,
+            nodes,
+            kubeconfig,
+            stop,
+            stop_server,
+            claim,
+            server: serving,
+            parts,
+        };
+        lab.wait_until_ready(broker).await?;
+        Ok(lab)
+    }
+
+    async fn wait_until_ready(&mut self, broker: &Broker) -> Result<()> {
+        let end = Instant::now() + READY;
+        loop {
+            if broker.stop().is_cancelled() {
+                bail!("interrupted");
+            }
+            if let Some(ended) = self.parts.try_join_next() {
+                ended??;
+                bail!("a part of the lab ended");
+            }
+            let list = self.session.call(&Call::get("/api/v1/nodes")).await?.body;
+            let ready = list["items"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter(|node| {
+                    let conditions = node["status"]["conditions"]
+                        .as_array()
+                        .into_iter()
+                        .flatten();
+                    conditions
+                        .into_iter()
+                        .any(|c| c["type"] == "Ready" && c["status"] == "True")
+                });
+            if ready.count() >= self.nodes.len() {
+                return Ok(());
+            }
+            if Instant::now() >= end {
+                bail!("the nodes are not ready after {READY:?}");
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Waits until the user wants the lab to end, or a part of it fails.
+    pub(crate) async fn until_stopped(&self, broker: &Broker) -> Result<()> {
+        broker.stop().cancelled().await;
+        Ok(())
+    }
+
+    /// Stops pods and agents, then the API server, and waits for all of them.
+    pub(crate) async fn stop(mut self) {
+        self.stop.cancel();
+        drain(&mut self.parts).await;
+        self.stop_server.cancel();
+        drain(&mut self.server).await;
+        if let Err(error) = self.claim.release() {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "what is left of pods"
+            );
+        }
+    }
+}
+
+/// Waits for all; a part that failed while it stopped is told and passed over.
+async fn drain(tasks: &mut JoinSet<Result<()>>) {
+    while let Some(ended) = tasks.join_next().await {
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(error = format!("{error:#}"), "a part of the lab"),
+            Err(error) => tracing::warn!(%error, "a part of the lab"),
+        }
+    }
+}
+
+impl Shared {
+    /// An agent and a pod manager for one node.
+    fn start_node(&self, parts: &mut JoinSet<Result<()>>, node: &NodeNet) {
+        let agent = NodeConfig {
+            node_name: node.name.clone(),
+            netns: node.netns.clone(),
+            kube: self.client.clone(),
+            cluster_domain: self.settings.cluster_domain.clone(),
+            service_cidrs: addresses::services().to_vec(),
+            cluster_cidrs: addresses::all_pods().to_vec(),
+            dns_addresses: Vec::new(),
+            upstream: self.upstream.clone(),
+        };
+        let stop = self.stop.clone();
+        parts.spawn(async move { Ok(node::run(agent, stop).await?) });
+        let dir = &self.settings.data_dir;
+        let pods = KubeletConfig {
+            node_name: node.name.clone(),
+            client: self.client.clone(),
+            network: Arc::new(PodNets::new(node.clone())),
+            node_netns: node.netns.clone(),
+            node_ips: node.ips.clone(),
+            pod_cidrs: node.pod_cidrs.clone(),
+            cluster_domain: self.settings.cluster_domain.clone(),
+            dns_ips: Config::default().dns_ips.into_iter().take(1).collect(),
+            cluster_ca: self.ca.clone(),
+            data_dir: self.pods_dir.clone(),
+            hide: vec![dir.clone()],
+            program: PathBuf::from("/proc/self/exe"),
+            images: Arc::clone(&self.images),
+            logs: Arc::clone(&self.logs),
+        };
+        let stop = self.stop.clone();
+        parts.spawn(async move { Ok(kubelet::run(pods, stop).await?) });
+    }
+}
+
+async fn controllers(client: Client, stop: CancellationToken) -> Result<()> {
+    cluster::run(client, ClusterConfig::default(), stop).await;
+    Ok(())
+}
+
+fn server_config(settings: &Settings) -> Config {
+    Config {
+        data_dir: settings.data_dir.clone(),
+        cluster_domain: settings.cluster_domain.clone(),
+        service_cidrs: addresses::services().to_vec(),
+        extra_sans: addresses::outside()
+            .iter()
+            .map(|a| a.addr().to_string())
+            .collect(),
+        ..Config::default()
+    }
+}
+
+fn serve(
+    tasks: &mut JoinSet<Result<()>>,
+    server: &Arc<Server>,
+    listener: TcpListener,
+    stop: &CancellationToken,
+) {
+    let (server, stop) = (Arc::clone(server), stop.clone());
+    tasks.spawn(async move { Ok(server.serve(listener, stop).await?) });
+}
+
+/// A connection as the administrator, from inside the lab.
+async fn client(server: &Server) -> Result<Client> {
+    let [outside, _] = addresses::outside();
+    let url = format!("https://{}", SocketAddr::new(outside.addr(), API_PORT));
+    let read = Kubeconfig::from_yaml(&server.client_config(&url))?;
+    let config = kube::Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
+    Ok(Client::try_from(config)?)
+}
+
+fn first_node(fabric: &Fabric) -> Vec<IpAddr> {
+    fabric
+        .nodes()
+        .first()
+        .map(|n| n.ips.clone())
+        .unwrap_or_default()
+}
+
+fn ipv4(ips: &[IpAddr]) -> Ipv4Addr {
+    ips.iter()
+        .find_map(|ip| {
+            if let IpAddr::V4(v4) = ip {
+                Some(*v4)
+            } else {
+                None
+            }
+        })
+        .unwrap_or(Ipv4Addr::UNSPECIFIED)
+}
+
+/// The one refusal of the host that users meet, with what to do about it.
+fn port_taken(listen: SocketAddr, error: BrokerError) -> anyhow::Error {
+    match error.refusal() {
+        Some(ErrorKind::AddrInUse) => {
+            anyhow!(
+                "cannot listen on {listen}: the address is in use: end what uses it, or choose another with --listen"
+            )
+        }
+        Some(_) => anyhow::Error::new(error).context(format!(
+            "cannot listen on {listen}: choose another with --listen"
+        )),
+        None => error.into(),
+    }
+}

@@ -1,0 +1,44 @@
+//! Names outside the cluster: the host's resolvers, reached through the broker.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use portolan_agent::dns::{HostUpstream, Upstream};
+use portolan_lab::broker::{Broker, BrokerError};
+use tokio::runtime::Handle;
+
+/// An upstream over the host's resolvers; none if the host has none.
+pub(crate) async fn upstream(broker: &Broker) -> Result<Option<Arc<dyn Upstream>>, BrokerError> {
+    let resolvers = broker.resolvers().await?;
+    if resolvers.is_empty() {
+        return Ok(None);
+    }
+    let servers = resolvers
+        .into_iter()
+        .map(|ip| SocketAddr::new(ip, portolan_plan::DNS_PORT))
+        .collect();
+    let runtime = Handle::current();
+    let udp = {
+        let (broker, runtime) = (broker.clone(), runtime.clone());
+        move |at: SocketAddr| {
+            let socket = wait(&runtime, broker.udp_to_resolver(at.ip()))?;
+            socket.into_std()
+        }
+    };
+    let broker = broker.clone();
+    let tcp = move |at: SocketAddr| {
+        let stream = wait(&runtime, broker.tcp_to_resolver(at.ip()))?;
+        stream.into_std()
+    };
+    Ok(Some(Arc::new(HostUpstream::new(
+        servers,
+        Arc::new(udp),
+        Arc::new(tcp),
+    ))))
+}
+
+/// Waits for the broker from a callback that is not async.
+fn wait<T>(runtime: &Handle, asked: impl Future<Output = Result<T, BrokerError>>) -> io::Result<T> {
+    tokio::task::block_in_place(|| runtime.block_on(asked)).map_err(io::Error::other)
+}
