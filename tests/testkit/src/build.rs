@@ -1,0 +1,39 @@
+//! Facts from API objects, so that tests go through intake as the agent does.
+
+use anyhow::{Context, Result, ensure};
+use portolan_api::lean;
+use portolan_model::{Fact, Problem, intake};
+use serde_json::{Value, json};
+
+/// A Service object as a fact, with its problems.
+pub fn service(object: &Value) -> Result<(Fact, Vec<Problem>)> {
+    let object: lean::Service = lean::view(object).context("not a Service")?;
+    let (service, problems) = intake::service(&object);
+    Ok((Fact::Service(service.into()), problems))
+}
+
+/// An EndpointSlice object as a fact, with its problems.
+pub fn slice(object: &Value) -> Result<(Option<Fact>, Vec<Problem>)> {
+    let object: lean::EndpointSlice = lean::view(object).context("not an EndpointSlice")?;
+    let (slice, problems) = intake::slice(&object);
+    Ok((slice.map(|slice| Fact::Slice(slice.into())), problems))
+}
+
+/// A Node object as a fact, with its problems.
+pub fn node(object: &Value) -> Result<(Fact, Vec<Problem>)> {
+    let object: lean::Node = lean::view(object).context("not a Node")?;
+    let (node, problems) = intake::node(&object);
+    Ok((Fact::Node(node.into()), problems))
+}
+
+/// A Namespace as a fact.
+pub fn namespace(name: &str) -> Result<Fact> {
+    let object: lean::Namespace = lean::view(&json!({"metadata": {"name": name}}))?;
+    Ok(Fact::Namespace(intake::namespace(&object)))
+}
+
+/// The fact of an object that has no problem.
+pub fn good((fact, problems): (Fact, Vec<Problem>)) -> Result<Fact> {
+    ensure!(problems.is_empty(), "{problems:?}");
+    Ok(fact)
+}

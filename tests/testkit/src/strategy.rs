@@ -1,0 +1,433 @@
+//! Random clusters in a universe small enough that things meet: a handful of
+//! addresses, ports and names, so that two Services claim one address, an
+//! endpoint sits in two slices, a slice changes its owner.
+
+use std::net::IpAddr;
+
+use portolan_model::{
+    Affinity, Change, Conditions, Endpoint, Fact, Family, Hints, Key, Kind, Namespace, Node,
+    NodeAddress, Protocol, Publication, Service, ServiceKey, ServicePort, Slice, SliceKey,
+    SlicePort, Text, TrafficPolicy,
+};
+use portolan_plan::{Frontend, NodePlan, NodePortAddresses, NodeView, Place, Verdict};
+use portolan_why::Packet;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+const NAMESPACES: [&str; 2] = ["default", "shop"];
+const NODES: [&str; 3] = ["node-1", "node-2", "node-3"];
+const ZONES: [&str; 2] = ["a", "b"];
+const PORTS: [u16; 4] = [53, 80, 443, 8080];
+const NODE_PORTS: [u16; 2] = [30080, 30081];
+
+/// The node whose plan is made.
+pub const THIS_NODE: &str = "node-1";
+
+fn text(all: &'static [&'static str]) -> impl Strategy<Value = Text> {
+    select(all).prop_map(Text::from)
+}
+
+fn address(family: Family, v4: &str, v6: &str) -> IpAddr {
+    let text = match family {
+        Family::V4 => v4,
+        Family::V6 => v6,
+    };
+    text.parse()
+        .unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED))
+}
+
+/// The cluster addresses; the DNS address is one of them.
+fn cluster_ip(family: Family, index: u8) -> IpAddr {
+    address(
+        family,
+        &format!("10.96.0.{}", 10 + index),
+        &format!("fd00:10:96::{}", 10 + index),
+    )
+}
+
+fn pod(family: Family, node: u8, index: u8) -> IpAddr {
+    address(
+        family,
+        &format!("10.244.{node}.{index}"),
+        &format!("fd00:10:244:{node}::{index}"),
+    )
+}
+
+fn host(family: Family, node: u8) -> IpAddr {
+    address(
+        family,
+        &format!("172.18.0.{}", node + 1),
+        &format!("fd00:172:18::{}", node + 1),
+    )
+}
+
+fn outsider(family: Family, index: u8) -> IpAddr {
+    address(
+        family,
+        &format!("203.0.113.{index}"),
+        &format!("2001:db8::{index}"),
+    )
+}
+
+fn family() -> impl Strategy<Value = Family> {
+    select(Family::BOTH.as_slice())
+}
+
+fn protocol() -> impl Strategy<Value = Protocol> {
+    prop_oneof![6 => Just(Protocol::Tcp), 2 => Just(Protocol::Udp), 1 => Just(Protocol::Sctp)]
+}
+
+fn port_name() -> impl Strategy<Value = Text> {
+    prop_oneof![6 => Just("http"), 1 => Just("metrics"), 1 => Just("")].prop_map(Text::from)
+}
+
+fn policy() -> impl Strategy<Value = TrafficPolicy> {
+    prop_oneof![2 => Just(TrafficPolicy::Cluster), 1 => Just(TrafficPolicy::Local)]
+}
+
+fn service_key() -> impl Strategy<Value = ServiceKey> {
+    (text(&NAMESPACES), text(&["web", "api", "db"]))
+        .prop_map(|(namespace, name)| ServiceKey { namespace, name })
+}
+
+fn slice_key() -> impl Strategy<Value = SliceKey> {
+    (text(&NAMESPACES), text(&["s1", "s2", "s3", "s4"]))
+        .prop_map(|(namespace, name)| SliceKey { namespace, name })
+}
+
+fn service_port() -> impl Strategy<Value = ServicePort> {
+    let node_port = proptest::option::of(select(NODE_PORTS.as_slice()));
+    (port_name(), protocol(), select(PORTS.as_slice()), node_port).prop_map(
+        |(name, protocol, port, node_port)| ServicePort {
+            name,
+            protocol,
+            port,
+            node_port,
+        },
+    )
+}
+
+fn publication() -> impl Strategy<Value = Publication> {
+    prop_oneof![
+        3 => Just(Publication::ClusterIp),
+        4 => Just(Publication::NodePort),
+        1 => Just(Publication::LoadBalancer),
+        1 => Just(Publication::Headless),
+        1 => Just(Publication::ExternalName("db.example.com".into())),
+    ]
+}
+
+fn service() -> impl Strategy<Value = Service> {
+    let ports = proptest::collection::vec(service_port(), 0..4);
+    let ips = (0_u8..4, 0_u8..3);
+    let other_proxy = prop_oneof![7 => Just(None), 1 => Just(Some(Text::from("mesh")))];
+    (
+        service_key(),
+        publication(),
+        ips,
+        ports,
+        (policy(), policy()),
+        other_proxy,
+    )
+        .prop_map(
+            |(
+                key,
+                publication,
+                (index, families),
+                ports,
+                (internal_policy, external_policy),
+                other_proxy,
+            )| {
+                let addressed = !matches!(
+                    publication,
+                    Publication::Headless | Publication::ExternalName(_)
+                );
+                let all = [
+                    vec![Family::V4],
+                    vec![Family::V6],
+                    vec![Family::V4, Family::V6],
+                ];
+                let families = all.into_iter().nth(families.into()).unwrap_or_default();
+                let ips = families.into_iter().map(|family| cluster_ip(family, index));
+                Service {
+                    key,
+                    publication,
+                    cluster_ips: ips.filter(|_| addressed).collect(),
+                    ports,
+                    internal_policy,
+                    external_policy,
+                    affinity: Affinity::None,
+                    other_proxy,
+                    outer: None,
+                }
+            },
+        )
+}
+
+fn conditions() -> impl Strategy<Value = Conditions> {
+    let of = |ready, serving, terminating| Conditions {
+        ready,
+        serving,
+        terminating,
+    };
+    prop_oneof![
+        4 => Just(Conditions::READY),
+        2 => Just(of(false, true, true)),
+        1 => Just(of(false, false, true)),
+        1 => Just(of(false, false, false)),
+        1 => Just(of(true, true, true)),
+    ]
+}
+
+fn hints() -> impl Strategy<Value = Option<Box<Hints>>> {
+    let zones = proptest::collection::vec(text(&ZONES), 0..2);
+    let nodes = proptest::collection::vec(text(&NODES), 0..2);
+    prop_oneof![
+        1 => Just(None),
+        1 => (zones, nodes).prop_map(|(zones, nodes)| Some(Box::new(Hints { zones, nodes }))),
+    ]
+}
+
+/// A pod, a process on a node's own address, or (rarely) a cluster address.
+fn endpoint_address(family: Family) -> impl Strategy<Value = (IpAddr, Option<Text>)> {
+    (0_u8..12, 1_u8..4, 1_u8..4).prop_map(move |(kind, node, index)| {
+        let name = NODES
+            .get(usize::from(node) - 1)
+            .map(|name| Text::from(*name));
+        match kind {
+            0 => (cluster_ip(family, index), None),
+            1 => (pod(family, node, index), None),
+            2 => (host(family, node), name),
+            _ => (pod(family, node, index), name),
+        }
+    })
+}
+
+fn endpoint(family: Family) -> impl Strategy<Value = Endpoint> {
+    let hostname = proptest::option::of(text(&["web-0", "web-1"]));
+    (endpoint_address(family), conditions(), hints(), hostname).prop_map(
+        |((address, node), conditions, hints, hostname)| Endpoint {
+            address,
+            conditions,
+            node,
+            zone: None,
+            hostname,
+            pod: None,
+            hints,
+        },
+    )
+}
+
+fn slice_port() -> impl Strategy<Value = SlicePort> {
+    let number =
+        prop_oneof![6 => select([80, 8080, 30080].as_slice()).prop_map(Some), 1 => Just(None)];
+    (port_name(), protocol(), number).prop_map(|(name, protocol, port)| SlicePort {
+        name,
+        protocol,
+        port,
+    })
+}
+
+fn slice() -> impl Strategy<Value = Slice> {
+    family().prop_flat_map(|family| {
+        let usual = SlicePort {
+            name: "http".into(),
+            protocol: Protocol::Tcp,
+            port: Some(8080),
+        };
+        let ports = proptest::collection::vec(slice_port(), 0..3).prop_map(move |mut ports| {
+            ports.push(usual.clone());
+            ports
+        });
+        let endpoints = proptest::collection::vec(endpoint(family), 0..6);
+        (slice_key(), service_key(), ports, endpoints, 0..6).prop_map(
+            move |(key, service, ports, endpoints, kind)| Slice {
+                service: ServiceKey {
+                    namespace: key.namespace.clone(),
+                    name: service.name,
+                },
+                key,
+                family,
+                headless: kind == 0,
+                ports,
+                endpoints,
+            },
+        )
+    })
+}
+
+fn node() -> impl Strategy<Value = Node> {
+    (1_u8..4, proptest::option::of(text(&ZONES))).prop_map(|(index, zone)| Node {
+        name: NODES
+            .get(usize::from(index) - 1)
+            .copied()
+            .unwrap_or_default()
+            .into(),
+        addresses: Family::BOTH
+            .map(|family| NodeAddress {
+                address: host(family, index),
+                internal: true,
+            })
+            .into(),
+        pod_cidrs: Vec::new(),
+        zone,
+    })
+}
+
+fn fact() -> impl Strategy<Value = Fact> {
+    prop_oneof![
+        4 => service().prop_map(|service| Fact::Service(service.into())),
+        8 => slice().prop_map(|slice| Fact::Slice(slice.into())),
+        1 => node().prop_map(|node| Fact::Node(node.into())),
+        1 => text(&NAMESPACES).prop_map(|name| Fact::Namespace(Namespace { name })),
+    ]
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let kind = select(Kind::ALL.as_slice());
+    let list = proptest::collection::vec(fact(), 0..8);
+    prop_oneof![
+        12 => fact().prop_map(Change::Upsert),
+        1 => service_key().prop_map(|key| Change::Delete(Key::Service(key))),
+        2 => slice_key().prop_map(|key| Change::Delete(Key::Slice(key))),
+        1 => (0_usize..3).prop_map(|index| Change::Delete(Key::Node(NODES[index].into()))),
+        1 => text(&NAMESPACES).prop_map(|name| Change::Delete(Key::Namespace(name))),
+        1 => (kind, list).prop_map(|(kind, list)| Change::Replace(kind, list)),
+    ]
+}
+
+/// A history of changes.
+pub fn changes(most: usize) -> impl Strategy<Value = Vec<Change>> {
+    proptest::collection::vec(change(), 0..most)
+}
+
+/// Facts, at most one of each name, so that their order cannot matter.
+pub fn facts(most: usize) -> impl Strategy<Value = Vec<Fact>> {
+    proptest::collection::vec(fact(), 0..most).prop_map(|facts| {
+        let by_key: std::collections::BTreeMap<_, _> =
+            facts.into_iter().map(|fact| (fact.key(), fact)).collect();
+        by_key.into_values().collect()
+    })
+}
+
+/// A view of [`THIS_NODE`].
+pub fn view() -> impl Strategy<Value = NodeView> {
+    let node_ports = prop_oneof![
+        3 => Just(NodePortAddresses::Primary),
+        1 => Just(NodePortAddresses::AnyLocal),
+        1 => Just(NodePortAddresses::Within(vec![range("172.18.0.0/24")])),
+    ];
+    (node_ports, 0..6, any::<bool>(), any::<bool>()).prop_map(|(node_ports, detector, dns, bit)| {
+        let families = Family::BOTH.into_iter();
+        NodeView {
+            node: THIS_NODE.into(),
+            // Known even before the Node object is: the rig observes over it.
+            node_addresses: families.clone().map(|family| host(family, 1)).collect(),
+            cluster_pod_cidrs: match detector {
+                0 => Vec::new(),
+                1 => vec![range("10.244.0.0/16")],
+                _ => vec![range("10.244.0.0/16"), range("fd00:10:244::/48")],
+            },
+            service_cidrs: vec![range("10.96.0.0/16"), range("fd00:10:96::/112")],
+            dns_addresses: if dns {
+                families.map(|family| cluster_ip(family, 0)).collect()
+            } else {
+                Vec::new()
+            },
+            node_ports,
+            masquerade_all: detector == 2,
+            masquerade_bit: if bit { 0x4000 } else { 0x10 },
+            ..NodeView::default()
+        }
+    })
+}
+
+fn range(text: &str) -> ipnet::IpNet {
+    text.parse().unwrap_or_default()
+}
+
+/// A packet that may well be for something in the universe.
+pub fn packet() -> impl Strategy<Value = Packet> {
+    let port = prop_oneof![select(PORTS.as_slice()), select(NODE_PORTS.as_slice())];
+    (family(), client(), (0..8, 0_u8..5), protocol(), port).prop_map(
+        |(family, client, (to, number), protocol, port)| Packet {
+            source: client.address(family),
+            destination: match to {
+                0..4 => cluster_ip(family, number),
+                4 => pod(family, 1, number),
+                5 => host(family, 2),
+                _ => host(family, 1),
+            },
+            protocol,
+            port,
+            from_node: client == Client::Node,
+        },
+    )
+}
+
+/// Who sends a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Client {
+    /// The node itself.
+    Node,
+    /// A pod, by node and number.
+    Pod(u8, u8),
+    /// Somebody outside.
+    Outside(u8),
+}
+
+impl Client {
+    fn address(self, family: Family) -> IpAddr {
+        match self {
+            Self::Node => host(family, 1),
+            Self::Pod(node, index) => pod(family, node, index),
+            Self::Outside(index) => outsider(family, index),
+        }
+    }
+}
+
+/// A client; a pod may be an endpoint too.
+pub fn client() -> impl Strategy<Value = Client> {
+    prop_oneof![
+        2 => Just(Client::Node),
+        3 => (1_u8..4, 1_u8..4).prop_map(|(node, index)| Client::Pod(node, index)),
+        1 => (1_u8..4).prop_map(Client::Outside),
+    ]
+}
+
+/// The packets that a client sends to every frontend there is.
+pub fn knocks(plan: &NodePlan, client: Client) -> Vec<Packet> {
+    let from_node = client == Client::Node;
+    let packet =
+        |frontend: &Frontend| knock(*frontend, client.address(frontend.family()), from_node);
+    plan.frontends.keys().map(packet).collect()
+}
+
+/// The packets that endpoints send to their own frontends (P8).
+pub fn self_knocks(plan: &NodePlan) -> Vec<Packet> {
+    let mut packets = Vec::new();
+    for (frontend, decision) in &plan.frontends {
+        if let Verdict::Forward(forward) = &decision.verdict {
+            let pods = forward
+                .targets
+                .iter()
+                .filter(|target| plan.view.is_pod(target.address));
+            packets.extend(pods.map(|target| knock(*frontend, target.address, false)));
+        }
+    }
+    packets
+}
+
+fn knock(frontend: Frontend, source: IpAddr, from_node: bool) -> Packet {
+    let destination = match frontend.place {
+        Place::ClusterIp(address) => address,
+        Place::NodePort(family) => host(family, 1),
+    };
+    Packet {
+        source,
+        destination,
+        protocol: frontend.protocol,
+        port: frontend.port,
+        from_node,
+    }
+}
