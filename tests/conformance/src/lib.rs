@@ -1,0 +1,11 @@
+//! Other people's clients against the embedded API server, and the examples as
+//! users type them.
+//!
+//! [`Lab`] is a running `portolan up`; [`transcript`] reads the commands out of
+//! an example's README and holds what they print to what the README shows.
+
+pub mod lab;
+pub mod tools;
+pub mod transcript;
+
+pub use lab::Lab;
