@@ -1,0 +1,61 @@
+//! How figures are taken from samples and printed.
+
+use std::io::Write;
+use std::time::Duration;
+
+/// Prints a line `figure NAME VALUE UNIT`.
+pub fn figure(name: &str, value: f64, unit: &str) {
+    let mut out = std::io::stdout().lock();
+    if writeln!(out, "figure {name} {value:.3} {unit}").is_err() {
+        std::process::exit(1);
+    }
+}
+
+/// Says what is being measured, on standard error.
+pub fn say(text: &str) {
+    let mut err = std::io::stderr().lock();
+    // Progress that cannot be written has no other place to go.
+    drop(writeln!(err, "{text}"));
+}
+
+/// The sample below which the given share of all samples lies (nearest rank).
+pub fn percentile(samples: &mut [Duration], share: f64) -> Duration {
+    samples.sort_unstable();
+    let rank = (share * samples.len() as f64).ceil() as usize;
+    samples
+        .get(rank.saturating_sub(1).min(samples.len().saturating_sub(1)))
+        .copied()
+        .unwrap_or_default()
+}
+
+/// Milliseconds with a fraction.
+pub fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+/// The largest resident memory that a process ever had, in MB (10^6 bytes).
+///
+/// # Errors
+/// When the process is gone.
+pub fn peak_memory_mb(pid: u32) -> anyhow::Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+    let kib: f64 = line
+        .and_then(|l| l.split_whitespace().next())
+        .unwrap_or_default()
+        .parse()?;
+    Ok(kib * 1024.0 / 1e6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_nearest_ranks() {
+        let mut samples: Vec<Duration> = (1..=100).map(Duration::from_millis).collect();
+        assert_eq!(percentile(&mut samples, 0.99), Duration::from_millis(99));
+        assert_eq!(percentile(&mut samples, 0.5), Duration::from_millis(50));
+        assert_eq!(percentile(&mut [], 0.5), Duration::ZERO);
+    }
+}

@@ -1,0 +1,5 @@
+//! Benchmarks of whole parts of the product. See README.md for what each
+//! measures, how, and what to expect.
+
+pub mod cluster;
+pub mod figures;
