@@ -1,0 +1,41 @@
+//! `cargo xtask bench NAME`: builds a benchmark in release mode and runs it.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use crate::run::check;
+
+/// The benchmarks: name, and what it measures.
+const BENCHES: [(&str, &str); 1] = [(
+    "dataplane",
+    "Services in the kernel: cold start, one change, the agent's memory",
+)];
+
+/// Runs one benchmark by name.
+pub(crate) fn run(root: &Path, name: &str) -> Result<()> {
+    if !BENCHES.iter().any(|(n, _)| *n == name) {
+        let known: Vec<String> = BENCHES
+            .iter()
+            .map(|(n, what)| format!("  {n}: {what}"))
+            .collect();
+        bail!("no benchmark `{name}`; there are:\n{}", known.join("\n"));
+    }
+    check(
+        root,
+        &["cargo", "build", "--release", "--quiet", "-p", "portolan"],
+    )?;
+    check(
+        root,
+        &[
+            "cargo",
+            "run",
+            "--release",
+            "--quiet",
+            "-p",
+            "portolan-benches",
+            "--bin",
+            name,
+        ],
+    )
+}

@@ -1,0 +1,120 @@
+//! The two kubectl versions that judge the API server.
+//!
+//! 1.32 is Debian 13's package `kubectl`; 1.20 is Debian 12's
+//! `kubernetes-client`, which asks for OpenAPI v2 as protobuf and knows only
+//! SPDY. Both are downloaded with apt into a folder of our own (own lists, own
+//! cache, the system's sources untouched) and unpacked, never installed: tests
+//! call these paths and not whatever kubectl is on PATH.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::run::{check, command, run, say};
+
+/// One kubectl to fetch: Debian suite, package, and the folder below `target/tools`.
+const KUBECTLS: [(&str, &str, &str); 2] = [
+    ("trixie", "kubectl", "kubectl-1.32"),
+    ("bookworm", "kubernetes-client", "kubectl-1.20"),
+];
+
+/// Where a fetched kubectl's program lies.
+fn program(root: &Path, folder: &str) -> PathBuf {
+    root.join("target/tools")
+        .join(folder)
+        .join("usr/bin/kubectl")
+}
+
+/// Fetches what is not there yet.
+pub(crate) fn fetch(root: &Path) -> Result<()> {
+    for (suite, package, folder) in KUBECTLS {
+        if !program(root, folder).is_file() {
+            fetch_one(root, suite, package, folder)
+                .with_context(|| format!("fetch {package} of Debian {suite}"))?;
+        }
+        let path = program(root, folder);
+        let words = [
+            path.to_str().context("the path is UTF-8")?,
+            "version",
+            "--client",
+        ];
+        run_quiet(root, &words)?;
+    }
+    Ok(())
+}
+
+fn run_quiet(root: &Path, words: &[&str]) -> Result<()> {
+    let mut c = command(root, words);
+    c.stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null());
+    run(c, &words.join(" "))
+}
+
+fn fetch_one(root: &Path, suite: &str, package: &str, folder: &str) -> Result<()> {
+    let mirror = debian_mirror().context(
+        "no Debian mirror in /etc/apt: the tests need kubectl 1.32 (Debian 13's package kubectl); \
+         on another system unpack it under target/tools/kubectl-1.32",
+    )?;
+    let apt = root.join("target/tools/apt").join(suite);
+    for sub in ["lists/partial", "cache/archives/partial", "etc"] {
+        fs::create_dir_all(apt.join(sub))?;
+    }
+    fs::write(apt.join("status"), "")?;
+    let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
+    fs::write(
+        apt.join("etc/debian.sources"),
+        format!(
+            "Types: deb\nURIs: {mirror}\nSuites: {suite}\nComponents: main\nSigned-By: {keyring}\n"
+        ),
+    )?;
+    let dir = apt.display();
+    let options: Vec<String> = [
+        "Dir::Etc::SourceList=/dev/null".to_owned(),
+        format!("Dir::Etc::SourceParts={dir}/etc"),
+        format!("Dir::State={dir}"),
+        format!("Dir::State::Lists={dir}/lists"),
+        format!("Dir::State::status={dir}/status"),
+        format!("Dir::Cache={dir}/cache"),
+        "APT::Sandbox::User=".to_owned(),
+        "Acquire::Languages=none".to_owned(),
+        "Acquire::Retries=3".to_owned(),
+    ]
+    .into_iter()
+    .flat_map(|o| ["-o".to_owned(), o])
+    .collect();
+    say(&format!("fetching {package} of Debian {suite}"));
+    let mut update = command(&apt, &["apt-get", "-qq"]);
+    update.args(&options).arg("update");
+    run(update, "apt-get update with our own lists")?;
+    let mut download = command(&apt, &["apt-get", "-qq"]);
+    download.args(&options).args(["download", package]);
+    run(download, &format!("apt-get download {package}"))?;
+    let deb = fs::read_dir(&apt)?
+        .filter_map(|e| e.ok().map(|e| e.path()))
+        .find(|p| p.extension().is_some_and(|x| x == "deb"))
+        .context("apt-get download left no package")?;
+    let into = root.join("target/tools").join(folder);
+    fs::create_dir_all(&into)?;
+    let (deb, into) = (deb.display().to_string(), into.display().to_string());
+    check(root, &["dpkg-deb", "-x", &deb, &into])
+}
+
+/// The first Debian archive that the system's own apt sources name (deb822 or one-line form).
+fn debian_mirror() -> Result<String> {
+    let mut texts = vec![fs::read_to_string("/etc/apt/sources.list").unwrap_or_default()];
+    let mut parts: Vec<PathBuf> = fs::read_dir("/etc/apt/sources.list.d")
+        .map(|d| d.filter_map(|e| e.ok().map(|e| e.path())).collect())
+        .unwrap_or_default();
+    parts.sort();
+    texts.extend(parts.iter().filter_map(|p| fs::read_to_string(p).ok()));
+    for word in texts.iter().flat_map(|t| t.split_whitespace()) {
+        let path = word.trim_end_matches('/');
+        if (path.starts_with("http://") || path.starts_with("https://"))
+            && path.ends_with("/debian")
+        {
+            return Ok(path.to_owned());
+        }
+    }
+    bail!("no source that ends in /debian")
+}

@@ -1,0 +1,118 @@
+//! What the tests need, and how a machine gets it.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use crate::kubectl;
+use crate::run::{check, is_root, say};
+
+/// A program that tests start, the Debian package that holds it, and what for.
+struct Tool {
+    program: &'static str,
+    package: &'static str,
+    why: &'static str,
+}
+
+const TOOLS: [Tool; 8] = [
+    Tool {
+        program: "nft",
+        package: "nftables",
+        why: "lists our table and loads the listing again",
+    },
+    Tool {
+        program: "ip",
+        package: "iproute2",
+        why: "shows that nothing is left behind",
+    },
+    Tool {
+        program: "unshare",
+        package: "util-linux",
+        why: "namespaces for kernel tests",
+    },
+    Tool {
+        program: "setpriv",
+        package: "util-linux",
+        why: "runs the lab without root",
+    },
+    Tool {
+        program: "dig",
+        package: "bind9-dnsutils",
+        why: "asks the DNS server",
+    },
+    Tool {
+        program: "curl",
+        package: "curl",
+        why: "asks Services",
+    },
+    Tool {
+        program: "conntrack",
+        package: "conntrack",
+        why: "looks at connection tracking",
+    },
+    Tool {
+        program: "busybox",
+        package: "busybox",
+        why: "nslookup and wget as users type them",
+    },
+];
+
+/// Installs what is missing when root; otherwise says exactly what is missing and how to get it.
+pub(crate) fn run(root: &Path) -> Result<()> {
+    let missing: Vec<&Tool> = TOOLS.iter().filter(|t| !on_path(t.program)).collect();
+    if !missing.is_empty() {
+        let mut packages: Vec<&str> = missing.iter().map(|t| t.package).collect();
+        packages.sort_unstable();
+        packages.dedup();
+        if !is_root() {
+            let list: Vec<String> = missing
+                .iter()
+                .map(|t| format!("  {} (package {}): {}", t.program, t.package, t.why))
+                .collect();
+            bail!(
+                "these programs are missing:\n{}\ninstall them: sudo apt-get install {}",
+                list.join("\n"),
+                packages.join(" ")
+            );
+        }
+        check(root, &["apt-get", "-qq", "update"])?;
+        let mut words = vec![
+            "env",
+            "DEBIAN_FRONTEND=noninteractive",
+            "apt-get",
+            "-qq",
+            "-y",
+            "install",
+        ];
+        words.push("--no-install-recommends");
+        words.extend(&packages);
+        check(root, &words)?;
+    }
+    kubectl::fetch(root)?;
+    user_namespaces()?;
+    say("everything that the tests need is here");
+    Ok(())
+}
+
+/// The lab and the kernel tests live in user namespaces.
+fn user_namespaces() -> Result<()> {
+    let out = std::process::Command::new("unshare")
+        .args(["-Urn", "true"])
+        .output()?;
+    if out.status.success() {
+        return Ok(());
+    }
+    bail!(
+        "user namespaces are refused here ({}): allow them with \
+         `sysctl -w kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000` \
+         and, on Ubuntu, `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`",
+        String::from_utf8_lossy(&out.stderr).trim()
+    )
+}
+
+fn on_path(program: &str) -> bool {
+    let path = std::env::var("PATH").unwrap_or_default();
+    path.split(':')
+        .chain(["/usr/sbin", "/sbin"])
+        .any(|d| Path::new(d).join(program).is_file())
+}
