@@ -14,7 +14,7 @@ struct Tool {
     why: &'static str,
 }
 
-const TOOLS: [Tool; 8] = [
+const TOOLS: [Tool; 6] = [
     Tool {
         program: "nft",
         package: "nftables",
@@ -38,22 +38,12 @@ const TOOLS: [Tool; 8] = [
     Tool {
         program: "dig",
         package: "bind9-dnsutils",
-        why: "asks the DNS server",
+        why: "dig and nslookup ask the DNS server",
     },
     Tool {
         program: "curl",
         package: "curl",
         why: "asks Services",
-    },
-    Tool {
-        program: "conntrack",
-        package: "conntrack",
-        why: "looks at connection tracking",
-    },
-    Tool {
-        program: "busybox",
-        package: "busybox",
-        why: "nslookup and wget as users type them",
     },
 ];
 

@@ -65,6 +65,8 @@ struct State {
     dirty: Dirty,
     /// Set after an error and at start: compare the whole image.
     repair: bool,
+    /// The DNS server does not stand as the plan wants it.
+    names_failed: bool,
     retry: Duration,
     quiet_since: Instant,
 }
@@ -91,6 +93,7 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), 
         awaited: Kind::ALL.to_vec(),
         dirty: Dirty::default(),
         repair: true,
+        names_failed: false,
         retry: RETRY,
         quiet_since: Instant::now(),
         config,
@@ -180,8 +183,16 @@ impl State {
             }
         }
         // The name follows the kernel: what resolves also connects.
-        if let Err(error) = self.names.publish(&self.plan, &touched).await {
-            tracing::warn!(node = %self.config.node_name, error = &error as &dyn std::error::Error, "names");
+        self.publish(&touched).await;
+    }
+
+    /// Publishes names; a failure is tried again with the next look.
+    async fn publish(&mut self, touched: &Touched) {
+        let done = self.names.publish(&self.plan, touched).await;
+        self.names_failed = done.is_err();
+        if let Err(error) = done {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(node = %self.config.node_name, error, "names are not answered");
         }
     }
 
@@ -231,6 +242,9 @@ impl State {
         }
         if self.repair {
             self.mend().await;
+        }
+        if self.names_failed {
+            self.publish(&Touched::default()).await;
         }
     }
 }
