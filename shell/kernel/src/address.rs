@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use netlink_packet_route::{
     RouteNetlinkMessage,
-    address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope},
+    address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope, CacheInfo},
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
 };
 use rtnetlink::packet_core::NLM_F_DUMP;
@@ -17,6 +17,34 @@ impl Links {
     /// at once (no duplicate address detection).
     pub async fn add_address(&self, link: LinkIndex, address: IpNet) -> Result<(), LinkError> {
         let message = RouteNetlinkMessage::NewAddress(address_message(link, address));
+        self.send(message, REPLACE, || {
+            format!("add address {address} to link {link}")
+        })
+        .await
+        .map(drop)
+    }
+
+    /// Adds an address at which this namespace answers but which it never chooses
+    /// as a source by itself, neither for its own packets nor to masquerade:
+    /// of host scope in IPv4, deprecated in IPv6 (RFC 6724 section 5, rule 3).
+    pub async fn add_answering_address(
+        &self,
+        link: LinkIndex,
+        address: IpNet,
+    ) -> Result<(), LinkError> {
+        let mut message = address_message(link, address);
+        match address.addr() {
+            IpAddr::V4(_) => message.header.scope = AddressScope::Host,
+            IpAddr::V6(_) => {
+                let mut lifetimes = CacheInfo::default();
+                lifetimes.ifa_preferred = 0;
+                lifetimes.ifa_valid = u32::MAX;
+                message
+                    .attributes
+                    .push(AddressAttribute::CacheInfo(lifetimes));
+            }
+        }
+        let message = RouteNetlinkMessage::NewAddress(message);
         self.send(message, REPLACE, || {
             format!("add address {address} to link {link}")
         })

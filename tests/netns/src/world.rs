@@ -183,7 +183,7 @@ impl World {
             for address in addresses {
                 node.net
                     .links
-                    .add_address(device, (*address).into())
+                    .add_answering_address(device, (*address).into())
                     .await?;
                 let at = SocketAddr::new(*address, DNS_PORT);
                 talk::serve(&node.net.netns, at)?;

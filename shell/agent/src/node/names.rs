@@ -122,7 +122,7 @@ impl Names {
         let loopback = self.links.index(LOOPBACK).await.map_err(NamesError::Link)?;
         for address in addresses {
             self.links
-                .add_address(loopback, IpNet::from(*address))
+                .add_answering_address(loopback, IpNet::from(*address))
                 .await
                 .map_err(NamesError::Link)?;
         }
