@@ -15,6 +15,8 @@ use std::{
         fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     },
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -28,6 +30,12 @@ const LOCK: &str = "lock";
 
 /// What does not outlive a lab.
 const RUN: &str = "run";
+
+/// How long a lab may take to be gone after its broker was killed.
+const DYING: Duration = Duration::from_secs(3);
+
+/// How often the lock of a dying lab is tried.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A data directory that is ours until this is dropped.
 #[derive(Debug)]
@@ -65,7 +73,8 @@ pub enum ClaimError {
 }
 
 impl Claim {
-    /// Makes `dir` if need be, locks it, and clears what a lab that was killed
+    /// Makes `dir` if need be, locks it (waiting up to three seconds for another
+    /// lab that may be about to die), and clears what a lab that was killed
     /// has left there. `holder` is the process id to show to whoever else tries;
     /// inside a lab the caller's own id would tell nobody anything.
     pub fn take(dir: &Path, holder: u32) -> Result<Self, ClaimError> {
@@ -91,14 +100,13 @@ impl Claim {
             dir: dir.to_owned(),
             holder: holder_of(&mut file),
         };
-        let mut lock =
-            Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(file, errno)| {
-                if errno == Errno::EWOULDBLOCK {
-                    taken(file)
-                } else {
-                    unusable("lock")(errno.into())
-                }
-            })?;
+        let mut lock = lock(file).map_err(|(file, errno)| {
+            if errno == Errno::EWOULDBLOCK {
+                taken(file)
+            } else {
+                unusable("lock")(errno.into())
+            }
+        })?;
         lock.set_len(0)
             .and_then(|()| lock.rewind())
             .and_then(|()| writeln!(lock, "{holder}"))
@@ -125,6 +133,21 @@ impl Claim {
     /// Clears what must not outlive the lab, at its orderly end.
     pub fn release(self) -> Result<(), ClaimError> {
         clear(&self.run_dir())
+    }
+}
+
+/// Locks the file. A lab whose broker was killed dies on its own a moment later,
+/// and holds the lock until then: that is waited for.
+fn lock(mut file: File) -> Result<Flock<File>, (File, Errno)> {
+    let end = Instant::now() + DYING;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Err((held, Errno::EWOULDBLOCK)) if Instant::now() < end => {
+                file = held;
+                thread::sleep(LOOK);
+            }
+            done => return done,
+        }
     }
 }
 

@@ -80,7 +80,8 @@ struct Shared {
 impl Lab {
     /// Starts every part and waits until the nodes are ready.
     pub(crate) async fn start(settings: Settings, broker: &Broker) -> Result<Self> {
-        let claim = Claim::take(&settings.data_dir, settings.holder)?;
+        let claim =
+            tokio::task::block_in_place(|| Claim::take(&settings.data_dir, settings.holder))?;
         let host = broker
             .listen_tcp(settings.listen)
             .await
