@@ -41,6 +41,21 @@ pub(crate) struct Answer {
     pub(crate) body: Value,
 }
 
+impl Answer {
+    /// Reads a body to its end; what is not JSON is kept as text.
+    async fn read(status: u16, body: Body) -> Result<Self> {
+        let bytes = body
+            .collect()
+            .await
+            .context("read the server's answer")?
+            .to_bytes();
+        let body = serde_json::from_slice(&bytes).unwrap_or_else(|_not_json| {
+            Value::String(String::from_utf8_lossy(&bytes).into_owned())
+        });
+        Ok(Self { status, body })
+    }
+}
+
 /// One request to the server.
 pub(crate) struct Call<'a> {
     /// The HTTP method.
@@ -134,18 +149,7 @@ impl Session {
                 ));
             }
         }
-        let bytes = body
-            .collect()
-            .await
-            .context("read the server's answer")?
-            .to_bytes();
-        let body = serde_json::from_slice(&bytes).unwrap_or_else(|_not_json| {
-            Value::String(String::from_utf8_lossy(&bytes).into_owned())
-        });
-        Ok(Answer {
-            status: parts.status.as_u16(),
-            body,
-        })
+        Answer::read(parts.status.as_u16(), body).await
     }
 
     /// Makes one request and returns the body as it arrives.
@@ -158,15 +162,7 @@ impl Session {
         let status = response.status().as_u16();
         let body = response.into_body();
         if status >= 400 {
-            let bytes = body
-                .collect()
-                .await
-                .context("read the server's answer")?
-                .to_bytes();
-            let body = serde_json::from_slice(&bytes).unwrap_or_else(|_not_json| {
-                Value::String(String::from_utf8_lossy(&bytes).into_owned())
-            });
-            return Err(server_error(&Answer { status, body }));
+            return Err(server_error(&Answer::read(status, body).await?));
         }
         Ok(body)
     }

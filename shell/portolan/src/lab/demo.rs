@@ -87,7 +87,7 @@ async fn spread(session: &Session) -> Result<()> {
     let summary = send(
         session,
         "spread",
-        &["--count", "300", "--new-connection"],
+        &["--count", "300", "--new-connection", "--quiet"],
         Duration::from_secs(30),
     )
     .await?;
@@ -143,15 +143,18 @@ async fn one_pod_dies(session: &Session) -> Result<()> {
         "--new-connection",
     ];
     start_client(session, "load", &load).await?;
+    // The client writes a line for each answer: requests go on when there is one.
     until(&step, "requests are starting", READY, async || {
-        let pod = session
-            .call(&Call::get("/api/v1/namespaces/default/pods/load"))
-            .await?
-            .body;
-        Ok(pod["status"]["phase"] == "Running")
+        let log = "/api/v1/namespaces/default/pods/load/log?tailLines=1";
+        let accept = "*/*";
+        let call = Call {
+            accept,
+            ..Call::get(log)
+        };
+        let answer = session.try_call(&call).await?;
+        Ok(answer.status < 400 && answer.body.as_str().is_some_and(|line| !line.is_empty()))
     })
     .await?;
-    tokio::time::sleep(Duration::from_millis(300)).await;
     let begin = Instant::now();
     let path = format!("/api/v1/namespaces/default/pods/{victim}");
     let options = json!({"propagationPolicy": "Background"});
@@ -248,7 +251,7 @@ async fn send(session: &Session, name: &str, arguments: &[&str], limit: Duration
 }
 
 async fn start_client(session: &Session, name: &str, arguments: &[&str]) -> Result<()> {
-    let mut words = vec!["client", "--url", "http://web", "--quiet"];
+    let mut words = vec!["client", "--url", "http://web"];
     words.extend(arguments);
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod",
