@@ -8,6 +8,7 @@ use portolan_api::kinds;
 use crate::allocator::Allocator;
 use crate::documents::Documents;
 use crate::identity::Identity;
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::store::{Collection, Key, KindIndex, Store};
 use crate::{Config, PodBackend};
@@ -39,6 +40,7 @@ pub(crate) struct Context {
     pub(crate) allocator: Allocator,
     pub(crate) documents: Documents,
     pub(crate) metrics: Metrics,
+    pub(crate) limits: Limits,
     pods: RwLock<Option<Arc<dyn PodBackend>>>,
 }
 
@@ -56,6 +58,7 @@ impl Context {
             allocator,
             documents: Documents::default(),
             metrics: Metrics::default(),
+            limits: Limits::default(),
             pods: RwLock::new(None),
         }
     }

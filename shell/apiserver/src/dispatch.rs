@@ -17,9 +17,9 @@ use tokio_util::sync::CancellationToken;
 use crate::answer::{self, Answer, Failure};
 use crate::auth::{self, User};
 use crate::context::Context;
-use crate::request::{self, Target};
+use crate::request::{self, Target, Verb};
 use crate::rest::{self, Call};
-use crate::{documents, metrics};
+use crate::{documents, health, metrics};
 
 /// Kubernetes' limit of a request body.
 const MAX_BODY_BYTES: usize = 3 << 20;
@@ -70,7 +70,7 @@ async fn handle(
     parts: Parts,
     body: Incoming,
 ) -> Answer {
-    if let Some(answer) = public(&target) {
+    if let Some(answer) = public(connection, &target, &parts) {
         return answer;
     }
     let context = &connection.context;
@@ -82,9 +82,18 @@ async fn handle(
     let Some(user) = auth::authenticate(context, authorization, certificate) else {
         return answer::status(&Status::unauthorized());
     };
-    if let Err(status) = auth::authorize(&user, &target) {
+    if let Err(status) = auth::authorize(&user, &target, parts.uri.path()) {
         return answer::status(&status);
     }
+    let place = if lasts(&target) {
+        context.limits.stay(&user.name, &parts.headers)
+    } else {
+        context.limits.enter(&user.name, &parts.headers).await
+    };
+    let place = match place {
+        Ok(place) => Arc::new(place),
+        Err(failure) => return answer::status(&failure),
+    };
     let reads = matches!(parts.method, Method::GET | Method::HEAD);
     match target {
         Target::Resource(asked) => {
@@ -96,6 +105,8 @@ async fn handle(
                 context: Arc::clone(context),
                 ending: connection.ending.clone(),
                 asked,
+                user,
+                place,
                 headers: parts.headers,
                 body,
             })
@@ -116,10 +127,22 @@ async fn handle(
     }
 }
 
+/// Watches, followed logs and streams end when somebody wants it, not soon.
+fn lasts(target: &Target) -> bool {
+    let Target::Resource(asked) = target else {
+        return false;
+    };
+    match asked.subresource.as_str() {
+        "log" => asked.query.flag("follow"),
+        "exec" | "attach" | "portforward" | "proxy" => true,
+        _ => asked.verb == Verb::Watch,
+    }
+}
+
 /// What may be read without saying who one is.
-fn public(target: &Target) -> Option<Answer> {
+fn public(connection: &Connection, target: &Target, parts: &Parts) -> Option<Answer> {
     match target {
-        Target::Health => Some(answer::text(StatusCode::OK, "ok")),
+        Target::Health => Some(health::answer(parts, connection.ending.is_cancelled())),
         Target::Version => Some(documents::version()),
         Target::Resource(_)
         | Target::Metrics

@@ -28,11 +28,13 @@ mod request;
 
 mod auth;
 mod identity;
+mod limits;
 
 mod answer;
 mod negotiate;
 
 mod documents;
+mod health;
 mod metrics;
 
 mod context;
@@ -48,5 +50,9 @@ mod bootstrap;
 mod janitor;
 
 pub use config::{Config, OpenError, ServeError};
-pub use pods::{LogError, LogOptions, LogRequest, LogStream, PodBackend};
+pub use pods::{
+    AttachRequest, ConnectHost, ConnectRequest, Connection, ContainerTarget, ExecRequest, Exit,
+    Input, LogError, LogOptions, LogRequest, LogStream, Output, PodBackend, Process, StreamError,
+    Streams, TerminalSize,
+};
 pub use server::Server;

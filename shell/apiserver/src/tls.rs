@@ -15,6 +15,8 @@ use rustls::{
     DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig, SignatureScheme,
 };
 
+use sha2::{Digest as _, Sha256};
+
 use crate::OpenError;
 use crate::auth::User;
 use crate::identity::{Identity, subject_of};
@@ -41,7 +43,9 @@ impl Tls {
             .verify_client_cert(leaf, intermediates, UnixTime::now())
             .ok()?;
         let (name, groups) = subject_of(leaf)?;
-        Some(User::new(name, groups))
+        let digest = Sha256::digest(leaf.as_ref());
+        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        Some(User::new(name, groups).with_extra("credential-id", format!("X509SHA256={hex}")))
     }
 }
 

@@ -15,6 +15,7 @@ pub mod node;
 pub mod pod;
 pub mod pod_status;
 pub mod replica_set;
+pub mod reviews;
 pub mod secret;
 pub mod service;
 pub mod service_account;
@@ -44,6 +45,12 @@ static KINDS: &[&Kind] = &[
     &replica_set::KIND,
     &lease::KIND,
     &endpoint_slice::KIND,
+    &reviews::SELF_SUBJECT_REVIEW,
+    &reviews::TOKEN_REVIEW,
+    &reviews::LOCAL_SUBJECT_ACCESS_REVIEW,
+    &reviews::SELF_SUBJECT_ACCESS_REVIEW,
+    &reviews::SELF_SUBJECT_RULES_REVIEW,
+    &reviews::SUBJECT_ACCESS_REVIEW,
 ];
 
 /// Everything the API language says about one kind.

@@ -117,7 +117,7 @@ fn build() -> BTreeMap<String, Value> {
     let mut definitions: BTreeMap<String, Value> =
         generator.take_definitions(true).into_iter().collect();
     special_types(&mut definitions);
-    for kind in kinds::all() {
+    for kind in kinds::all().filter(|kind| kind.verbs.contains(&"list")) {
         definitions.insert(list_definition(kind), list_schema(kind));
     }
     for rule in extensions::RULES {

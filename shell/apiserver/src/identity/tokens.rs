@@ -70,6 +70,8 @@ pub(crate) enum TokenError {
     Time,
     #[error("the token is for another issuer or audience")]
     Audience,
+    #[error("the service account or the pod of the token is gone")]
+    Gone,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -130,8 +132,14 @@ impl Signer {
         ))
     }
 
-    /// The claims of a token that is valid at `now` (seconds of Unix time).
-    pub(crate) fn verify(&self, token: &str, now: i64) -> Result<Claims, TokenError> {
+    /// The claims of a token that is valid at `now` (seconds of Unix time) for
+    /// one of these audiences; for this server if none is named.
+    pub(crate) fn verify(
+        &self,
+        token: &str,
+        now: i64,
+        audiences: &[&str],
+    ) -> Result<Claims, TokenError> {
         let mut parts = token.split('.');
         let (Some(header), Some(payload), Some(signature), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
@@ -157,7 +165,11 @@ impl Signer {
         if claims.exp <= now || claims.nbf > now + LEEWAY_SECONDS {
             return Err(TokenError::Time);
         }
-        if claims.iss != self.issuer || !claims.aud.contains(&self.issuer) {
+        let meant = |own: &String| match audiences {
+            [] => *own == self.issuer,
+            wanted => wanted.contains(&own.as_str()),
+        };
+        if claims.iss != self.issuer || !claims.aud.iter().any(meant) {
             return Err(TokenError::Audience);
         }
         Ok(claims)
@@ -195,19 +207,26 @@ mod tests {
         let token = open().sign(&claims("https://issuer")).unwrap();
         // Another process with the same key file accepts it.
         let signer = open();
-        assert_eq!(signer.verify(&token, 500), Ok(claims("https://issuer")));
-        assert_eq!(signer.verify(&token, 1_000), Err(TokenError::Time));
-        assert_eq!(signer.verify(&token, -11), Err(TokenError::Time));
+        assert_eq!(
+            signer.verify(&token, 500, &[]),
+            Ok(claims("https://issuer"))
+        );
+        assert_eq!(signer.verify(&token, 1_000, &[]), Err(TokenError::Time));
+        assert_eq!(signer.verify(&token, -11, &[]), Err(TokenError::Time));
         let foreign = signer.sign(&claims("https://other")).unwrap();
-        assert_eq!(signer.verify(&foreign, 500), Err(TokenError::Audience));
+        assert_eq!(signer.verify(&foreign, 500, &[]), Err(TokenError::Audience));
         let (message, _) = token.rsplit_once('.').unwrap();
         let (_, other) = foreign.rsplit_once('.').unwrap();
         assert_eq!(
-            signer.verify(&format!("{message}.{other}"), 500),
+            signer.verify(&format!("{message}.{other}"), 500, &[]),
             Err(TokenError::Signature)
         );
         for bad in ["", "a", "a.b.c", "....", &token[1..]] {
-            assert_eq!(signer.verify(bad, 500), Err(TokenError::Malformed), "{bad}");
+            assert_eq!(
+                signer.verify(bad, 500, &[]),
+                Err(TokenError::Malformed),
+                "{bad}"
+            );
         }
     }
 }

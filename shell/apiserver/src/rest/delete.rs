@@ -12,7 +12,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use portolan_api::value::{at, set, str_at, strings_at};
-use portolan_api::{Kind, Status, meta};
+use portolan_api::{Cause, Kind, Status, meta};
 use serde_json::{Map, Value};
 
 use super::change::{Part, Replaced, Replacement, TRIES};
@@ -32,6 +32,8 @@ const MAX_GRACE_SECONDS: i64 = 365 * 24 * 3600;
 struct Options {
     grace: Option<i64>,
     propagation: String,
+    /// The old way to say `propagation`.
+    orphan: Option<bool>,
     uid: String,
     resource_version: String,
     dry_run: bool,
@@ -114,16 +116,39 @@ fn options(call: &Call) -> Result<Options, Failure> {
     if options.propagation.is_empty() {
         options.propagation = query.text("propagationPolicy").to_owned();
     }
-    if query.flag("orphanDependents") {
-        options.propagation = "Orphan".to_owned();
+    if options.orphan.is_none() && query.has("orphanDependents") {
+        options.orphan = Some(query.flag("orphanDependents"));
     }
     options.dry_run |= call.dry_run()?;
-    match options.propagation.as_str() {
-        "" | "Orphan" | "Background" | "Foreground" => Ok(options),
-        other => Err(Box::new(Status::bad_request(format!(
-            "propagationPolicy: Unsupported value: {other:?}: supported values: \"Foreground\", \"Background\", \"Orphan\""
-        )))),
-    }
+    propagation(call, &mut options)?;
+    Ok(options)
+}
+
+/// `orphanDependents` is the old way to say one of two policies.
+fn propagation(call: &Call, options: &mut Options) -> Result<(), Failure> {
+    let said = options.propagation.as_str();
+    let cause = match (said, options.orphan) {
+        ("", Some(true)) => {
+            options.propagation = "Orphan".to_owned();
+            return Ok(());
+        }
+        ("", Some(false)) => {
+            options.propagation = "Background".to_owned();
+            return Ok(());
+        }
+        ("" | "Orphan" | "Background" | "Foreground", None) => return Ok(()),
+        (_, Some(_)) => Cause::invalid(
+            "propagationPolicy",
+            &said.into(),
+            "orphanDependents and deletionPropagation cannot be both set",
+        ),
+        (_, None) => Cause::not_supported(
+            "propagationPolicy",
+            &said.into(),
+            &["Foreground", "Background", "Orphan", "nil"],
+        ),
+    };
+    Err(call.bad_options(cause))
 }
 
 fn parse(body: &Value) -> Result<Options, Failure> {
@@ -133,17 +158,14 @@ fn parse(body: &Value) -> Result<Options, Failure> {
             "gracePeriodSeconds must be a number",
         )));
     }
-    let mut propagation = str_at(body, "propagationPolicy").to_owned();
-    if at(body, "orphanDependents") == &Value::Bool(true) {
-        propagation = "Orphan".to_owned();
-    }
     Ok(Options {
         grace: grace.as_i64().map(|grace| match grace {
             // Kubernetes takes a negative period for one second.
             grace if grace < 0 => 1,
             grace => grace.min(MAX_GRACE_SECONDS),
         }),
-        propagation,
+        propagation: str_at(body, "propagationPolicy").to_owned(),
+        orphan: at(body, "orphanDependents").as_bool(),
         uid: str_at(body, "preconditions.uid").to_owned(),
         resource_version: str_at(body, "preconditions.resourceVersion").to_owned(),
         dry_run: strings_at(body, "dryRun").contains(&"All"),

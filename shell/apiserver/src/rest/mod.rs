@@ -14,6 +14,7 @@ mod list;
 mod logs;
 mod patch;
 mod read;
+mod reviews;
 mod scale;
 mod token;
 mod update;
@@ -23,14 +24,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use portolan_api::Status;
+use portolan_api::{Cause, Status};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use admit::default_objects;
 pub(crate) use create::create_object;
 
 use crate::answer::{self, Answer, Failure};
+use crate::auth::User;
 use crate::context::Context;
+use crate::limits::Place;
 use crate::request::{Asked, Query, Verb};
 use crate::store::{Key, Stored, WriteError};
 
@@ -40,6 +44,9 @@ pub(crate) struct Call {
     /// Ends watches and followed logs.
     pub(crate) ending: CancellationToken,
     pub(crate) asked: Asked,
+    pub(crate) user: User,
+    /// Held as long as the request lasts: streams take a copy with them.
+    pub(crate) place: Arc<Place>,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
@@ -75,10 +82,23 @@ impl Call {
         match self.query().text("dryRun") {
             "" => Ok(false),
             "All" => Ok(true),
-            other => Err(Box::new(Status::bad_request(format!(
-                "Invalid value: {other:?}: dryRun must be \"All\""
-            )))),
+            other => {
+                Err(self.bad_options(Cause::not_supported("dryRun", &json!([other]), &["All"])))
+            }
         }
+    }
+
+    /// A refused parameter, as Kubernetes words it: about the options of the verb.
+    fn bad_options(&self, cause: Cause) -> Failure {
+        let kind = match self.asked.verb {
+            Verb::Create => "CreateOptions",
+            Verb::Update => "UpdateOptions",
+            Verb::Patch => "PatchOptions",
+            Verb::Delete | Verb::DeleteCollection => "DeleteOptions",
+            Verb::List | Verb::Watch => "ListOptions",
+            Verb::Get | Verb::Unknown => "GetOptions",
+        };
+        Box::new(Status::invalid_kind("meta.k8s.io", kind, "", &[cause]))
     }
 }
 
@@ -100,6 +120,7 @@ async fn object(call: Call) -> Result<Answer, Failure> {
         Verb::Get => read::get(&call),
         Verb::List => list::list(&call),
         Verb::Watch => watch::watch(&call),
+        Verb::Create if call.asked.resource.kind.is_review() => reviews::create(&call),
         Verb::Create if call.asked.name.is_empty() => create::create(&call).await,
         Verb::Update if !call.asked.name.is_empty() => update::update(&call).await,
         Verb::Patch if !call.asked.name.is_empty() => patch::patch(&call).await,

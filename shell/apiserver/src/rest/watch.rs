@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use super::{Call, read};
 use crate::answer::{self, Answer, Failure};
 use crate::context::Context;
+use crate::limits::Place;
 use crate::negotiate::{self, Output};
 use crate::request::Asked;
 use crate::select::Selection;
@@ -54,6 +55,8 @@ struct Watch {
     next_bookmark: Instant,
     end: Instant,
     over: bool,
+    /// Counts the watch as one of its client's.
+    _place: Arc<Place>,
 }
 
 /// Objects to send before events.
@@ -132,6 +135,7 @@ fn start(call: &Call) -> Result<Watch, Failure> {
         headless: false,
         changed,
         over: false,
+        _place: Arc::clone(&call.place),
     })
 }
 

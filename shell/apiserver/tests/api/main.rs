@@ -5,4 +5,5 @@
 mod access;
 mod common;
 mod objects;
+mod reviews;
 mod watching;
