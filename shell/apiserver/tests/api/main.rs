@@ -4,6 +4,8 @@
 
 mod access;
 mod common;
+mod ending;
 mod objects;
+mod replay;
 mod reviews;
 mod watching;
