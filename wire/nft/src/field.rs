@@ -38,6 +38,10 @@ pub enum Field {
     CtState,
     /// `ct status`.
     CtStatus,
+    /// `ct original ip daddr`, `ct original ip6 daddr`: before translation.
+    OrigDaddr,
+    /// `ct original proto-dst`: before translation.
+    OrigDport,
     /// `fib daddr type`.
     FibDaddrType,
     /// `numgen …`. As the type of a set's field any modulus stands for all.
@@ -67,12 +71,13 @@ impl Field {
     #[must_use]
     pub const fn width(self, family: Family) -> usize {
         match self {
-            Self::Saddr | Self::Daddr | Self::IifName | Self::OifName => {
+            Self::Saddr | Self::Daddr | Self::OrigDaddr | Self::IifName | Self::OifName => {
                 self.bits(family) as usize / 8
             }
             Self::L4Proto
             | Self::Sport
             | Self::Dport
+            | Self::OrigDport
             | Self::Mark
             | Self::CtState
             | Self::CtStatus
@@ -94,12 +99,12 @@ impl Field {
     /// The bits that carry the value.
     pub(crate) const fn bits(self, family: Family) -> u32 {
         match self {
-            Self::Saddr | Self::Daddr => match family {
+            Self::Saddr | Self::Daddr | Self::OrigDaddr => match family {
                 Family::Ip => 32,
                 Family::Ip6 => 128,
             },
             Self::L4Proto => 8,
-            Self::Sport | Self::Dport => 16,
+            Self::Sport | Self::Dport | Self::OrigDport => 16,
             Self::IifName | Self::OifName => 128,
             Self::Mark | Self::CtState | Self::CtStatus | Self::FibDaddrType | Self::Numgen(_) => {
                 32
@@ -113,9 +118,14 @@ impl Field {
     pub const fn same_type(self, other: Self) -> bool {
         matches!(
             (self, other),
-            (Self::Saddr | Self::Daddr, Self::Saddr | Self::Daddr)
-                | (Self::L4Proto, Self::L4Proto)
-                | (Self::Sport | Self::Dport, Self::Sport | Self::Dport)
+            (
+                Self::Saddr | Self::Daddr | Self::OrigDaddr,
+                Self::Saddr | Self::Daddr | Self::OrigDaddr
+            ) | (Self::L4Proto, Self::L4Proto)
+                | (
+                    Self::Sport | Self::Dport | Self::OrigDport,
+                    Self::Sport | Self::Dport | Self::OrigDport
+                )
                 | (Self::IifName | Self::OifName, Self::IifName | Self::OifName)
                 | (Self::Mark, Self::Mark)
                 | (Self::CtState, Self::CtState)
@@ -129,7 +139,7 @@ impl Field {
     pub(crate) fn value(self, bytes: &[u8]) -> Option<Value> {
         let word = || <[u8; 4]>::try_from(bytes).ok().map(u32::from_ne_bytes);
         Some(match self {
-            Self::Saddr | Self::Daddr => {
+            Self::Saddr | Self::Daddr | Self::OrigDaddr => {
                 if let Ok(octets) = <[u8; 4]>::try_from(bytes) {
                     Value::V4(Ipv4Addr::from(octets))
                 } else {
@@ -137,7 +147,7 @@ impl Field {
                 }
             }
             Self::L4Proto => Value::Proto(*bytes.first()?),
-            Self::Sport | Self::Dport => {
+            Self::Sport | Self::Dport | Self::OrigDport => {
                 Value::Port(u16::from_be_bytes([*bytes.first()?, *bytes.get(1)?]))
             }
             Self::IifName | Self::OifName => {

@@ -11,16 +11,17 @@
 //! themselves, and only for packets that begin a connection. A packet whose
 //! destination was translated is seen translated by everything after.
 //!
-//! Not modelled: what connection tracking does to later packets, and elements that
-//! rules add to dynamic sets.
+//! Not modelled: what connection tracking does to later packets. What rules add to
+//! dynamic sets is told, and counts once the caller has put it there.
 
 use std::net::IpAddr;
 
 use crate::table::Base;
 use crate::value::TCP;
 use crate::{
-    Chain, ChainType, Compare, CtState, CtStatus, Data, DnatTo, Family, FibType, Field, Hook, Key,
-    MatchOp, Name, RejectKind, Rule, Ruleset, Set, Statement, Table, Tuple, Value, Verdict,
+    Chain, ChainType, Compare, CtState, CtStatus, Data, DnatTo, DynOp, Family, FibType, Field,
+    Hook, Key, MatchOp, Name, RejectKind, Rule, Ruleset, Set, Statement, Table, Tuple, Value,
+    Verdict,
 };
 
 /// The kernel follows no more jumps than this (NFT_JUMP_STACK_SIZE).
@@ -120,6 +121,21 @@ pub struct Passed {
     pub masquerade: Option<bool>,
     /// Whether connection tracking was switched off for it.
     pub notrack: bool,
+    /// What rules put into dynamic sets because of it.
+    pub learned: Vec<Learned>,
+}
+
+/// An element that a rule put into a dynamic set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Learned {
+    /// The set.
+    pub set: Name,
+    /// Its key.
+    pub key: Tuple,
+    /// What the key leads to.
+    pub data: Data,
+    /// How long it lives, in milliseconds.
+    pub timeout_ms: Option<u64>,
 }
 
 /// Run a packet that came in by an interface: to this machine or through it, as
@@ -150,6 +166,8 @@ pub fn run(ruleset: &Ruleset, packet: &Packet, hooks: &[Hook], env: &mut dyn Env
 struct Run<'a> {
     ruleset: &'a Ruleset,
     env: &'a mut dyn Env,
+    /// The destination before translation.
+    original: (IpAddr, u16),
     state: Passed,
 }
 
@@ -194,10 +212,12 @@ impl<'a> Run<'a> {
             dnat: false,
             masquerade: None,
             notrack: false,
+            learned: Vec::new(),
         };
         Self {
             ruleset,
             env,
+            original: (packet.daddr, packet.dport),
             state,
         }
     }
@@ -341,7 +361,29 @@ impl Walk<'_, '_> {
                 Step::Next
             }
             Statement::Verdict(verdict) => Step::Verdict(verdict.clone()),
-            Statement::Counter(_) | Statement::Dynset { .. } => Step::Next,
+            Statement::Counter(_) => Step::Next,
+            Statement::Dynset {
+                op: DynOp::Add | DynOp::Update,
+                set,
+                key,
+                data,
+                timeout_ms,
+            } => {
+                let learned = Learned {
+                    set: set.clone(),
+                    key: self.tuple(chain, key),
+                    data: match data {
+                        Some(data) => Data::Tuple(self.tuple(chain, data)),
+                        None => Data::None,
+                    },
+                    timeout_ms: *timeout_ms,
+                };
+                self.run.state.learned.push(learned);
+                Step::Next
+            }
+            Statement::Dynset {
+                op: DynOp::Delete, ..
+            } => Step::Next,
             Statement::Foreign(_) => Step::Miss,
         }
     }
@@ -359,6 +401,8 @@ impl Walk<'_, '_> {
             Field::Mark => Value::Mark(packet.mark),
             Field::CtState => Value::CtState(packet.ct_state),
             Field::CtStatus => Value::CtStatus(packet.ct_status),
+            Field::OrigDaddr => self.run.original.0.into(),
+            Field::OrigDport => Value::Port(self.run.original.1),
             Field::FibDaddrType => Value::Fib(self.run.env.fib(packet.daddr)),
             Field::Numgen(numgen) => {
                 let number = self.run.env.numgen(chain, numgen.modulus);
@@ -368,9 +412,17 @@ impl Walk<'_, '_> {
     }
 
     fn find(&mut self, chain: &Name, key: &[Field], set: &Name) -> Option<Data> {
-        let values: Vec<Value> = key.iter().map(|field| self.value(chain, *field)).collect();
+        let tuple = self.tuple(chain, key);
         let table = self.table;
-        look_up(self.family, table.sets.get(set)?, &Tuple::new(&values)).cloned()
+        look_up(self.family, table.sets.get(set)?, &tuple).cloned()
+    }
+
+    fn tuple(&mut self, chain: &Name, fields: &[Field]) -> Tuple {
+        let values: Vec<Value> = fields
+            .iter()
+            .map(|field| self.value(chain, *field))
+            .collect();
+        Tuple::new(&values)
     }
 
     fn dnat(&mut self, chain: &Name, to: &DnatTo) -> Step {

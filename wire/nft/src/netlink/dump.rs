@@ -99,6 +99,7 @@ pub struct Dump {
     ruleset: Ruleset,
     edges: BTreeMap<(TableId, Name), Vec<Edge>>,
     generation: Option<u32>,
+    learned: bool,
 }
 
 impl Dump {
@@ -106,6 +107,15 @@ impl Dump {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same, for what rules put into dynamic sets too.
+    #[must_use]
+    pub fn with_learned() -> Self {
+        Self {
+            learned: true,
+            ..Self::default()
+        }
     }
 
     /// Take a message. Those that tell of nothing known are left aside: elements
@@ -164,7 +174,7 @@ impl Dump {
         // What rules put into a set is not a part of the ruleset.
         let Some(list) = attrs
             .inside(c::ELEM_LIST_ELEMENTS)
-            .filter(|_| !set.flags.dynamic)
+            .filter(|_| self.learned || !set.flags.dynamic)
         else {
             return;
         };

@@ -29,6 +29,8 @@ pub(super) enum Expr {
     Ct {
         dreg: u32,
         key: u32,
+        /// Of the connection's first direction; else of the packet itself.
+        original: bool,
     },
     Fib {
         dreg: u32,
@@ -99,6 +101,10 @@ pub(super) enum LookupTo {
 
 /// NF_NAT_RANGE_PROTO_SPECIFIED.
 const RANGE_PROTO: u32 = 2;
+/// NFTA_CT_DIRECTION.
+const CT_DIRECTION: u16 = 3;
+/// IP_CT_DIR_ORIGINAL.
+const ORIGINAL: u8 = 0;
 /// NFT_NAT_DNAT.
 const NAT_DNAT: u32 = 1;
 
@@ -171,9 +177,20 @@ impl Expr {
             out.be32(2, *base);
             out.be32(3, *offset);
             out.be32(4, *len);
-        } else if let Self::Meta { dreg, key } | Self::Ct { dreg, key } = self {
+        } else if let Self::Meta { dreg, key } = self {
             out.be32(2, *key);
             out.be32(1, reg(*dreg));
+        } else if let Self::Ct {
+            dreg,
+            key,
+            original,
+        } = self
+        {
+            out.be32(2, *key);
+            out.be32(1, reg(*dreg));
+            if *original {
+                out.attr(CT_DIRECTION, &[ORIGINAL]);
+            }
         } else if let Self::Fib {
             dreg,
             result,
@@ -335,10 +352,15 @@ fn read_load(name: &str, data: &Attrs<'_>) -> Option<Expr> {
             dreg: register(1)?,
             key: data.be32(2)?,
         }),
-        // A direction is somebody else's expression.
-        "ct" if data.get(3).is_none() => Some(Expr::Ct {
+        "ct" => Some(Expr::Ct {
             dreg: register(1)?,
             key: data.be32(2)?,
+            original: match data.get(CT_DIRECTION) {
+                None => false,
+                Some(&[ORIGINAL]) => true,
+                // The other direction is somebody else's expression.
+                Some(_) => return None,
+            },
         }),
         "fib" => Some(Expr::Fib {
             dreg: register(1)?,

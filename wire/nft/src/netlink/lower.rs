@@ -14,6 +14,13 @@ pub(super) const REJECT_ICMP: u32 = 0;
 /// NFT_REJECT_TCP_RST.
 pub(super) const REJECT_TCP_RST: u32 = 1;
 
+/// NFT_CT_PROTO_DST.
+const CT_PROTO_DST: u32 = 12;
+/// NFT_CT_DST_IP.
+const CT_DST_IP: u32 = 20;
+/// NFT_CT_DST_IP6.
+const CT_DST_IP6: u32 = 22;
+
 /// The kernel has this many registers of 4 bytes.
 const SLOTS: usize = 16;
 
@@ -55,8 +62,21 @@ pub(super) fn load(family: Family, field: Field, dreg: u32) -> Expr {
         Field::IifName => Expr::Meta { dreg, key: 6 },
         Field::OifName => Expr::Meta { dreg, key: 7 },
         Field::L4Proto => Expr::Meta { dreg, key: 16 },
-        Field::CtState => Expr::Ct { dreg, key: 0 },
-        Field::CtStatus => Expr::Ct { dreg, key: 2 },
+        Field::CtState => ct(dreg, 0),
+        Field::CtStatus => ct(dreg, 2),
+        Field::OrigDaddr => Expr::Ct {
+            dreg,
+            key: match family {
+                Family::Ip => CT_DST_IP,
+                Family::Ip6 => CT_DST_IP6,
+            },
+            original: true,
+        },
+        Field::OrigDport => Expr::Ct {
+            dreg,
+            key: CT_PROTO_DST,
+            original: true,
+        },
         Field::FibDaddrType => Expr::Fib {
             dreg,
             result: 3,
@@ -68,6 +88,15 @@ pub(super) fn load(family: Family, field: Field, dreg: u32) -> Expr {
             kind: u32::from(numgen.random),
             offset: 0,
         },
+    }
+}
+
+/// What conntrack says of the packet itself.
+fn ct(dreg: u32, key: u32) -> Expr {
+    Expr::Ct {
+        dreg,
+        key,
+        original: false,
     }
 }
 

@@ -73,6 +73,8 @@ fn loaded(family: Family, expr: &Expr) -> Option<Held> {
         Field::Mark,
         Field::CtState,
         Field::CtStatus,
+        Field::OrigDaddr,
+        Field::OrigDport,
         Field::FibDaddrType,
     ];
     for field in fields {
@@ -106,10 +108,15 @@ fn loaded(family: Family, expr: &Expr) -> Option<Held> {
 /// Whether two loads differ at most in their register.
 fn same_load(load: &Expr, other: &Expr) -> bool {
     match (load, other) {
-        (Expr::Meta { key, .. }, Expr::Meta { key: found, .. })
-        | (Expr::Ct { key, .. }, Expr::Ct { key: found, .. }) => {
-            key == found && std::mem::discriminant(load) == std::mem::discriminant(other)
-        }
+        (Expr::Meta { key, .. }, Expr::Meta { key: found, .. }) => key == found,
+        (
+            Expr::Ct { key, original, .. },
+            Expr::Ct {
+                key: found,
+                original: which,
+                ..
+            },
+        ) => (key, original) == (found, which),
         (
             Expr::Fib { result, flags, .. },
             Expr::Fib {
@@ -371,6 +378,8 @@ impl Raise {
             | Field::OifName
             | Field::CtState
             | Field::CtStatus
+            | Field::OrigDaddr
+            | Field::OrigDport
             | Field::FibDaddrType
             | Field::Numgen(_) => None,
         }

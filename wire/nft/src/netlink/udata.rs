@@ -39,6 +39,14 @@ fn expression(family: Family, field: Field) -> (u32, [Option<u32>; 3]) {
         Field::L4Proto => (etype::META, [Some(16), None, None]),
         Field::CtState => (etype::CT, [Some(0), Some(u32::MAX), None]),
         Field::CtStatus => (etype::CT, [Some(2), Some(u32::MAX), None]),
+        Field::OrigDaddr => {
+            let key = match family {
+                Family::Ip => 20,
+                Family::Ip6 => 22,
+            };
+            (etype::CT, [Some(key), Some(0), None])
+        }
+        Field::OrigDport => (etype::CT, [Some(12), Some(0), None]),
         Field::FibDaddrType => (etype::FIB, [Some(3), Some(2), None]),
         Field::Numgen(numgen) => {
             let random = u32::from(numgen.random);
@@ -68,6 +76,8 @@ fn field(family: Family, kind: u32, data: &[u8]) -> Option<Field> {
         Field::Mark,
         Field::CtState,
         Field::CtStatus,
+        Field::OrigDaddr,
+        Field::OrigDport,
         Field::FibDaddrType,
     ]
     .into_iter()
@@ -77,12 +87,12 @@ fn field(family: Family, kind: u32, data: &[u8]) -> Option<Field> {
 /// nft's number of a field's data type; types of concatenations are made of them.
 pub(super) fn datatype(family: Family, field: Field) -> u32 {
     match field {
-        Field::Saddr | Field::Daddr => match family {
+        Field::Saddr | Field::Daddr | Field::OrigDaddr => match family {
             Family::Ip => 7,
             Family::Ip6 => 8,
         },
         Field::L4Proto => 12,
-        Field::Sport | Field::Dport => 13,
+        Field::Sport | Field::Dport | Field::OrigDport => 13,
         Field::Mark => 19,
         Field::CtState => 26,
         Field::CtStatus => 28,
@@ -96,7 +106,14 @@ pub(super) fn datatype(family: Family, field: Field) -> u32 {
 /// 2 the network's.
 fn byteorder(fields: &[Field]) -> u32 {
     match fields {
-        [Field::Saddr | Field::Daddr | Field::Sport | Field::Dport] => 2,
+        [
+            Field::Saddr
+            | Field::Daddr
+            | Field::OrigDaddr
+            | Field::Sport
+            | Field::Dport
+            | Field::OrigDport,
+        ] => 2,
         [_] => 1,
         [] | [_, _, ..] => 0,
     }

@@ -8,7 +8,14 @@ fn per_line(family: Family, key: &[Field]) -> usize {
     match key {
         [Field::Saddr | Field::Daddr] if family == Family::Ip => 2,
         [Field::CtState | Field::CtStatus] => 2,
-        [Field::L4Proto | Field::Sport | Field::Dport | Field::Mark | Field::Numgen(_)] => 5,
+        [
+            Field::L4Proto
+            | Field::Sport
+            | Field::Dport
+            | Field::OrigDport
+            | Field::Mark
+            | Field::Numgen(_),
+        ] => 5,
         _ => 1,
     }
 }

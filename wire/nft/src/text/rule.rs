@@ -97,6 +97,8 @@ fn field(family: Family, field: Field, transport: &str) -> String {
         Field::Mark => "meta mark".to_owned(),
         Field::CtState => "ct state".to_owned(),
         Field::CtStatus => "ct status".to_owned(),
+        Field::OrigDaddr => format!("ct original {network} daddr"),
+        Field::OrigDport => "ct original proto-dst".to_owned(),
         Field::FibDaddrType => "fib daddr type".to_owned(),
         Field::Numgen(numgen) => {
             let kind = if numgen.random { "random" } else { "inc" };

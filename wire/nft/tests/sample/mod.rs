@@ -81,7 +81,7 @@ pub(crate) fn table(family: Family) -> Table {
     chain("n3", spread(3).comment("three endpoints"));
     chain("tag", Chain::regular([Rule::new().set_mark_bits(BIT)]));
     chain("statements", Chain::regular(statements(family)));
-    chain("learn", Chain::regular(learn()));
+    chain("learn", Chain::regular(learn(family)));
     chain("empty", Chain::regular([]));
     table
 }
@@ -145,6 +145,9 @@ fn more_sets(family: Family, table: &mut Table) {
     let visitor = [addr(family, 1, 1).into(), Value::Port(25)];
     put("homes", homes.with(visitor, [addr(family, 2, 2).into()]));
     put("clients", Set::set([Field::Saddr]).dynamic(100, 90_500));
+    let frontend = [Field::Saddr, Field::Daddr, Field::L4Proto, Field::Dport];
+    let stuck = Set::map(frontend, [Field::Daddr, Field::Dport]);
+    put("stuck", stuck.dynamic(65_535, 10_800_000));
 }
 
 /// Sets of every other field.
@@ -321,10 +324,10 @@ fn lookups() -> Vec<Rule> {
     ]
 }
 
-fn learn() -> Vec<Rule> {
+fn learn(family: Family) -> Vec<Rule> {
     let client = vec![Field::Saddr];
     let to = |addr: IpAddr, port| Statement::Dnat(DnatTo::Value(addr.into(), port));
-    vec![
+    let mut rules = vec![
         Rule::new().then(Statement::Dynset {
             op: DynOp::Update,
             set: "affinity".into(),
@@ -360,6 +363,34 @@ fn learn() -> Vec<Rule> {
             .eq(Field::L4Proto, TCP)
             .then(to(IpAddr::from([10, 0, 0, 1]), Some(80))),
         Rule::new().then(to(IpAddr::from([10, 0, 0, 1]), None)),
+    ];
+    // nft 1.0.6 aborts when it loads these for IPv6.
+    if family == Family::Ip {
+        rules.extend(stuck());
+    }
+    rules
+}
+
+/// A client that stays with an address and port.
+fn stuck() -> [Rule; 2] {
+    [
+        // nft takes `proto-dst` for a port only where it knows the protocol.
+        counted(Rule::new().eq(Field::L4Proto, TCP)).then(Statement::Dynset {
+            op: DynOp::Update,
+            set: "stuck".into(),
+            key: vec![
+                Field::Saddr,
+                Field::OrigDaddr,
+                Field::L4Proto,
+                Field::OrigDport,
+            ],
+            data: Some(vec![Field::Daddr, Field::Dport]),
+            timeout_ms: Some(10_800_000),
+        }),
+        Rule::new().dnat_map(
+            [Field::Saddr, Field::Daddr, Field::L4Proto, Field::Dport],
+            "stuck",
+        ),
     ]
 }
 
