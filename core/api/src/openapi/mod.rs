@@ -7,11 +7,14 @@
 //! The documents are constants of the program, but large: a server should keep
 //! what it encodes.
 
+mod operations;
+mod parameters;
 mod paths;
 mod proto;
 
-use crate::kinds;
-use crate::schema::{self, REF_PREFIX, group_versions};
+use crate::custom::published;
+use crate::kinds::KindRef;
+use crate::schema::{self, REF_PREFIX};
 use crate::value::map_mut;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,14 +29,21 @@ const V3_PREFIX: &str = "#/components/schemas/";
 
 const TITLE: &str = "Kubernetes";
 
+/// Every document path of v3: `api/v1`, `apis/apps/v1`.
+pub fn v3_paths(kinds: &[KindRef]) -> Vec<String> {
+    group_versions(kinds)
+        .into_iter()
+        .map(|(group, version)| document_path(group, version))
+        .collect()
+}
+
 /// `/openapi/v3`: the index of documents, each with a hash of its content.
-pub fn v3_index() -> Value {
+pub fn v3_index<'a>(documents: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Value {
     let mut paths = Map::new();
-    for (group, version) in group_versions() {
-        let path = document_path(group, version);
-        let hash = fnv(v3(&path).unwrap_or_default().to_string().as_bytes());
+    for (path, document) in documents {
+        let hash = fnv(document);
         let url = format!("/openapi/v3/{path}?hash={hash:016X}");
-        paths.insert(path, json!({"serverRelativeURL": url}));
+        paths.insert(path.to_owned(), json!({"serverRelativeURL": url}));
     }
     json!({"paths": paths})
 }
@@ -46,6 +56,17 @@ fn document_path(group: &str, version: &str) -> String {
     }
 }
 
+/// Served groups with their versions, without repeats.
+fn group_versions(kinds: &[KindRef]) -> Vec<(&str, &str)> {
+    let mut all: Vec<(&str, &str)> = Vec::new();
+    for kind in kinds {
+        if !all.contains(&(kind.group, kind.version)) {
+            all.push((kind.group, kind.version));
+        }
+    }
+    all
+}
+
 /// FNV-1a: stable over runs, and no more is asked of it.
 fn fnv(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
@@ -53,69 +74,127 @@ fn fnv(bytes: &[u8]) -> u64 {
     })
 }
 
+/// The definitions of all kinds: those of the table and those of definitions.
+struct Definitions {
+    custom: BTreeMap<String, Value>,
+}
+
+impl Definitions {
+    fn new(kinds: &[KindRef]) -> Self {
+        let mut custom = BTreeMap::new();
+        for kind in kinds {
+            if let Some(definition) = &kind.custom {
+                custom.insert(kind.definition.to_owned(), definition.published().clone());
+                custom.insert(schema::list_definition(kind), published::list(kind));
+            }
+        }
+        Self { custom }
+    }
+
+    fn get(&self, name: &str) -> Option<&Value> {
+        let custom = self.custom.get(name);
+        custom.or_else(|| schema::definitions().get(name))
+    }
+
+    /// The definitions that the documents of a group-version need.
+    fn reachable<'a>(
+        &'a self,
+        kinds: &[KindRef],
+        group: &str,
+        version: &str,
+    ) -> BTreeMap<String, &'a Value> {
+        let mut todo: Vec<String> = ["Status", "DeleteOptions", "Patch", "WatchEvent"]
+            .iter()
+            .map(|name| format!("io.k8s.apimachinery.pkg.apis.meta.v1.{name}"))
+            .collect();
+        let own = |kind: &&KindRef| kind.group == group && kind.version == version;
+        for kind in kinds.iter().filter(own) {
+            todo.push(kind.definition.to_owned());
+            todo.push(schema::list_definition(kind));
+            let below = kind.subresources.iter();
+            todo.extend(below.filter_map(|sub| operations::definition_of(kind, sub)));
+        }
+        let mut found = BTreeMap::new();
+        let mut seen = BTreeSet::new();
+        while let Some(name) = todo.pop() {
+            if !seen.insert(name.clone()) {
+                continue;
+            }
+            if let Some(definition) = self.get(&name) {
+                references(definition, &mut todo);
+                found.insert(name, definition);
+            }
+        }
+        found
+    }
+}
+
 /// `/openapi/v3/{path}`, path being `api/v1` or `apis/apps/v1`.
-pub fn v3(path: &str) -> Option<Value> {
-    let (group, version) = group_versions()
+pub fn v3(kinds: &[KindRef], path: &str) -> Option<Value> {
+    let (group, version) = group_versions(kinds)
         .into_iter()
         .find(|(group, version)| document_path(group, version) == path)?;
-    let schemas: Map<String, Value> = reachable(group, version)
+    let definitions = Definitions::new(kinds);
+    let schemas: Map<String, Value> = definitions
+        .reachable(kinds, group, version)
         .into_iter()
-        .filter_map(|name| Some((name.to_owned(), v3_definition(name)?)))
+        .map(|(name, definition)| {
+            let schema = v3_definition(&name, definition);
+            (name, schema)
+        })
         .collect();
     Some(json!({
         "openapi": "3.0.0",
         "info": {"title": TITLE, "version": api_version()},
-        "paths": paths::v3(group, version),
-        "components": {"schemas": schemas},
+        "paths": paths::of(kinds, group, version, paths::Form::V3),
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"BearerToken": {
+                "type": "apiKey",
+                "description": "Bearer Token authentication",
+                "name": "authorization",
+                "in": "header",
+            }},
+        },
     }))
 }
 
 /// `/openapi/v2` as JSON.
-pub fn v2() -> Value {
+pub fn v2(kinds: &[KindRef]) -> Value {
     let mut all = Map::new();
-    for (group, version) in group_versions() {
-        all.extend(paths::v2(group, version));
+    for (group, version) in group_versions(kinds) {
+        all.extend(paths::of(kinds, group, version, paths::Form::V2));
     }
-    let definitions: BTreeMap<&String, &Value> = schema::definitions().iter().collect();
+    let mut definitions: Map<String, Value> = schema::definitions()
+        .iter()
+        .map(|(name, definition)| (name.clone(), definition.clone()))
+        .collect();
+    for (name, definition) in Definitions::new(kinds).custom {
+        definitions.insert(name, published::v2(&definition));
+    }
     json!({
         "swagger": "2.0",
         "info": {"title": TITLE, "version": api_version()},
         "paths": all,
         "definitions": definitions,
+        "securityDefinitions": {"BearerToken": {
+            "description": "Bearer Token authentication",
+            "in": "header",
+            "name": "authorization",
+            "type": "apiKey",
+        }},
+        "security": [{"BearerToken": []}],
     })
 }
 
 /// `/openapi/v2` as protobuf (gnostic's `openapi.v2.Document`).
-pub fn v2_protobuf() -> Vec<u8> {
-    proto::encode(&v2())
+pub fn v2_protobuf(kinds: &[KindRef]) -> Vec<u8> {
+    proto::encode(&v2(kinds))
 }
 
-/// The Kubernetes version whose types these are.
+/// The Kubernetes version whose API is served.
 fn api_version() -> &'static str {
-    "v1.37.0"
-}
-
-/// The definitions that the documents of a group-version need.
-fn reachable(group: &str, version: &str) -> BTreeSet<&'static str> {
-    let mut todo: Vec<String> = ["Status", "DeleteOptions", "Patch"]
-        .iter()
-        .map(|name| format!("io.k8s.apimachinery.pkg.apis.meta.v1.{name}"))
-        .collect();
-    for kind in kinds::all().filter(|kind| kind.group == group && kind.version == version) {
-        todo.push(kind.definition.to_owned());
-        todo.push(schema::list_definition(kind));
-        todo.extend(kind.subresources.iter().filter_map(paths::definition_of));
-    }
-    let mut found = BTreeSet::new();
-    while let Some(name) = todo.pop() {
-        let Some((name, definition)) = schema::definitions().get_key_value(&name) else {
-            continue;
-        };
-        if found.insert(name.as_str()) {
-            references(definition, &mut todo);
-        }
-    }
-    found
+    "v1.36.0"
 }
 
 fn references(value: &Value, found: &mut Vec<String>) {
@@ -129,8 +208,8 @@ fn references(value: &Value, found: &mut Vec<String>) {
     }
 }
 
-fn v3_definition(name: &str) -> Option<Value> {
-    let mut result = v3_schema(schema::definitions().get(name)?);
+fn v3_definition(name: &str, definition: &Value) -> Value {
+    let mut result = v3_schema(definition);
     if name == schema::QUANTITY {
         drop(map_mut(&mut result).remove("type"));
         put(
@@ -139,7 +218,7 @@ fn v3_definition(name: &str) -> Option<Value> {
             json!([{"type": "string"}, {"type": "number"}]),
         );
     }
-    Some(result)
+    result
 }
 
 /// A definition in the form of v3: a reference beside other fields moves into
@@ -197,6 +276,11 @@ fn put(value: &mut Value, key: &str, field: Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinds;
+
+    fn table() -> Vec<KindRef> {
+        kinds::all().map(KindRef::from).collect()
+    }
 
     fn check_references(value: &Value, prefix: &str, names: &Map<String, Value>) {
         if let Some(reference) = value.get("$ref").and_then(Value::as_str) {
@@ -218,21 +302,20 @@ mod tests {
 
     #[test]
     fn every_reference_of_v3_resolves() {
-        let index = v3_index();
-        for path in index["paths"].as_object().unwrap().keys() {
-            let document = v3(path).unwrap();
+        for path in v3_paths(&table()) {
+            let document = v3(&table(), &path).unwrap();
             check_references(
                 &document,
                 V3_PREFIX,
                 document["components"]["schemas"].as_object().unwrap(),
             );
         }
-        assert_eq!(v3("api/v2"), None);
+        assert_eq!(v3(&table(), "api/v2"), None);
     }
 
     #[test]
     fn every_reference_of_v2_resolves() {
-        let document = v2();
+        let document = v2(&table());
         check_references(
             &document,
             REF_PREFIX,
@@ -242,7 +325,7 @@ mod tests {
 
     #[test]
     fn v3_has_what_kubectl_looks_for() {
-        let document = v3("api/v1").unwrap();
+        let document = v3(&table(), "api/v1").unwrap();
         let patch = &document["paths"]["/api/v1/namespaces/{namespace}/services/{name}"]["patch"];
         assert_eq!(patch["x-kubernetes-group-version-kind"]["kind"], "Service");
         let names: Vec<&str> = patch["parameters"]
@@ -271,7 +354,7 @@ mod tests {
 
     #[test]
     fn the_protobuf_form_holds_the_definitions() {
-        let bytes = v2_protobuf();
+        let bytes = v2_protobuf(&table());
         let names = proto::definition_names(&bytes);
         assert_eq!(names.len(), schema::definitions().len());
         assert!(
@@ -279,5 +362,85 @@ mod tests {
                 .iter()
                 .any(|name| name == "io.k8s.api.core.v1.Service")
         );
+    }
+
+    #[test]
+    fn connections_are_connect_operations_of_their_options() {
+        let document = v3(&table(), "api/v1").unwrap();
+        let pods = "/api/v1/namespaces/{namespace}/pods/{name}";
+        let cases = [
+            (
+                "exec",
+                "get",
+                "PodExecOptions",
+                "connectCoreV1GetNamespacedPodExec",
+            ),
+            (
+                "attach",
+                "post",
+                "PodAttachOptions",
+                "connectCoreV1PostNamespacedPodAttach",
+            ),
+            (
+                "portforward",
+                "get",
+                "PodPortForwardOptions",
+                "connectCoreV1GetNamespacedPodPortforward",
+            ),
+            (
+                "proxy",
+                "put",
+                "PodProxyOptions",
+                "connectCoreV1PutNamespacedPodProxy",
+            ),
+            (
+                "proxy/{path}",
+                "delete",
+                "PodProxyOptions",
+                "connectCoreV1DeleteNamespacedPodProxyWithPath",
+            ),
+        ];
+        for (sub, method, kind, id) in cases {
+            let operation = &document["paths"][format!("{pods}/{sub}")][method];
+            assert_eq!(operation["x-kubernetes-action"], "connect", "{sub}");
+            assert_eq!(operation["operationId"], id);
+            let gvk = &operation["x-kubernetes-group-version-kind"];
+            assert_eq!(gvk, &json!({"group": "", "version": "v1", "kind": kind}));
+        }
+        let log = &document["paths"][format!("{pods}/log")]["get"];
+        assert_eq!(log["x-kubernetes-action"], "get");
+        assert_eq!(log["operationId"], "readCoreV1NamespacedPodLog");
+    }
+
+    #[test]
+    fn every_operation_has_an_id_of_its_own_and_says_what_it_does() {
+        let document = v2(&table());
+        let mut ids = BTreeSet::new();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                if method == "parameters" {
+                    continue;
+                }
+                let id = operation["operationId"].as_str().unwrap();
+                assert!(ids.insert(id.to_owned()), "{id} {path}");
+                assert!(
+                    operation["description"]
+                        .as_str()
+                        .is_some_and(|text| !text.is_empty())
+                );
+                assert!(operation["x-kubernetes-group-version-kind"]["kind"].is_string());
+            }
+        }
+        for id in [
+            "listCoreV1PodForAllNamespaces",
+            "createCoreV1NamespacedPod",
+            "deleteCoreV1CollectionNamespacedPod",
+            "readAppsV1NamespacedDeploymentScale",
+            "replaceCoreV1NamespacedServiceStatus",
+            "patchCoreV1Node",
+            "createApiextensionsV1CustomResourceDefinition",
+        ] {
+            assert!(ids.contains(id), "{id}");
+        }
     }
 }
