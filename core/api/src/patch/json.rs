@@ -1,65 +1,111 @@
 //! JSON Patch (RFC 6902).
 
-use super::PatchError;
+use super::{PatchError, go_type};
 use crate::value::str_at;
 use serde_json::Value;
 
 /// How many operations one patch may have, as in kube-apiserver.
 const MAX_OPERATIONS: usize = 10_000;
+/// How many bytes all copies of one patch may have, as in kube-apiserver:
+/// copies of copies grow without bound.
+const MAX_COPIED: usize = 3 * 1024 * 1024;
 
 /// The object after all operations, or why one of them fails; then none counts.
 pub fn json_patch(object: &Value, patch: &Value) -> Result<Value, PatchError> {
-    let Some(operations) = patch.as_array() else {
-        return Err(malformed("a JSON patch must be an array of operations"));
-    };
+    let operations = operations(patch)?;
     if operations.len() > MAX_OPERATIONS {
-        let message = format!(
+        return Err(PatchError::TooLarge(format!(
             "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",
             operations.len()
-        );
-        return Err(malformed(&message));
+        )));
     }
     let mut result = object.clone();
+    let mut copied = 0;
     for operation in operations {
-        apply(&mut result, operation)?;
+        apply(&mut result, operation, &mut copied)?;
     }
     Ok(result)
 }
 
-fn malformed(message: &str) -> PatchError {
-    PatchError::Malformed(message.to_owned())
+/// The operations of a patch, or what Go's decoder says of it.
+fn operations(patch: &Value) -> Result<&[Value], PatchError> {
+    let wrong = |value: &Value, wanted: &str| {
+        PatchError::Malformed(format!(
+            "error decoding patch: json: cannot unmarshal {} into Go {wanted}",
+            go_type(value)
+        ))
+    };
+    let Some(operations) = patch.as_array() else {
+        return Err(wrong(patch, "value of type []handlers.jsonPatchOp"));
+    };
+    for operation in operations {
+        if !operation.is_object() {
+            return Err(wrong(operation, "value of type handlers.jsonPatchOp"));
+        }
+        for field in ["op", "path", "from"] {
+            match operation.get(field) {
+                None | Some(Value::Null | Value::String(_)) => {}
+                Some(other) => {
+                    let wanted = format!("struct field jsonPatchOp.{field} of type string");
+                    return Err(wrong(other, &wanted));
+                }
+            }
+        }
+    }
+    Ok(operations)
 }
 
-fn apply(object: &mut Value, operation: &Value) -> Result<(), PatchError> {
+/// `json patch unknown field "[0].foo"` for what an operation does not have.
+pub fn unknown_members(patch: &Value) -> Vec<String> {
+    let operations = patch.as_array().into_iter().flatten().enumerate();
+    operations
+        .flat_map(|(index, operation)| {
+            let members = operation.as_object().into_iter().flatten();
+            members
+                .filter(|(name, _)| !["op", "path", "from", "value"].contains(&name.as_str()))
+                .map(move |(name, _)| {
+                    let field = format!("[{index}].{name}");
+                    format!("json patch unknown field {field:?}")
+                })
+        })
+        .collect()
+}
+
+fn inapplicable(message: &str) -> PatchError {
+    PatchError::DoesNotApply(message.to_owned())
+}
+
+fn apply(object: &mut Value, operation: &Value, copied: &mut usize) -> Result<(), PatchError> {
     let path = pointer(operation, "path")?;
-    let value = || {
-        operation
-            .get("value")
-            .cloned()
-            .ok_or_else(|| malformed("an operation lacks its value"))
-    };
+    // An operation that says no value means null, as in the library that
+    // Kubernetes uses.
+    let value = || operation.get("value").cloned().unwrap_or_default();
     match str_at(operation, "op") {
-        "add" => add(object, &path, value()?),
+        "add" => add(object, &path, value()),
         "remove" => remove(object, &path).map(drop),
         "replace" => {
-            *existing(object, &path)? = value()?;
+            *existing(object, &path)? = value();
             Ok(())
         }
         "move" => {
             let from = pointer(operation, "from")?;
-            if path.len() > from.len() && path.starts_with(&from) {
-                return Err(malformed("a value cannot be moved into itself"));
-            }
             let moved = remove(object, &from)?;
             add(object, &path, moved)
         }
         "copy" => {
             let from = pointer(operation, "from")?;
-            let copied = existing(object, &from)?.clone();
-            add(object, &path, copied)
+            let found = existing(object, &from)?;
+            *copied += found.to_string().len();
+            if *copied > MAX_COPIED {
+                return Err(PatchError::DoesNotApply(format!(
+                    "Unable to complete the copy, the accumulated size increase of copy is {copied}, exceeding the limit {MAX_COPIED}"
+                )));
+            }
+            let found = found.clone();
+            add(object, &path, found)
         }
         "test" => {
-            let wanted = value()?;
+            let wanted = value();
             // A missing place equals null, as in the library that Kubernetes uses.
             let found = existing(object, &path).map_or(Value::Null, |found| found.clone());
             match found == wanted {
@@ -70,7 +116,9 @@ fn apply(object: &mut Value, operation: &Value) -> Result<(), PatchError> {
                 ))),
             }
         }
-        other => Err(malformed(&format!("Unexpected kind: {other}"))),
+        other => Err(PatchError::DoesNotApply(format!(
+            "Unexpected kind: {other}"
+        ))),
     }
 }
 
@@ -79,10 +127,10 @@ fn pointer(operation: &Value, field: &str) -> Result<Vec<String>, PatchError> {
     let text = operation
         .get(field)
         .and_then(Value::as_str)
-        .ok_or_else(|| malformed(&format!("an operation lacks its {field}")))?;
+        .ok_or_else(|| inapplicable(&format!("operation missing {field} field: missing value")))?;
     match text.strip_prefix('/') {
         None if text.is_empty() => Ok(Vec::new()),
-        None => Err(malformed(&format!(
+        None => Err(inapplicable(&format!(
             "{field} {text:?} does not start with a slash"
         ))),
         Some(rest) => Ok(rest
@@ -108,7 +156,7 @@ fn existing<'a>(object: &'a mut Value, path: &[String]) -> Result<&'a mut Value,
     for step in path {
         let next = match value {
             Value::Object(map) => map.get_mut(step),
-            Value::Array(list) => index(step).and_then(|index| list.get_mut(index)),
+            Value::Array(list) => index(step, list.len()).and_then(|index| list.get_mut(index)),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
         };
         value = next.ok_or_else(|| missing(path))?;
@@ -116,11 +164,18 @@ fn existing<'a>(object: &'a mut Value, path: &[String]) -> Result<&'a mut Value,
     Ok(value)
 }
 
-/// An index without leading zeros.
-fn index(step: &str) -> Option<usize> {
-    let canonical =
-        step == "0" || (!step.starts_with('0') && step.bytes().all(|byte| byte.is_ascii_digit()));
-    step.parse().ok().filter(|_| canonical && !step.is_empty())
+/// A place in a list of this length. Kubernetes' library reads it as Go reads
+/// numbers (`01` is 1), and counts negative ones from the end.
+fn index(step: &str, length: usize) -> Option<usize> {
+    let digits = step.strip_prefix(['-', '+']).unwrap_or(step);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let place: usize = digits.parse().ok()?;
+    match step.starts_with('-') {
+        true => length.checked_sub(place),
+        false => Some(place),
+    }
 }
 
 fn add(object: &mut Value, path: &[String], new: Value) -> Result<(), PatchError> {
@@ -137,15 +192,18 @@ fn add(object: &mut Value, path: &[String], new: Value) -> Result<(), PatchError
             list.push(new);
             Ok(())
         }
-        Value::Array(list) => match index(last).filter(|index| *index <= list.len()) {
-            Some(index) => {
-                list.insert(index, new);
-                Ok(())
+        // One longer than before: `-1` is the new end.
+        Value::Array(list) => {
+            match index(last, list.len() + 1).filter(|index| *index <= list.len()) {
+                Some(index) => {
+                    list.insert(index, new);
+                    Ok(())
+                }
+                None => Err(PatchError::DoesNotApply(format!(
+                    "Unable to access invalid index: {last}: invalid index referenced"
+                ))),
             }
-            None => Err(PatchError::DoesNotApply(format!(
-                "Unable to access invalid index: {last}: invalid index referenced"
-            ))),
-        },
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Err(missing(path)),
     }
 }
@@ -156,7 +214,7 @@ fn remove(object: &mut Value, path: &[String]) -> Result<Value, PatchError> {
     };
     let removed = match existing(object, parents).map_err(|_parent| missing(path))? {
         Value::Object(map) => map.remove(last),
-        Value::Array(list) => index(last)
+        Value::Array(list) => index(last, list.len())
             .filter(|index| *index < list.len())
             .map(|index| list.remove(index)),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
@@ -193,7 +251,33 @@ mod tests {
         (
             r#"{"a":[1]}"#,
             r#"[{"op":"add","path":"/a/01","value":2}]"#,
+            Some(r#"{"a":[1,2]}"#),
+        ),
+        (
+            r#"{"a":[1,2]}"#,
+            r#"[{"op":"add","path":"/a/-1","value":3}]"#,
+            Some(r#"{"a":[1,2,3]}"#),
+        ),
+        (
+            r#"{"a":[1,2]}"#,
+            r#"[{"op":"remove","path":"/a/-1"}]"#,
+            Some(r#"{"a":[1]}"#),
+        ),
+        (
+            r#"{"a":[1,2]}"#,
+            r#"[{"op":"remove","path":"/a/-3"}]"#,
             None,
+        ),
+        (
+            r#"{"a":[1,2]}"#,
+            r#"[{"op":"replace","path":"/a/-2","value":0}]"#,
+            Some(r#"{"a":[0,2]}"#),
+        ),
+        (r#"{"a":[]}"#, r#"[{"op":"remove","path":"/a/-0"}]"#, None),
+        (
+            r#"{"a":1}"#,
+            r#"[{"op":"add","path":"/b"}]"#,
+            Some(r#"{"a":1,"b":null}"#),
         ),
         (r#"{}"#, r#"[{"op":"add","path":"/a/b","value":2}]"#, None),
         (
@@ -266,6 +350,55 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "doc is missing path: /spec/x: missing value"
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_patch() {
+        let failure = |patch: Value| json_patch(&serde_json::json!({"a": 1}), &patch).unwrap_err();
+        let malformed = |text: &str| PatchError::Malformed(format!("error decoding patch: {text}"));
+        assert_eq!(
+            failure(serde_json::json!({})),
+            malformed("json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp")
+        );
+        assert_eq!(
+            failure(serde_json::json!([{"op": 3}])),
+            malformed(
+                "json: cannot unmarshal number into Go struct field jsonPatchOp.op of type string"
+            )
+        );
+        let many = vec![serde_json::json!({"op": "test", "path": "/a", "value": 1}); 10_001];
+        assert_eq!(
+            failure(many.into()),
+            PatchError::TooLarge(
+                "The allowed maximum operations in a JSON patch is 10000, got 10001".to_owned()
+            )
+        );
+        for patch in [
+            serde_json::json!([{"op": "jump", "path": "/a"}]),
+            serde_json::json!([{"path": "/a"}]),
+            serde_json::json!([{"op": "add", "path": "a"}]),
+            serde_json::json!([{"op": "add"}]),
+        ] {
+            assert!(matches!(failure(patch), PatchError::DoesNotApply(_)));
+        }
+    }
+
+    #[test]
+    fn copies_of_copies_come_to_an_end() {
+        let grow: Vec<Value> = (0..64)
+            .map(|step| serde_json::json!({"op": "copy", "from": "", "path": format!("/{step}")}))
+            .collect();
+        let error = json_patch(&serde_json::json!({"a": "b"}), &grow.into()).unwrap_err();
+        assert!(error.to_string().contains("exceeding the limit"), "{error}");
+    }
+
+    #[test]
+    fn members_that_no_operation_has() {
+        let patch = serde_json::json!([{"op": "test", "path": "", "value": 1, "x": 2}]);
+        assert_eq!(
+            unknown_members(&patch),
+            ["json patch unknown field \"[0].x\""]
         );
     }
 }

@@ -1,14 +1,14 @@
 //! Strategic merge patch: a merge patch whose lists are merged by keys.
 //!
 //! Directives in the patch:
-//! - `$patch: replace | delete | merge` in a map says what becomes of the map,
+//! - `$patch: replace | delete` in a map says what becomes of the map,
 //!   in an element of a list what becomes of the element (or, alone with
 //!   `replace`, of the list);
 //! - `$retainKeys: [...]` names the fields of a map that stay;
 //! - `$deleteFromPrimitiveList/FIELD: [...]` removes from a list of texts;
 //! - `$setElementOrder/FIELD: [...]` says in which order the merged list is.
 
-use super::PatchError;
+use super::{PatchError, go_value};
 use crate::kinds::Kind;
 use crate::schema;
 use crate::value::str_at;
@@ -20,7 +20,7 @@ const DELETE_FROM: &str = "$deleteFromPrimitiveList/";
 const SET_ORDER: &str = "$setElementOrder/";
 
 /// The schema of a place, if it is known.
-type Schema = Option<&'static Value>;
+type Schema<'a> = Option<&'a Value>;
 
 /// The object after the patch, by the merge keys of the kind's schema.
 pub fn strategic_merge_patch(
@@ -29,22 +29,25 @@ pub fn strategic_merge_patch(
     patch: &Value,
 ) -> Result<Value, PatchError> {
     let Value::Object(patch) = patch else {
-        return Err(PatchError::Malformed(
-            "a strategic merge patch must be an object".to_owned(),
-        ));
+        return Err(super::no_map("", patch));
     };
     let original = object.as_object().cloned().unwrap_or_default();
     merge_map(original, patch, schema::of_kind(kind)).map(Value::Object)
 }
 
-fn malformed(message: String) -> PatchError {
-    PatchError::Malformed(message)
+fn malformed(message: &str) -> PatchError {
+    PatchError::Malformed(message.to_owned())
+}
+
+fn unknown_directive(name: &str, patch: &Map<String, Value>) -> PatchError {
+    let patch = go_value(&Value::Object(patch.clone()));
+    PatchError::Odd(format!("unknown patch type: {name} in map: {patch}"))
 }
 
 fn merge_map(
     mut original: Map<String, Value>,
     patch: &Map<String, Value>,
-    schema: Schema,
+    schema: Schema<'_>,
 ) -> Result<Map<String, Value>, PatchError> {
     match patch
         .get(PATCH)
@@ -59,8 +62,8 @@ fn merge_map(
             return Ok(rest);
         }
         Some("delete") => return Ok(Map::new()),
-        Some("merge") | None => {}
-        Some(other) => return Err(malformed(format!("Unknown patch type found: {other}"))),
+        Some(other) => return Err(unknown_directive(other, patch)),
+        None => {}
     }
     retain_keys(&mut original, patch)?;
     delete_primitives(&mut original, patch)?;
@@ -85,9 +88,12 @@ fn merge_map(
             continue;
         };
         let Some(order) = order.as_array() else {
-            return Err(malformed(format!("{key} must be a list")));
+            return Err(malformed("invalid patch format of setElementOrder list"));
         };
         let property = schema.and_then(|schema| schema::property(schema, field));
+        if let Some(Value::Array(list)) = patch.get(field) {
+            check_order(list, order, merge_key(property).unwrap_or(""))?;
+        }
         if let Some(Value::Array(list)) = original.get_mut(field) {
             let merged = std::mem::take(list);
             *list = ordered(merged, order, merge_key(property));
@@ -108,18 +114,14 @@ fn retain_keys(
         return Ok(());
     };
     let Some(keys) = keys.as_array() else {
-        return Err(malformed(
-            "the value of $retainKeys must be a list".to_owned(),
-        ));
+        return Err(malformed("invalid patch format of retainKeys"));
     };
     let listed = |key: &str| keys.iter().any(|item| item.as_str() == Some(key));
     let unlisted = patch
         .iter()
         .find(|(key, value)| !key.starts_with('$') && !value.is_null() && !listed(key));
-    if let Some((key, _)) = unlisted {
-        return Err(malformed(format!(
-            "{key} is in the patch but not in its $retainKeys"
-        )));
+    if unlisted.is_some() {
+        return Err(malformed("invalid patch format of retainKeys"));
     }
     original.retain(|key, _| listed(key));
     Ok(())
@@ -134,7 +136,7 @@ fn delete_primitives(
             continue;
         };
         let Some(gone) = gone.as_array() else {
-            return Err(malformed(format!("{key} must be a list")));
+            return Err(malformed("invalid patch format of primitive list"));
         };
         if let Some(Value::Array(list)) = original.get_mut(field) {
             list.retain(|item| !gone.contains(item));
@@ -145,7 +147,7 @@ fn delete_primitives(
 
 /// The merge key of a list, "" for a list of plain values, `None` for a list
 /// that is replaced.
-fn merge_key(schema: Schema) -> Option<&'static str> {
+fn merge_key(schema: Schema<'_>) -> Option<&str> {
     let schema = schema?;
     let merges = str_at(schema, "x-kubernetes-patch-strategy")
         .split(',')
@@ -153,7 +155,11 @@ fn merge_key(schema: Schema) -> Option<&'static str> {
     merges.then(|| str_at(schema, "x-kubernetes-patch-merge-key"))
 }
 
-fn merge_list(original: Vec<Value>, patch: &[Value], schema: Schema) -> Result<Value, PatchError> {
+fn merge_list(
+    original: Vec<Value>,
+    patch: &[Value],
+    schema: Schema<'_>,
+) -> Result<Value, PatchError> {
     let Some(key) = merge_key(schema) else {
         return Ok(Value::Array(plain(patch)));
     };
@@ -182,19 +188,32 @@ fn merge_list(original: Vec<Value>, patch: &[Value], schema: Schema) -> Result<V
     let mut merged = original.clone();
     for item in patch {
         let Value::Object(change) = item else {
-            return Err(malformed(format!(
+            return Err(PatchError::Odd(format!(
                 "a list merged by {key} holds something that is no object"
             )));
         };
         let Some(id) = change.get(key) else {
-            return Err(malformed(format!(
-                "map: {item} does not contain declared merge key: {key}"
+            return Err(PatchError::Odd(format!(
+                "map: {} does not contain declared merge key: {key}",
+                go_value(item)
             )));
         };
         let same = |candidate: &Value| candidate.get(key) == Some(id);
-        if str_at(item, PATCH) == "delete" {
-            merged.retain(|candidate| !same(candidate));
-            continue;
+        match item
+            .get(PATCH)
+            .map(|directive| directive.as_str().unwrap_or(""))
+        {
+            Some("delete") => {
+                merged.retain(|candidate| !same(candidate));
+                continue;
+            }
+            Some("merge") => {
+                return Err(PatchError::Odd(
+                    "merging lists cannot yet be specified in the patch".to_owned(),
+                ));
+            }
+            Some(other) => return Err(unknown_directive(other, change)),
+            None => {}
         }
         match merged.iter().position(same) {
             Some(index) => {
@@ -213,6 +232,26 @@ fn plain(list: &[Value]) -> Vec<Value> {
         .filter(|item| item.get(PATCH).is_none())
         .cloned()
         .collect()
+}
+
+/// What a patch brings must be in its own order, all of it.
+fn check_order(list: &[Value], order: &[Value], key: &str) -> Result<(), PatchError> {
+    if list.is_empty() || order.is_empty() {
+        return Ok(());
+    }
+    let mut wanted = order.iter();
+    let brought = list.iter().filter(|item| item.get(PATCH).is_none());
+    for item in brought {
+        let id = identity(item, key);
+        if !wanted.any(|candidate| identity(candidate, key) == id) {
+            let list = go_value(&Value::Array(list.to_vec()));
+            let order = go_value(&Value::Array(order.to_vec()));
+            return Err(PatchError::Odd(format!(
+                "The order in patch list:\n{list}\n doesn't match $setElementOrder list:\n{order}\n"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn ordered(merged: Vec<Value>, order: &[Value], key: Option<&str>) -> Vec<Value> {
@@ -349,7 +388,7 @@ mod tests {
         );
         assert_eq!(
             missing.unwrap_err().to_string(),
-            "map: {\"image\":\"x\"} does not contain declared merge key: name"
+            "map: map[image:x] does not contain declared merge key: name"
         );
     }
 
@@ -449,5 +488,55 @@ mod tests {
             got,
             json!({"metadata": {"labels": {"b": "2"}, "annotations": {"x": "1"}}, "spec": {"containers": [{"name": "a"}]}})
         );
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_patch() {
+        let failure = |patch: Value| {
+            let object =
+                json!({"spec": {"containers": [container("a"), container("b")], "x": {"y": 1}}});
+            strategic_merge_patch(&pod::KIND, &object, &patch).unwrap_err()
+        };
+        let odd = |text: &str| PatchError::Odd(text.to_owned());
+        let bad = |text: &str| PatchError::Malformed(text.to_owned());
+        let cases = [
+            (
+                json!([]),
+                bad("json: cannot unmarshal array into Go value of type map[string]interface {}"),
+            ),
+            (
+                json!({"spec": {"$patch": "merge", "x": 1}}),
+                odd("unknown patch type: merge in map: map[$patch:merge x:1]"),
+            ),
+            (
+                json!({"spec": {"containers": [{"$patch": "merge", "name": "a"}]}}),
+                odd("merging lists cannot yet be specified in the patch"),
+            ),
+            (
+                json!({"spec": {"containers": [{"$patch": "jump", "name": "a"}]}}),
+                odd("unknown patch type: jump in map: map[$patch:jump name:a]"),
+            ),
+            (
+                json!({"spec": {"$retainKeys": "x"}}),
+                bad("invalid patch format of retainKeys"),
+            ),
+            (
+                json!({"spec": {"$setElementOrder/containers": 1}}),
+                bad("invalid patch format of setElementOrder list"),
+            ),
+            (
+                json!({"spec": {"$deleteFromPrimitiveList/x": 1}}),
+                bad("invalid patch format of primitive list"),
+            ),
+            (
+                json!({"spec": {"$setElementOrder/containers": [{"name": "b"}, {"name": "a"}], "containers": [{"name": "a"}, {"name": "b"}]}}),
+                odd(
+                    "The order in patch list:\n[map[name:a] map[name:b]]\n doesn't match $setElementOrder list:\n[map[name:b] map[name:a]]\n",
+                ),
+            ),
+        ];
+        for (patch, want) in cases {
+            assert_eq!(failure(patch.clone()), want, "{patch}");
+        }
     }
 }
