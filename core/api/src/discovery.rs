@@ -4,13 +4,31 @@
 //! one document per group-version; newer ones ask for all at once in the
 //! aggregated form.
 
-use crate::kinds::{self, Kind, Subresource};
-use crate::schema::group_versions;
+use crate::kinds::{Kind, KindRef, Subresource};
 use serde_json::{Map, Value, json};
 
 /// The media type of the aggregated form.
 pub const AGGREGATED_MEDIA_TYPE: &str =
     "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+/// A group with its versions, the preferred one first.
+type Group<'a> = (&'a str, Vec<&'a str>);
+
+/// The groups of kinds, in the order in which they come first.
+fn all_groups(kinds: &[KindRef]) -> Vec<Group<'_>> {
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    for kind in kinds {
+        match groups.iter_mut().find(|(group, _)| *group == kind.group) {
+            Some((_, versions)) if versions.contains(&kind.version) => {}
+            Some((_, versions)) => versions.push(kind.version),
+            None => groups.push((kind.group, vec![kind.version])),
+        }
+    }
+    for (_, versions) in &mut groups {
+        versions.sort_by_key(|version| crate::custom::priority(version));
+    }
+    groups
+}
 
 /// `/api`. The address is `host:port`.
 pub fn core_versions(server_address: &str) -> Value {
@@ -22,16 +40,21 @@ pub fn core_versions(server_address: &str) -> Value {
 }
 
 /// `/apis`.
-pub fn groups() -> Value {
-    let groups: Vec<Value> = named_groups().into_iter().map(group_entry).collect();
+pub fn groups(kinds: &[KindRef]) -> Value {
+    let groups: Vec<Value> = all_groups(kinds)
+        .iter()
+        .filter(|(group, _)| !group.is_empty())
+        .map(group_entry)
+        .collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
 /// `/apis/GROUP`.
-pub fn group(group: &str) -> Option<Value> {
-    let found = named_groups()
-        .into_iter()
-        .find(|(name, _)| *name == group)?;
+pub fn group(kinds: &[KindRef], group: &str) -> Option<Value> {
+    let groups = all_groups(kinds);
+    let found = groups
+        .iter()
+        .find(|(name, _)| !name.is_empty() && *name == group)?;
     let mut entry = group_entry(found);
     if let Some(map) = entry.as_object_mut() {
         map.insert("kind".to_owned(), "APIGroup".into());
@@ -40,22 +63,19 @@ pub fn group(group: &str) -> Option<Value> {
     Some(entry)
 }
 
-fn named_groups() -> Vec<(&'static str, &'static str)> {
-    group_versions()
-        .into_iter()
-        .filter(|(group, _)| !group.is_empty())
-        .collect()
-}
-
-fn group_entry((group, version): (&str, &str)) -> Value {
-    let version = json!({"groupVersion": format!("{group}/{version}"), "version": version});
-    json!({"name": group, "versions": [version], "preferredVersion": version})
+fn group_entry((group, versions): &Group<'_>) -> Value {
+    let versions: Vec<Value> = versions
+        .iter()
+        .map(|version| json!({"groupVersion": format!("{group}/{version}"), "version": version}))
+        .collect();
+    let preferred = versions.first().cloned();
+    json!({"name": group, "versions": versions, "preferredVersion": preferred})
 }
 
 /// `/api/v1` (group "") and `/apis/GROUP/VERSION`.
-pub fn resources(group: &str, version: &str) -> Option<Value> {
+pub fn resources(kinds: &[KindRef], group: &str, version: &str) -> Option<Value> {
     let mut resources = Vec::new();
-    for kind in kinds::all().filter(|kind| kind.group == group && kind.version == version) {
+    for kind in of(kinds, group, version) {
         resources.push(resource(kind));
         resources.extend(kind.subresources.iter().map(|sub| subresource(kind, sub)));
     }
@@ -70,6 +90,17 @@ pub fn resources(group: &str, version: &str) -> Option<Value> {
         }
         list
     })
+}
+
+/// The kinds of a group-version.
+fn of<'a>(
+    kinds: &'a [KindRef],
+    group: &'a str,
+    version: &'a str,
+) -> impl Iterator<Item = &'a KindRef> {
+    kinds
+        .iter()
+        .filter(move |kind| kind.group == group && kind.version == version)
 }
 
 fn resource(kind: &Kind) -> Value {
@@ -113,22 +144,25 @@ fn subresource(kind: &Kind, sub: &Subresource) -> Value {
 }
 
 /// `/api` (`core`) or `/apis` in the aggregated form (APIGroupDiscoveryList v2).
-pub fn aggregated(core: bool) -> Value {
-    let items: Vec<Value> = group_versions()
+pub fn aggregated(kinds: &[KindRef], core: bool) -> Value {
+    let items: Vec<Value> = all_groups(kinds)
         .into_iter()
         .filter(|(group, _)| group.is_empty() == core)
-        .map(|(group, version)| {
+        .map(|(group, versions)| {
             let metadata = match group {
                 "" => json!({"creationTimestamp": null}),
                 _ => json!({"name": group, "creationTimestamp": null}),
             };
-            let resources: Vec<Value> = kinds::all()
-                .filter(|kind| kind.group == group && kind.version == version)
-                .map(aggregated_resource)
+            let versions: Vec<Value> = versions
+                .into_iter()
+                .map(|version| {
+                    let resources: Vec<Value> = of(kinds, group, version)
+                        .map(|kind| aggregated_resource(kind))
+                        .collect();
+                    json!({"version": version, "resources": resources, "freshness": "Current"})
+                })
                 .collect();
-            let version =
-                json!({"version": version, "resources": resources, "freshness": "Current"});
-            json!({"metadata": metadata, "versions": [version]})
+            json!({"metadata": metadata, "versions": versions})
         })
         .collect();
     json!({
@@ -170,15 +204,20 @@ fn aggregated_resource(kind: &Kind) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinds;
+
+    fn table() -> Vec<KindRef> {
+        kinds::all().map(KindRef::from).collect()
+    }
 
     #[test]
     fn every_kind_is_in_every_form() {
-        let aggregated: String = [aggregated(true), aggregated(false)]
+        let aggregated: String = [aggregated(&table(), true), aggregated(&table(), false)]
             .iter()
             .map(Value::to_string)
             .collect();
         for kind in kinds::all() {
-            let list = resources(kind.group, kind.version).unwrap();
+            let list = resources(&table(), kind.group, kind.version).unwrap();
             let found = list["resources"]
                 .as_array()
                 .unwrap()
@@ -186,15 +225,15 @@ mod tests {
                 .any(|entry| entry["name"] == kind.plural);
             assert!(found, "{}", kind.kind);
             assert!(aggregated.contains(&format!("\"resource\":\"{}\"", kind.plural)));
-            assert!(kind.group.is_empty() || group(kind.group).is_some());
+            assert!(kind.group.is_empty() || group(&table(), kind.group).is_some());
         }
-        assert_eq!(resources("x", "v1"), None);
-        assert_eq!(group(""), None);
+        assert_eq!(resources(&table(), "x", "v1"), None);
+        assert_eq!(group(&table(), ""), None);
     }
 
     #[test]
     fn scale_says_whose_kind_it_is() {
-        let list = resources("apps", "v1").unwrap();
+        let list = resources(&table(), "apps", "v1").unwrap();
         let scale = list["resources"]
             .as_array()
             .unwrap()
@@ -205,6 +244,13 @@ mod tests {
             (&scale["group"], &scale["version"], &scale["kind"]),
             (&json!("autoscaling"), &json!("v1"), &json!("Scale"))
         );
-        assert_eq!(groups()["groups"].as_array().unwrap().len(), 3);
+        let groups = groups(&table());
+        let names: Vec<&str> = groups["groups"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|group| group["name"].as_str().unwrap())
+            .collect();
+        assert!(names.contains(&"apps") && !names.contains(&""), "{names:?}");
     }
 }

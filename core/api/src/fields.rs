@@ -10,19 +10,51 @@ pub use duplicate::duplicate;
 
 use crate::kinds::Kind;
 use crate::schema::{self, Shape};
-use crate::value::str_at;
+use crate::value::{self, str_at};
 use serde_json::{Map, Value};
 
 /// `unknown field "spec.foo"` for each field that the schema does not have.
 pub fn unknown(kind: &Kind, object: &Value) -> Vec<String> {
     let mut found = Vec::new();
+    if let Some(definition) = &kind.custom {
+        let dropped = definition.prune(&mut object.clone());
+        found.extend(dropped.iter().map(|path| format!("unknown field {path:?}")));
+        if let Some(metadata) =
+            schema::of_kind(kind).and_then(|schema| schema::property(schema, "metadata"))
+        {
+            walk_unknown(
+                value::at(object, "metadata"),
+                metadata,
+                "metadata",
+                &mut found,
+            );
+        }
+        return found;
+    }
     if let Some(schema) = schema::of_kind(kind) {
         walk_unknown(object, schema, "", &mut found);
     }
     found
 }
 
-fn walk_unknown(value: &Value, schema: &'static Value, path: &str, found: &mut Vec<String>) {
+/// The same for the body of a subresource, whose type is this definition.
+pub fn unknown_of(definition: &str, object: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    if let Some(schema) = schema::definitions().get(definition) {
+        walk_unknown(object, schema, "", &mut found);
+    }
+    found
+}
+
+/// The first mistyped field of the body of a subresource.
+pub fn mistyped_of(definition: &str, object: &Value) -> Option<String> {
+    let schema = schema::definitions().get(definition)?;
+    let name = definition.rsplit('.').next().unwrap_or_default();
+    let fault = walk_types(object, schema, "", name)?;
+    Some(format!("json: cannot unmarshal {fault}"))
+}
+
+fn walk_unknown(value: &Value, schema: &Value, path: &str, found: &mut Vec<String>) {
     match value {
         Value::Object(map) => {
             let definition = schema::resolve(schema);
@@ -59,12 +91,23 @@ fn join(path: &str, key: &str) -> String {
 /// `json: cannot unmarshal string into Go struct field …`.
 pub fn mistyped(kind: &Kind, object: &Value) -> Option<String> {
     let schema = schema::of_kind(kind)?;
+    if kind.custom.is_some() {
+        // The rest of a custom resource is judged by its schema, not by types.
+        let metadata = schema::property(schema, "metadata")?;
+        let fault = check(
+            value::at(object, "metadata"),
+            metadata,
+            "metadata",
+            kind.kind,
+        )?;
+        return Some(format!("json: cannot unmarshal {fault}"));
+    }
     let fault = walk_types(object, schema, "", kind.kind)?;
     Some(format!("json: cannot unmarshal {fault}"))
 }
 
 /// The first fault below a value whose own shape is right.
-fn walk_types(value: &Value, schema: &'static Value, path: &str, owner: &str) -> Option<String> {
+fn walk_types(value: &Value, schema: &Value, path: &str, owner: &str) -> Option<String> {
     match value {
         Value::Object(map) => {
             let owner = schema::ref_name(schema)
@@ -84,7 +127,7 @@ fn walk_types(value: &Value, schema: &'static Value, path: &str, owner: &str) ->
     }
 }
 
-fn check(value: &Value, schema: &'static Value, path: &str, owner: &str) -> Option<String> {
+fn check(value: &Value, schema: &Value, path: &str, owner: &str) -> Option<String> {
     let shape = schema::shape(schema);
     let fits = match (value, shape) {
         (Value::Null, _) | (_, Shape::Any) => true,
@@ -137,7 +180,7 @@ fn go_value(value: &Value, shape: Shape) -> String {
     }
 }
 
-fn go_type(schema: &'static Value, shape: Shape) -> String {
+fn go_type(schema: &Value, shape: Shape) -> String {
     match shape {
         Shape::Text => "string".to_owned(),
         Shape::Bool => "bool".to_owned(),
@@ -168,43 +211,58 @@ fn go_type(schema: &'static Value, shape: Shape) -> String {
     }
 }
 
-/// Drops nulls where the schema has a field: for a typed decoder null and
-/// absent are one. (In a map of texts a null is an empty text.)
-pub fn drop_nulls(kind: &Kind, object: &mut Value) {
+/// Drops what a typed decoder of Kubernetes would not keep: nulls, fields that
+/// the kind does not have, and maps without entries, which it leaves out when
+/// it writes. (In a map of texts a null is an empty text.)
+pub fn keep_typed(kind: &Kind, object: &mut Value) {
+    if kind.custom.is_some() {
+        // Nulls have a meaning there; defaulting knows which. Its schema prunes.
+        let metadata =
+            schema::of_kind(kind).and_then(|schema| schema::property(schema, "metadata"));
+        if let (Some(schema), Some(metadata)) = (metadata, object.get_mut("metadata")) {
+            walk_typed(metadata, schema);
+        }
+        return;
+    }
     if let Some(schema) = schema::of_kind(kind) {
-        walk_nulls(object, schema);
+        walk_typed(object, schema);
     }
 }
 
-fn walk_nulls(value: &mut Value, schema: &'static Value) {
+fn walk_typed(value: &mut Value, schema: &Value) {
     match value {
         Value::Object(map) => {
-            let named = |key: &str| {
-                let properties = schema::resolve(schema).get("properties");
-                properties.is_some_and(|properties| properties.get(key).is_some())
-            };
-            drop_null_fields(map, schema, named);
+            let definition = schema::resolve(schema);
+            let properties = definition.get("properties");
+            let named = |key: &str| properties.is_some_and(|all| all.get(key).is_some());
+            let closed = properties.is_some() && definition.get("additionalProperties").is_none();
+            map.retain(|key, value| match named(key) {
+                true => !value.is_null() && !is_empty_map(value, schema::property(schema, key)),
+                false => !closed,
+            });
+            fill_texts(map, schema);
             for (key, value) in map.iter_mut() {
                 if let Some(property) = schema::property(schema, key) {
-                    walk_nulls(value, property);
+                    walk_typed(value, property);
                 }
             }
         }
         Value::Array(list) => {
             if let Some(items) = schema::items(schema) {
-                list.iter_mut().for_each(|value| walk_nulls(value, items));
+                list.iter_mut().for_each(|value| walk_typed(value, items));
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
-fn drop_null_fields(
-    map: &mut Map<String, Value>,
-    schema: &'static Value,
-    named: impl Fn(&str) -> bool,
-) {
-    map.retain(|key, value| !(value.is_null() && named(key)));
+/// A map, not an object of fields, without entries.
+fn is_empty_map(value: &Value, schema: Option<&Value>) -> bool {
+    let entries = schema.and_then(|schema| schema::resolve(schema).get("additionalProperties"));
+    entries.is_some() && value.as_object().is_some_and(Map::is_empty)
+}
+
+fn fill_texts(map: &mut Map<String, Value>, schema: &Value) {
     for (key, value) in map.iter_mut().filter(|(_, value)| value.is_null()) {
         let text = schema::property(schema, key)
             .is_some_and(|schema| schema::shape(schema) == Shape::Text);
@@ -235,6 +293,20 @@ mod tests {
         assert!(unknown(&config_map::KIND, &json!({"data": {"any": "x"}})).is_empty());
         let fields_v1 = json!({"metadata": {"managedFields": [{"fieldsV1": {"f:spec": {}}}]}});
         assert!(unknown(&pod::KIND, &fields_v1).is_empty());
+    }
+
+    #[test]
+    fn what_no_typed_decoder_keeps() {
+        let mut object = json!({"foo": 1, "metadata": {"labels": {}, "annotations": {"a": null}, "x": 1,
+                "managedFields": [{"fieldsV1": {"f:spec": {"f:x": {}}}}]},
+            "spec": {"ports": [{"port": 80, "portt": 1}], "selector": {}, "type": null},
+            "status": {"loadBalancer": {}}});
+        keep_typed(&service::KIND, &mut object);
+        assert_eq!(
+            object,
+            json!({"metadata": {"annotations": {"a": ""}, "managedFields": [{"fieldsV1": {"f:spec": {"f:x": {}}}}]},
+                "spec": {"ports": [{"port": 80}]}, "status": {"loadBalancer": {}}})
+        );
     }
 
     #[test]
@@ -277,11 +349,11 @@ mod tests {
 
     #[test]
     fn nulls_are_absence() {
-        let mut object = json!({"metadata": {"creationTimestamp": null, "labels": {"a": null}}, "spec": {"ports": null, "selector": null}, "later": null, "status": {}});
-        drop_nulls(&service::KIND, &mut object);
+        let mut object = json!({"metadata": {"creationTimestamp": null, "labels": {"a": null}}, "spec": {"ports": null, "selector": null}, "status": {}});
+        keep_typed(&service::KIND, &mut object);
         assert_eq!(
             object,
-            json!({"metadata": {"labels": {"a": ""}}, "spec": {}, "later": null, "status": {}})
+            json!({"metadata": {"labels": {"a": ""}}, "spec": {}, "status": {}})
         );
     }
 }

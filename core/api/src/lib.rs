@@ -13,9 +13,12 @@
 //! One row in [`kinds`] and one file beside it make a kind appear in
 //! discovery, REST, tables, validation and OpenAPI.
 //!
+//! Kinds of CustomResourceDefinitions are made by [`custom`] and used like
+//! those of the table.
+//!
 //! Deliberately absent: clocks (a `now` argument where an age is printed),
-//! allocation of addresses and ports, storage, conversion between versions
-//! (each kind is served in one version) and server-side apply.
+//! allocation of addresses and ports, storage, evaluation of expressions (an
+//! engine is passed in), and conversion by webhooks.
 #![forbid(unsafe_code)]
 
 pub mod cause;
@@ -24,6 +27,7 @@ pub mod status;
 pub mod meta;
 pub mod value;
 
+pub mod custom;
 pub mod kinds;
 pub mod lean;
 pub mod scale;
@@ -31,6 +35,7 @@ pub mod scale;
 pub mod defaults;
 pub mod validate;
 
+pub mod managed;
 pub mod patch;
 pub mod selector;
 

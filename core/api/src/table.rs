@@ -58,7 +58,7 @@ pub fn table<'a>(
         .collect();
     let columns: Vec<Value> = match options.headless {
         true => Vec::new(),
-        false => kind.columns.iter().map(definition).collect(),
+        false => column_definitions(kind),
     };
     json!({
         "kind": "Table",
@@ -79,6 +79,13 @@ pub fn metadata_of(object: &Value) -> Map<String, Value> {
     map
 }
 
+fn column_definitions(kind: &Kind) -> Vec<Value> {
+    match &kind.custom {
+        Some(definition) => definition.columns().to_vec(),
+        None => kind.columns.iter().map(definition).collect(),
+    }
+}
+
 fn definition(column: &Column) -> Value {
     json!({
         "name": column.name,
@@ -91,7 +98,7 @@ fn definition(column: &Column) -> Value {
 
 fn row(kind: &Kind, object: &Value, options: &Options) -> Value {
     let mut row = Map::new();
-    row.insert("cells".to_owned(), (kind.row)(object, options.now).into());
+    row.insert("cells".to_owned(), kind.cells(object, options.now).into());
     if let Some(conditions) = finished(object) {
         row.insert("conditions".to_owned(), conditions);
     }

@@ -5,7 +5,9 @@ use super::{
     wide,
 };
 use crate::selector::LabelSelector;
-use crate::value::{at, at_mut, has, int_at, remove, set, set_default, set_default_text, str_at};
+use crate::value::{
+    at, at_mut, copy, has, int_at, remove, set, set_default, set_default_text, str_at,
+};
 use crate::{defaults, meta, table, validate};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -71,7 +73,26 @@ pub(crate) fn template_defaults(object: &mut Value) {
 pub(crate) fn prepare(object: &mut Value, old: Option<&Value>, write: Write) {
     if (write, old.is_some()) == (Write::Create, false) {
         drop(remove(object, "status"));
-        set(object, "status", json!({}));
+        let status = empty_status(str_at(object, "kind"));
+        set(object, "status", status);
+    }
+    if let (Write::Status, Some(old), "Deployment") = (write, old, str_at(object, "kind")) {
+        copy(old, object, "metadata.labels");
+    }
+}
+
+/// A status of nothing yet. Go's types never leave these members out, and
+/// strict clients insist on them.
+fn empty_status(kind: &str) -> Value {
+    match kind {
+        "ReplicaSet" => json!({"replicas": 0}),
+        "StatefulSet" => json!({"replicas": 0, "availableReplicas": 0}),
+        "DaemonSet" => json!({
+            "currentNumberScheduled": 0, "numberMisscheduled": 0,
+            "desiredNumberScheduled": 0, "numberReady": 0,
+        }),
+        "Ingress" => json!({"loadBalancer": {}}),
+        _ => json!({}),
     }
 }
 
@@ -162,5 +183,9 @@ mod tests {
         KIND.prepare_update(&mut scaled, &labelled);
         assert_eq!(meta::generation(&scaled), 2);
         assert_eq!(scaled["status"], json!({}), "status is another door");
+        let mut relabelled = labelled.clone();
+        meta::set_label(&mut relabelled, "a", "c");
+        KIND.prepare_status(&mut relabelled, &labelled);
+        assert_eq!(meta::labels(&relabelled), meta::labels(&labelled));
     }
 }

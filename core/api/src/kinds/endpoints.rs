@@ -23,12 +23,8 @@ pub static KIND: Kind = Kind {
     row,
     defaults,
     validate: validate::endpoints::endpoints,
-    warnings: |_, _| {
-        vec![
-            "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
-                .to_owned(),
-        ]
-    },
+    warnings: validate::endpoints::warnings,
+    deprecated: Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
     create_on_update: true,
     ..BASE
 };

@@ -5,12 +5,18 @@
 //! other place lists kinds.
 
 pub mod config_map;
+pub mod controller_revision;
+pub mod custom_resource_definition;
+pub mod daemon_set;
 pub mod deployment;
 pub mod endpoint_slice;
 pub mod endpoints;
 pub mod event;
+pub mod events_event;
+pub mod ingress;
 pub mod lease;
 pub mod namespace;
+pub mod network_policy;
 pub mod node;
 pub mod pod;
 pub mod pod_status;
@@ -19,16 +25,23 @@ pub mod reviews;
 pub mod secret;
 pub mod service;
 pub mod service_account;
+pub mod service_cidr;
 pub mod service_update;
+pub mod stateful_set;
 
+mod handle;
 mod strategy;
 
+pub use handle::KindRef;
+
 use crate::cause::Cause;
+use crate::custom::Definition;
 use crate::value::str_at;
 use jiff::Timestamp;
 use schemars::SchemaGenerator;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Every kind, in the order in which discovery lists them.
 static KINDS: &[&Kind] = &[
@@ -41,10 +54,20 @@ static KINDS: &[&Kind] = &[
     &secret::KIND,
     &service_account::KIND,
     &service::KIND,
+    &controller_revision::KIND,
+    &daemon_set::KIND,
     &deployment::KIND,
     &replica_set::KIND,
+    &stateful_set::KIND,
     &lease::KIND,
+    &events_event::KIND,
     &endpoint_slice::KIND,
+    &service_cidr::IP_ADDRESS,
+    &ingress::KIND,
+    &ingress::CLASS,
+    &network_policy::KIND,
+    &service_cidr::KIND,
+    &custom_resource_definition::KIND,
     &reviews::SELF_SUBJECT_REVIEW,
     &reviews::TOKEN_REVIEW,
     &reviews::LOCAL_SUBJECT_ACCESS_REVIEW,
@@ -54,6 +77,12 @@ static KINDS: &[&Kind] = &[
 ];
 
 /// Everything the API language says about one kind.
+///
+/// Rows of the table give plain functions; a kind of a CustomResourceDefinition
+/// has a [`Definition`] instead. Callers use the methods, which know both.
+///
+/// Names are `&'static str` for both: those of definitions come from
+/// [`crate::custom::intern`], which is bounded.
 #[derive(Debug)]
 pub struct Kind {
     /// The API group, "" for core.
@@ -81,30 +110,32 @@ pub struct Kind {
     /// The name of its OpenAPI definition, `io.k8s.api.core.v1.Service`.
     pub definition: &'static str,
     /// Adds its OpenAPI definition, and those that it refers to, to a generator.
-    pub schema: fn(&mut SchemaGenerator),
+    pub(crate) schema: fn(&mut SchemaGenerator),
     /// The columns of its table, after which [`Kind::row`] gives the cells.
-    pub columns: &'static [Column],
+    pub(crate) columns: &'static [Column],
     /// The cells of one object, in the order of the columns.
-    pub row: fn(&Value, Timestamp) -> Vec<Value>,
+    pub(crate) row: fn(&Value, Timestamp) -> Vec<Value>,
     /// Fills what the client left out.
-    pub defaults: fn(&mut Value),
+    pub(crate) defaults: fn(&mut Value),
     /// What is wrong with the object, beyond its metadata; with the old object
     /// on update. Use [`Kind::validate_create`] and its siblings.
-    pub validate: fn(&Value, Option<&Value>) -> Vec<Cause>,
+    pub(crate) validate: fn(&Value, Option<&Value>) -> Vec<Cause>,
     /// What is wrong with a status update; the default is nothing.
-    pub validate_status: fn(&Value, &Value) -> Vec<Cause>,
+    pub(crate) validate_status: fn(&Value, &Value) -> Vec<Cause>,
     /// What the server changes in an object before it is stored: use
     /// [`Kind::prepare_create`] and its siblings, which also do what is common
     /// to all kinds.
-    pub prepare: fn(&mut Value, Option<&Value>, Write),
+    pub(crate) prepare: fn(&mut Value, Option<&Value>, Write),
     /// The rule for `metadata.name`.
     pub name_rule: NameRule,
     /// When `metadata.generation` grows.
     pub generation: Generation,
     /// Fields for field selectors beside `metadata.name` and `metadata.namespace`.
-    pub fields: fn(&Value) -> BTreeMap<&'static str, String>,
+    pub(crate) fields: fn(&Value) -> BTreeMap<&'static str, String>,
     /// Warnings for the client that go with a successful write.
-    pub warnings: fn(&Value, Option<&Value>) -> Vec<String>,
+    pub(crate) warnings: fn(&Value, Option<&Value>) -> Vec<String>,
+    /// The warning with every answer about a kind that has a successor.
+    pub(crate) deprecated: Option<&'static str>,
     /// Whether PUT of a missing object creates it.
     pub create_on_update: bool,
     /// Whether PUT may leave out the resourceVersion.
@@ -113,6 +144,24 @@ pub struct Kind {
     pub delete_returns_object: bool,
     /// For gracefully deleted kinds: the grace period when the client says none.
     pub grace_period: Option<fn(&Value) -> i64>,
+    /// What changes in an object when its deletion begins, at this time. Use
+    /// [`Kind::begin_deletion`].
+    pub(crate) deleting: fn(&mut Value, &str),
+    /// For a view: the kind whose objects these are, and how to convert them.
+    pub stored_as: Option<&'static StoredAs>,
+    /// What a kind of a CustomResourceDefinition is made of.
+    pub custom: Option<Arc<Definition>>,
+}
+
+/// How a kind is a view of the objects of another.
+#[derive(Debug)]
+pub struct StoredAs {
+    /// The kind that is stored.
+    pub kind: &'static Kind,
+    /// From the stored form into that of the view.
+    pub read: fn(Value) -> Value,
+    /// From the form of the view into the stored one.
+    pub write: fn(Value) -> Value,
 }
 
 /// Which write an object is prepared for.
@@ -135,6 +184,9 @@ pub enum Generation {
     Spec,
     /// With each change of anything but annotations and the other metadata (EndpointSlice).
     Content,
+    /// With each change outside `metadata` (custom resources; `status` counts
+    /// only where it is no subresource).
+    Body,
 }
 
 /// The rule for `metadata.name`.
@@ -144,6 +196,8 @@ pub enum NameRule {
     Subdomain,
     /// A DNS-1123 label.
     Label,
+    /// An IP address in its one form.
+    Address,
 }
 
 /// One subresource.
@@ -247,10 +301,14 @@ pub(crate) const BASE: Kind = Kind {
     generation: Generation::None,
     fields: |_| BTreeMap::new(),
     warnings: |_, _| Vec::new(),
+    deprecated: None,
     create_on_update: false,
     unconditional_update: true,
     delete_returns_object: false,
     grace_period: None,
+    deleting: |_, _| {},
+    stored_as: None,
+    custom: None,
 };
 
 /// Adds the definitions of a type and of its list to a generator.
@@ -272,6 +330,25 @@ pub(crate) const fn status_of(
         verbs: &["get", "patch", "update"],
     }
 }
+
+/// A subresource that is a connection and no object; its kind names the
+/// parameters.
+pub(crate) const fn connect(
+    name: &'static str,
+    kind: &'static str,
+    verbs: &'static [&'static str],
+) -> Subresource {
+    Subresource {
+        name,
+        group: "",
+        version: "v1",
+        kind,
+        verbs,
+    }
+}
+
+/// The methods of `proxy`, as verbs.
+pub(crate) const PROXY_VERBS: &[&str] = &["create", "delete", "get", "patch", "update"];
 
 /// The scale subresource.
 pub(crate) const SCALE: Subresource = Subresource {

@@ -2,8 +2,8 @@
 
 use super::pod_status::PodSummary;
 use super::{
-    AGE_COLUMN, BASE, Generation, Kind, NAME_COLUMN, Subresource, Write, column, schema_of,
-    status_of, wide,
+    AGE_COLUMN, BASE, Generation, Kind, NAME_COLUMN, PROXY_VERBS, Subresource, Write, column,
+    connect, schema_of, status_of, wide,
 };
 use crate::value::{
     at, bool_at, copy, has, int_at, list_at, place, set, set_default, set_default_text, str_at,
@@ -22,6 +22,7 @@ pub static KIND: Kind = Kind {
     short_names: &["po"],
     categories: &["all"],
     subresources: &[
+        connect("attach", "PodAttachOptions", &["create", "get"]),
         Subresource {
             name: "binding",
             group: "",
@@ -36,6 +37,7 @@ pub static KIND: Kind = Kind {
             kind: "Eviction",
             verbs: &["create"],
         },
+        connect("exec", "PodExecOptions", &["create", "get"]),
         Subresource {
             name: "log",
             group: "",
@@ -43,6 +45,8 @@ pub static KIND: Kind = Kind {
             kind: "Pod",
             verbs: &["get"],
         },
+        connect("portforward", "PodPortForwardOptions", &["create", "get"]),
+        connect("proxy", "PodProxyOptions", PROXY_VERBS),
         status_of("", "v1", "Pod"),
     ],
     definition: "io.k8s.api.core.v1.Pod",

@@ -25,7 +25,7 @@ pub static KIND: Kind = Kind {
     ],
     row,
     defaults,
-    validate: validate::data::secret,
+    validate: validate::secret::secret,
     fields: |object| BTreeMap::from([("type", str_at(object, "type").to_owned())]),
     ..BASE
 };

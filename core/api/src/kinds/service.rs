@@ -1,8 +1,8 @@
 //! Service: a stable address and name in front of pods.
 
 use super::{
-    AGE_COLUMN, BASE, Kind, NAME_COLUMN, NameRule, Write, column, schema_of, service_update,
-    status_of, wide,
+    AGE_COLUMN, BASE, Kind, NAME_COLUMN, NameRule, PROXY_VERBS, Write, column, connect, schema_of,
+    service_update, status_of, wide,
 };
 use crate::value::{
     at, has, int_at, list_at, list_at_mut, remove, set, set_default, set_default_text, str_at,
@@ -24,7 +24,10 @@ pub static KIND: Kind = Kind {
     singular: "service",
     short_names: &["svc"],
     categories: &["all"],
-    subresources: &[status_of("", "v1", "Service")],
+    subresources: &[
+        connect("proxy", "ServiceProxyOptions", PROXY_VERBS),
+        status_of("", "v1", "Service"),
+    ],
     definition: "io.k8s.api.core.v1.Service",
     schema: schema_of::<k8s_openapi::api::core::v1::Service>,
     columns: &[
@@ -47,7 +50,7 @@ pub static KIND: Kind = Kind {
     prepare,
     name_rule: NameRule::Label,
     fields,
-    warnings: validate::service::warnings,
+    warnings: validate::service_warnings::service,
     create_on_update: true,
     delete_returns_object: true,
     ..BASE
@@ -71,6 +74,8 @@ fn defaults(object: &mut Value) {
     if !at(object, "spec").is_object() {
         set(object, "spec", json!({}));
     }
+    // First, so that nobody becomes the manager of a field that is not there.
+    drop_zeros(object);
     set_default_text(object, "spec.sessionAffinity", "None");
     match str_at(object, "spec.sessionAffinity") {
         "None" => drop(remove(object, "spec.sessionAffinityConfig")),

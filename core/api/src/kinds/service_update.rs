@@ -24,13 +24,18 @@ pub fn needs_cluster_ip(object: &Value) -> bool {
     )
 }
 
-/// Whether its ports have node ports.
+/// Whether its ports get node ports.
 pub fn needs_node_port(object: &Value) -> bool {
     match str_at(object, "spec.type") {
         "NodePort" => true,
         "LoadBalancer" => at(object, "spec.allocateLoadBalancerNodePorts") != &Value::Bool(false),
         _ => false,
     }
+}
+
+/// Whether the type may have node ports.
+fn has_node_ports(object: &Value) -> bool {
+    matches!(str_at(object, "spec.type"), "NodePort" | "LoadBalancer")
 }
 
 /// Whether it has a health check node port (S16).
@@ -54,7 +59,9 @@ pub fn keep_allocated(object: &mut Value, old: &Value) {
             copy(old, object, "spec.clusterIP");
         }
         let same = str_at(object, "spec.clusterIP") == str_at(old, "spec.clusterIP");
-        if same && list_at(object, "spec.clusterIPs").is_empty() {
+        // Also under another `clusterIP`: `normalize` then sees that one as the
+        // only change.
+        if list_at(object, "spec.clusterIPs").is_empty() {
             copy(old, object, "spec.clusterIPs");
         }
         // Families too, since a headless Service has no address
@@ -174,7 +181,7 @@ fn fail(causes: Vec<Cause>) -> Result<(), Vec<Cause>> {
 
 /// S25: an update that leaves a PreferDualStack Service's addresses alone does
 /// not change its families, whatever the cluster has become.
-fn same_prefer_dual(object: &Value, old: &Value) -> bool {
+pub fn same_prefer_dual(object: &Value, old: &Value) -> bool {
     let prefers = |object: &Value| str_at(object, "spec.ipFamilyPolicy") == "PreferDualStack";
     let same = |path: &str| strings_at(object, path) == strings_at(old, path);
     str_at(object, "spec.type") == str_at(old, "spec.type")
@@ -350,14 +357,14 @@ fn drop_type_dependent(object: &mut Value, old: &Value) {
             drop_if_same(object, old, path);
         }
     }
-    if needs_node_port(old) && !needs_node_port(object) {
-        let ports = |object: &Value| -> Vec<Option<i64>> {
-            list_at(object, "spec.ports")
-                .iter()
-                .map(node_port)
-                .collect()
+    // By the type alone: a LoadBalancer that stops having node ports allocated
+    // keeps those that it has (A10).
+    if has_node_ports(old) && !has_node_ports(object) {
+        let ports = |object: &Value| -> BTreeSet<i64> {
+            let ports = list_at(object, "spec.ports").iter();
+            ports.filter_map(node_port).collect()
         };
-        if ports(object) == ports(old) {
+        if ports(old).is_superset(&ports(object)) {
             for port in list_at_mut(object, "spec.ports") {
                 drop(remove(port, "nodePort"));
             }
@@ -535,6 +542,24 @@ mod tests {
             new["spec"],
             json!({"type": "ExternalName", "ports": [{"port": 80}]})
         );
+    }
+
+    #[test]
+    fn a8_a10_node_ports_go_with_the_type_only_and_not_when_one_is_new() {
+        let spec = |service_type: &str, allocate: bool, port: i64| {
+            json!({"spec": {"type": service_type, "allocateLoadBalancerNodePorts": allocate,
+                "ports": [{"port": 80, "nodePort": port}]}})
+        };
+        let old = spec("LoadBalancer", true, 30080);
+        for (new, want) in [
+            (spec("LoadBalancer", false, 30080), json!(30080)),
+            (spec("ClusterIP", true, 30080), Value::Null),
+            (spec("ClusterIP", true, 30081), json!(30081)),
+        ] {
+            let mut object = new;
+            drop_type_dependent(&mut object, &old);
+            assert_eq!(object["spec"]["ports"][0]["nodePort"], want);
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::cause::Cause;
 use crate::validate;
 use crate::value::{at, copy, remove};
 use crate::{meta, value};
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -32,6 +33,9 @@ impl Kind {
         self.stamp(object);
         if self.generation != Generation::None {
             meta::set_generation(object, 1);
+        }
+        if self.custom.is_some() && self.has_status() {
+            drop(remove(object, "status"));
         }
         (self.prepare)(object, None, Write::Create);
     }
@@ -61,15 +65,20 @@ impl Kind {
             drop(remove(object, "status"));
         }
         // A status update may change the rest of the metadata, as in Kubernetes'
-        // generic registry; it may not touch labels of kinds that reset them.
-        for field in [
-            "annotations",
-            "labels",
-            "finalizers",
-            "ownerReferences",
-            "managedFields",
-            "resourceVersion",
-        ] {
+        // generic registry; it may not touch labels of kinds that reset them,
+        // nor any of a custom resource.
+        let fields: &[&str] = match self.custom {
+            Some(_) => &["managedFields", "resourceVersion"],
+            None => &[
+                "annotations",
+                "labels",
+                "finalizers",
+                "ownerReferences",
+                "managedFields",
+                "resourceVersion",
+            ],
+        };
+        for field in fields {
             match metadata.get(field) {
                 Some(new) if !new.is_null() => {
                     value::set(object, &format!("metadata.{field}"), new.clone())
@@ -84,27 +93,121 @@ impl Kind {
     /// What is wrong with a new object.
     pub fn validate_create(&self, object: &Value) -> Vec<Cause> {
         let mut causes = validate::meta::create(self, object);
-        causes.extend((self.validate)(object, None));
+        causes.extend(self.validate_content(object, None));
         causes
     }
 
     /// What is wrong with an update.
     pub fn validate_update(&self, object: &Value, old: &Value) -> Vec<Cause> {
         let mut causes = validate::meta::update(object, old);
-        causes.extend((self.validate)(object, Some(old)));
+        causes.extend(self.validate_content(object, Some(old)));
         causes
     }
 
     /// What is wrong with a status update.
     pub fn validate_status_update(&self, object: &Value, old: &Value) -> Vec<Cause> {
         let mut causes = validate::meta::update(object, old);
-        causes.extend((self.validate_status)(object, old));
+        causes.extend(match &self.custom {
+            Some(definition) => definition.validate_status(object, old),
+            None => (self.validate_status)(object, old),
+        });
         causes
+    }
+
+    /// What is wrong with an object beyond its metadata; with the old object
+    /// on update.
+    pub fn validate_content(&self, object: &Value, old: Option<&Value>) -> Vec<Cause> {
+        match &self.custom {
+            Some(definition) => definition.validate(object, old),
+            None => (self.validate)(object, old),
+        }
+    }
+
+    /// Fills what the client left out.
+    pub fn default(&self, object: &mut Value) {
+        match &self.custom {
+            Some(definition) => definition.default(object),
+            None => (self.defaults)(object),
+        }
+    }
+
+    /// Warnings for the client that go with a successful write.
+    pub fn warn(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        (self.warnings)(object, old)
+    }
+
+    /// The warning that goes with every answer about a deprecated kind.
+    pub fn deprecation(&self) -> Option<&str> {
+        match &self.custom {
+            Some(definition) => definition.deprecation(),
+            None => self.deprecated,
+        }
+    }
+
+    /// The cells of one object, in the order of its table's columns.
+    pub fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        match &self.custom {
+            Some(definition) => definition.cells(object, now),
+            None => (self.row)(object, now),
+        }
+    }
+
+    /// Its OpenAPI definition.
+    pub fn schema(&self) -> Option<&Value> {
+        crate::schema::of_kind(self)
+    }
+
+    /// Changes an object whose deletion begins at this time.
+    pub fn begin_deletion(&self, object: &mut Value, now: &str) {
+        (self.deleting)(object, now);
+    }
+
+    /// The name of the collection in which its objects are stored.
+    pub fn collection(&self) -> String {
+        match self.stored_as {
+            Some(stored) => stored.kind.resource(),
+            None => self.resource(),
+        }
+    }
+
+    /// Whether the stored form may differ from the form of this kind.
+    pub fn converts(&self) -> bool {
+        self.stored_as.is_some() || self.custom.is_some()
+    }
+
+    /// A stored object in the form of this kind.
+    pub fn read_form(&self, stored: Value) -> Value {
+        match (self.stored_as, &self.custom) {
+            (Some(view), _) => (view.read)(stored),
+            (None, Some(definition)) => {
+                let mut object = stored;
+                definition.default(&mut object);
+                self.stamp(&mut object);
+                object
+            }
+            (None, None) => stored,
+        }
+    }
+
+    /// An object of this kind in its stored form.
+    pub fn write_form(&self, object: Value) -> Value {
+        match (self.stored_as, &self.custom) {
+            (Some(view), _) => (view.write)(object),
+            (None, Some(definition)) => {
+                let mut stored = object;
+                value::set(&mut stored, "apiVersion", definition.storage_api_version());
+                stored
+            }
+            (None, None) => object,
+        }
     }
 
     /// All selectable fields of an object.
     pub fn selectable(&self, object: &Value) -> BTreeMap<&'static str, String> {
-        let mut fields = (self.fields)(object);
+        let mut fields = match &self.custom {
+            Some(definition) => definition.selectable(object),
+            None => (self.fields)(object),
+        };
         fields.insert("metadata.name", meta::name(object).to_owned());
         if self.namespaced {
             fields.insert("metadata.namespace", meta::namespace(object).to_owned());
@@ -155,6 +258,14 @@ impl Kind {
                     object
                 };
                 content(object) != content(old) || meta::labels(object) != meta::labels(old)
+            }
+            Generation::Body => {
+                let body = |object: &Value| {
+                    let mut object = object.clone();
+                    drop(remove(&mut object, "metadata"));
+                    object
+                };
+                body(object) != body(old)
             }
         }
     }

@@ -155,7 +155,8 @@ mod tests {
 
     #[test]
     fn every_served_kind_has_a_message() {
-        for kind in kinds::all() {
+        // Clients of definitions send JSON: a schema has no fixed fields.
+        for kind in kinds::all().filter(|kind| kind.group != "apiextensions.k8s.io") {
             assert!(
                 message_of(&kind.api_version(), kind.kind).is_some(),
                 "{}",
@@ -168,7 +169,9 @@ mod tests {
                     group => format!("{group}/{}", sub.version),
                 };
                 assert!(
-                    sub.verbs == ["get"] || message_of(&api_version, sub.kind).is_some(),
+                    sub.verbs == ["get"]
+                        || sub.kind.ends_with("Options")
+                        || message_of(&api_version, sub.kind).is_some(),
                     "{} {}",
                     sub.name,
                     sub.kind

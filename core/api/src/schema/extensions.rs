@@ -230,7 +230,51 @@ pub(super) const RULES: &[Rule] = &[
     },
     by("api.apps.v1.DeploymentStatus", "conditions", &["type"]),
     by("api.apps.v1.ReplicaSetStatus", "conditions", &["type"]),
+    by("api.apps.v1.DaemonSetStatus", "conditions", &["type"]),
+    by("api.apps.v1.StatefulSetStatus", "conditions", &["type"]),
+    by(
+        "api.networking.v1.ServiceCIDRStatus",
+        "conditions",
+        &["type"],
+    ),
+    Rule {
+        strategy: "",
+        merge_key: "",
+        ..by(
+            "apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionStatus",
+            "conditions",
+            &["type"],
+        )
+    },
 ];
+
+/// Types that are owned and replaced as a whole (`+structType=atomic`), if a
+/// served kind has them.
+pub(super) const ATOMIC_TYPES: &[&str] = &[
+    "api.core.v1.ConfigMapKeySelector",
+    "api.core.v1.EndpointAddress",
+    "api.core.v1.EndpointPort",
+    "api.core.v1.FileKeySelector",
+    "api.core.v1.LocalObjectReference",
+    "api.core.v1.NodeSelector",
+    "api.core.v1.NodeSelectorTerm",
+    "api.core.v1.ObjectFieldSelector",
+    "api.core.v1.ObjectReference",
+    "api.core.v1.ResourceFieldSelector",
+    "api.core.v1.SecretKeySelector",
+    "api.core.v1.TypedLocalObjectReference",
+    "api.discovery.v1.EndpointPort",
+    "api.networking.v1.ServiceBackendPort",
+    "apimachinery.pkg.apis.meta.v1.LabelSelector",
+    "apimachinery.pkg.apis.meta.v1.OwnerReference",
+];
+
+/// Marks an atomic type in the definitions.
+pub(super) fn mark_atomic(definition: &str, definitions: &mut BTreeMap<String, Value>) {
+    if let Some(definition) = definitions.get_mut(&format!("io.k8s.{definition}")) {
+        map_mut(definition).insert("x-kubernetes-map-type".to_owned(), "atomic".into());
+    }
+}
 
 /// Writes a rule into the definitions.
 pub(super) fn apply(rule: &Rule, definitions: &mut BTreeMap<String, Value>) {

@@ -30,8 +30,11 @@ pub fn definitions() -> &'static BTreeMap<String, Value> {
 }
 
 /// The definition of a kind.
-pub fn of_kind(kind: &Kind) -> Option<&'static Value> {
-    DEFINITIONS.get(kind.definition)
+pub fn of_kind(kind: &Kind) -> Option<&Value> {
+    match &kind.custom {
+        Some(definition) => Some(definition.published()),
+        None => DEFINITIONS.get(kind.definition),
+    }
 }
 
 /// The name of the definition of a kind's list.
@@ -40,7 +43,7 @@ pub fn list_definition(kind: &Kind) -> String {
 }
 
 /// The definition that a schema stands for: itself, or what it refers to.
-pub(crate) fn resolve(schema: &'static Value) -> &'static Value {
+pub(crate) fn resolve(schema: &Value) -> &Value {
     match ref_name(schema).and_then(|name| DEFINITIONS.get(name)) {
         Some(definition) => definition,
         None => schema,
@@ -53,7 +56,7 @@ pub(crate) fn ref_name(schema: &Value) -> Option<&str> {
 }
 
 /// The schema of a field of an object, unresolved: it carries the extensions.
-pub(crate) fn property(schema: &'static Value, name: &str) -> Option<&'static Value> {
+pub(crate) fn property<'a>(schema: &'a Value, name: &str) -> Option<&'a Value> {
     let schema = resolve(schema);
     let named = schema
         .get("properties")
@@ -66,7 +69,7 @@ pub(crate) fn property(schema: &'static Value, name: &str) -> Option<&'static Va
 }
 
 /// The schema of the elements of a list.
-pub(crate) fn items(schema: &'static Value) -> Option<&'static Value> {
+pub(crate) fn items(schema: &Value) -> Option<&Value> {
     resolve(schema).get("items")
 }
 
@@ -84,7 +87,7 @@ pub(crate) enum Shape {
 }
 
 /// The shape of a schema.
-pub(crate) fn shape(schema: &'static Value) -> Shape {
+pub(crate) fn shape(schema: &Value) -> Shape {
     match ref_name(schema) {
         Some(INT_OR_STRING) => return Shape::IntOrText,
         Some(QUANTITY) => return Shape::IntOrText,
@@ -123,6 +126,9 @@ fn build() -> BTreeMap<String, Value> {
     for rule in extensions::RULES {
         extensions::apply(rule, &mut definitions);
     }
+    for definition in extensions::ATOMIC_TYPES {
+        extensions::mark_atomic(definition, &mut definitions);
+    }
     group_version_kinds(&mut definitions);
     for definition in definitions.values_mut() {
         required_as_in_kubernetes(definition);
@@ -140,6 +146,20 @@ fn special_types(definitions: &mut BTreeMap<String, Value>) {
             if name == INT_OR_STRING {
                 map.insert("format".to_owned(), "int-or-string".into());
             }
+        }
+    }
+    // What may be of several types says nothing in v2; neither do we.
+    for name in [
+        "JSON",
+        "JSONSchemaPropsOrArray",
+        "JSONSchemaPropsOrBool",
+        "JSONSchemaPropsOrStringArray",
+    ] {
+        let name = format!("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.{name}");
+        if let Some(definition) = definitions.get_mut(&name) {
+            let map = map_mut(definition);
+            map.remove("type");
+            map.remove("oneOf");
         }
     }
     let patch = json!({
@@ -287,6 +307,15 @@ mod tests {
                 rule.definition,
                 rule.field
             );
+        }
+    }
+
+    #[test]
+    fn every_atomic_type_is_a_type() {
+        for name in extensions::ATOMIC_TYPES {
+            let definition = definitions().get(&format!("io.k8s.{name}"));
+            let marked = definition.and_then(|map| map["x-kubernetes-map-type"].as_str());
+            assert_eq!(marked, Some("atomic"), "{name}");
         }
     }
 

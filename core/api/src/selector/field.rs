@@ -3,8 +3,6 @@
 use super::SelectorError;
 use crate::kinds::Kind;
 use serde_json::{Value, json};
-use std::borrow::Borrow;
-use std::collections::BTreeMap;
 
 /// A parsed field selector; the empty one matches everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,7 +30,9 @@ impl FieldSelector {
             })?;
             if !offered.contains_key(term.field.as_str()) {
                 let message = match term.field.as_str() {
-                    field if kind.group.is_empty() => format!("field label not supported: {field}"),
+                    field if kind.group.is_empty() || kind.converts() => {
+                        format!("field label not supported: {field}")
+                    }
                     field => format!(
                         "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
                     ),
@@ -54,13 +54,14 @@ impl FieldSelector {
         if self.terms.is_empty() {
             return true;
         }
-        self.matches_fields(&kind.selectable(object))
+        let fields = kind.selectable(object);
+        self.matches_fields(|field| fields.get(field).map(String::as_str))
     }
 
-    /// Whether these selectable fields of an object satisfy it.
-    pub fn matches_fields<K: Borrow<str> + Ord>(&self, fields: &BTreeMap<K, String>) -> bool {
+    /// Whether an object satisfies it whose selectable fields `field` looks up.
+    pub fn matches_fields<'a>(&self, field: impl Fn(&str) -> Option<&'a str>) -> bool {
         self.terms.iter().all(|term| {
-            let found = fields.get(term.field.as_str()).map_or("", String::as_str);
+            let found = field(&term.field).unwrap_or_default();
             (found == term.value) == term.equal
         })
     }

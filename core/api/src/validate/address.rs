@@ -132,6 +132,28 @@ pub fn not_special(path: &str, text: &str) -> Vec<Cause> {
     causes
 }
 
+/// Warns of an IPv6 address that is not written as RFC 5952 says.
+pub fn ip_warning(path: &str, text: &str) -> Option<String> {
+    let address: Ipv6Addr = text.parse().ok()?;
+    let canonical = address.to_string();
+    (canonical != text).then(|| {
+        format!(
+            "{path}: IPv6 address {text:?} should be in RFC 5952 canonical format ({canonical:?})"
+        )
+    })
+}
+
+/// Warns of an IPv6 range that is not written as RFC 5952 says.
+pub fn cidr_warning(path: &str, text: &str) -> Option<String> {
+    let net: ipnet::Ipv6Net = text.parse().ok()?;
+    let canonical = net.to_string();
+    (canonical != text).then(|| {
+        format!(
+            "{path}: IPv6 CIDR value {text:?} should be in RFC 5952 canonical format ({canonical:?})"
+        )
+    })
+}
+
 /// `IPv4` or `IPv6`, if it is an address at all.
 pub fn family(text: &str) -> Option<&'static str> {
     match parse_sloppy(text)? {

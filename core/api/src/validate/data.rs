@@ -1,13 +1,13 @@
-//! Rules for the small kinds: ConfigMap, Secret, Event, Namespace.
+//! Rules for the small kinds: ConfigMap, Event, Namespace.
 
-use super::{IMMUTABLE, immutable, invalid, names};
+use super::{IMMUTABLE, invalid, names};
 use crate::cause::Cause;
 use crate::meta;
 use crate::value::{at, bool_at, map_at, str_at};
 use serde_json::Value;
 
 /// The bytes that a ConfigMap or Secret may hold.
-const DATA_MAX: usize = 1024 * 1024;
+pub(super) const DATA_MAX: usize = 1024 * 1024;
 
 /// ConfigMap.
 pub fn config_map(object: &Value, old: Option<&Value>) -> Vec<Cause> {
@@ -16,23 +16,25 @@ pub fn config_map(object: &Value, old: Option<&Value>) -> Vec<Cause> {
         causes.extend(frozen(object, old, &["data", "binaryData"]));
     }
     let mut size = 0;
-    for field in ["data", "binaryData"] {
+    for (field, other) in [("data", "binaryData"), ("binaryData", "data")] {
         for (key, value) in map_at(object, field).into_iter().flatten() {
             causes.extend(invalid(
                 &format!("{field}[{key}]"),
                 &key.as_str().into(),
                 names::config_key(key),
             ));
-            if field == "binaryData"
-                && map_at(object, "data").is_some_and(|data| data.contains_key(key))
-            {
+            if map_at(object, other).is_some_and(|data| data.contains_key(key)) {
                 causes.push(Cause::invalid(
-                    format!("data[{key}]"),
+                    format!("{field}[{key}]"),
                     &key.as_str().into(),
-                    "duplicate of key present in binaryData",
+                    &format!("duplicate of key present in {other}"),
                 ));
             }
-            size += value.as_str().map_or(0, str::len);
+            let text = value.as_str().unwrap_or("");
+            size += match field {
+                "data" => text.len(),
+                _ => decoded(text),
+            };
         }
     }
     if size > DATA_MAX {
@@ -42,32 +44,14 @@ pub fn config_map(object: &Value, old: Option<&Value>) -> Vec<Cause> {
     causes
 }
 
-/// Secret.
-pub fn secret(object: &Value, old: Option<&Value>) -> Vec<Cause> {
-    let mut causes = Vec::new();
-    if let Some(old) = old {
-        causes.extend(immutable("type", at(object, "type"), at(old, "type")));
-        if bool_at(old, "immutable") {
-            causes.extend(frozen(object, old, &["data"]));
-        }
-    }
-    let mut size = 0;
-    for (key, value) in map_at(object, "data").into_iter().flatten() {
-        causes.extend(invalid(
-            &format!("data[{key}]"),
-            &key.as_str().into(),
-            names::config_key(key),
-        ));
-        size += value.as_str().map_or(0, str::len);
-    }
-    if size > DATA_MAX {
-        causes.push(Cause::too_long("data", DATA_MAX));
-    }
-    causes
+/// The bytes that a base64 text stands for.
+pub(super) fn decoded(text: &str) -> usize {
+    let text = text.trim_end_matches('=');
+    text.len() / 4 * 3 + (text.len() % 4).saturating_sub(1)
 }
 
 /// What an immutable ConfigMap or Secret keeps.
-fn frozen(object: &Value, old: &Value, fields: &[&str]) -> Vec<Cause> {
+pub(super) fn frozen(object: &Value, old: &Value, fields: &[&str]) -> Vec<Cause> {
     let mut causes = Vec::new();
     if !bool_at(object, "immutable") {
         let message = "field is immutable when `immutable` is set";
@@ -148,6 +132,9 @@ mod tests {
             config_map(&json!({"data": {"a": ""}, "binaryData": {"a": ""}}), None)[0].field,
             "data[a]"
         );
+        let binary = |size: usize| json!({"binaryData": {"a": "A".repeat(size.div_ceil(3) * 4)}});
+        assert!(config_map(&binary(DATA_MAX - 2), None).is_empty());
+        assert_eq!(config_map(&binary(DATA_MAX + 3), None).len(), 1);
         let big = config_map(&json!({"data": {"a": "x".repeat(DATA_MAX + 1)}}), None);
         assert_eq!(
             big[0].to_string(),

@@ -48,6 +48,26 @@ pub fn endpoints(object: &Value, _old: Option<&Value>) -> Vec<Cause> {
     causes
 }
 
+/// The label of Endpoints that a controller writes.
+const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
+
+/// Warns of unusual spellings of addresses, unless a controller wrote them.
+pub fn warnings(object: &Value, _old: Option<&Value>) -> Vec<String> {
+    if crate::meta::label(object, MANAGED_BY).is_some() {
+        return Vec::new();
+    }
+    let mut warnings = Vec::new();
+    for (index, subset) in list_at(object, "subsets").iter().enumerate() {
+        for field in ["addresses", "notReadyAddresses"] {
+            for (number, entry) in list_at(subset, field).iter().enumerate() {
+                let path = format!("subsets[{index}].{field}[{number}].ip");
+                warnings.extend(address::ip_warning(&path, str_at(entry, "ip")));
+            }
+        }
+    }
+    warnings
+}
+
 fn endpoint_address(path: &str, object: &Value) -> Vec<Cause> {
     let ip = str_at(object, "ip");
     let mut causes = address::ip(&format!("{path}.ip"), ip);

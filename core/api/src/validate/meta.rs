@@ -15,6 +15,7 @@ pub fn create(kind: &Kind, object: &Value) -> Vec<Cause> {
     let rule = match kind.name_rule {
         NameRule::Subdomain => names::dns1123_subdomain,
         NameRule::Label => names::dns1123_label,
+        NameRule::Address => super::service_cidr::address_name,
     };
     let mut causes = Vec::new();
     let prefix = meta::generate_name(object);

@@ -7,17 +7,24 @@
 
 pub mod address;
 pub mod container;
+pub mod daemon_set;
 pub mod data;
 pub mod endpoints;
+pub mod ingress;
 pub mod labels;
 pub mod lease;
 pub mod meta;
 pub mod names;
+pub mod network_policy;
 pub mod node;
 pub mod pod;
 pub mod quantity;
+pub mod secret;
 pub mod service;
+pub mod service_cidr;
 pub mod service_ips;
+pub mod service_warnings;
+pub mod stateful_set;
 pub mod workload;
 
 use crate::cause::Cause;

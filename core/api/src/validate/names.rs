@@ -53,6 +53,22 @@ pub fn dns1123_label(text: &str) -> Vec<String> {
     messages
 }
 
+/// DNS-1035 label: a DNS-1123 label that begins with a letter.
+pub fn dns1035_label(text: &str) -> Vec<String> {
+    let mut messages = Vec::new();
+    if text.len() > 63 {
+        messages.push(too_long(63));
+    }
+    if !is_label(text) || !text.starts_with(|char: char| char.is_ascii_lowercase()) {
+        messages.push(with_regex(
+            "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character",
+            "[a-z]([-a-z0-9]*[a-z0-9])?",
+            &["my-name", "abc-123"],
+        ));
+    }
+    messages
+}
+
 /// DNS-1123 subdomain: labels joined by dots.
 pub fn dns1123_subdomain(text: &str) -> Vec<String> {
     let mut messages = Vec::new();

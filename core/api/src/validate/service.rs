@@ -17,8 +17,8 @@ const DISTRIBUTIONS: &[&str] = &["PreferClose", "PreferSameNode", "PreferSameZon
 /// A day: the longest ClientIP affinity.
 const MAX_AFFINITY_SECONDS: i64 = 86_400;
 
-const TOPOLOGY_MODE: &str = "service.kubernetes.io/topology-mode";
-const TOPOLOGY_HINTS: &str = "service.kubernetes.io/topology-aware-hints";
+pub(super) const TOPOLOGY_MODE: &str = "service.kubernetes.io/topology-mode";
+pub(super) const TOPOLOGY_HINTS: &str = "service.kubernetes.io/topology-aware-hints";
 const SOURCE_RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
 
 /// Service.
@@ -104,21 +104,6 @@ fn ingress_entry(path: &str, ingress: &Value) -> Vec<Cause> {
         }
     }
     causes
-}
-
-/// Warnings that go with a successful write.
-pub fn warnings(object: &Value, _old: Option<&Value>) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if !list_at(object, "spec.externalIPs").is_empty() {
-        warnings.push("spec.externalIPs is deprecated".to_owned());
-    }
-    if is_headless(object) && !str_at(object, "spec.loadBalancerIP").is_empty() {
-        warnings.push("spec.loadBalancerIP is ignored for headless services".to_owned());
-    }
-    if is_headless(object) && str_at(object, "spec.sessionAffinity") == "ClientIP" {
-        warnings.push("spec.SessionAffinity is ignored for headless services".to_owned());
-    }
-    warnings
 }
 
 /// A text that must be one of a list; empty is missing.

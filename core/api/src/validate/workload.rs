@@ -1,4 +1,4 @@
-//! Rules for Deployment and ReplicaSet.
+//! Rules for Deployments and ReplicaSets, and what all workloads share.
 
 use super::{immutable, labels, not_negative, pod};
 use crate::cause::Cause;
@@ -45,30 +45,38 @@ pub fn replica_set(object: &Value, old: Option<&Value>) -> Vec<Cause> {
 
 /// A status update of a Deployment.
 pub fn deployment_status(object: &Value, _old: &Value) -> Vec<Cause> {
+    statuses(
+        object,
+        &[
+            "observedGeneration",
+            "replicas",
+            "updatedReplicas",
+            "readyReplicas",
+            "availableReplicas",
+            "unavailableReplicas",
+        ],
+        &[
+            ("updatedReplicas", "replicas"),
+            ("readyReplicas", "replicas"),
+            ("availableReplicas", "replicas"),
+            ("availableReplicas", "readyReplicas"),
+        ],
+    )
+}
+
+/// Numbers of a status: none negative, none greater than its bound.
+pub(crate) fn statuses(object: &Value, fields: &[&str], bounds: &[(&str, &str)]) -> Vec<Cause> {
     let mut causes = Vec::new();
-    for field in [
-        "observedGeneration",
-        "replicas",
-        "updatedReplicas",
-        "readyReplicas",
-        "availableReplicas",
-        "unavailableReplicas",
-    ] {
+    for field in fields {
         let path = format!("status.{field}");
         causes.extend(not_negative(&path, at(object, &path)));
     }
     let count = |field: &str| int_at(object, &format!("status.{field}")).unwrap_or(0);
-    for (field, bound) in [
-        ("updatedReplicas", "replicas"),
-        ("readyReplicas", "replicas"),
-        ("availableReplicas", "replicas"),
-        ("availableReplicas", "readyReplicas"),
-    ] {
+    for (field, bound) in bounds {
         if count(field) > count(bound) {
-            let bound = if bound == "replicas" {
-                "status.replicas"
-            } else {
-                bound
+            let bound = match *bound {
+                "replicas" => "status.replicas",
+                other => other,
             };
             let message = format!("cannot be greater than {bound}");
             causes.push(Cause::invalid(
@@ -93,6 +101,13 @@ fn common(object: &Value) -> Vec<Cause> {
     let mut causes: Vec<Cause> = not_negative("spec.replicas", at(object, "spec.replicas"))
         .into_iter()
         .collect();
+    causes.extend(selector_and_template(object, "deployment"));
+    causes
+}
+
+/// The selector selects, and what the template makes.
+pub(crate) fn selector_and_template(object: &Value, workload: &str) -> Vec<Cause> {
+    let mut causes = Vec::new();
     let path = "spec.selector";
     let selector = at(object, path);
     let is_empty =
@@ -108,8 +123,8 @@ fn common(object: &Value) -> Vec<Cause> {
     } else {
         causes.extend(labels::selector(path, selector));
         if is_empty {
-            let message = "empty selector is invalid for deployment";
-            causes.push(Cause::invalid(path, selector, message));
+            let message = format!("empty selector is invalid for {workload}");
+            causes.push(Cause::invalid(path, selector, &message));
         }
     }
     causes.extend(template(object, selector, is_empty));
@@ -198,7 +213,8 @@ fn strategy(object: &Value) -> Vec<Cause> {
     causes
 }
 
-fn count_or_percent(path: &str, value: &Value, at_most_all: bool) -> Vec<Cause> {
+/// An IntOrString that counts pods or is a part of all.
+pub(crate) fn count_or_percent(path: &str, value: &Value, at_most_all: bool) -> Vec<Cause> {
     match value {
         Value::Number(_) => not_negative(path, value).into_iter().collect(),
         Value::String(text) => {
