@@ -27,7 +27,7 @@ pub struct Condition {
 }
 
 impl Condition {
-    fn of(value: &Value) -> Self {
+    pub(super) fn of(value: &Value) -> Self {
         Self {
             kind: str_at(value, "type").to_owned(),
             status: str_at(value, "status").to_owned(),
@@ -107,6 +107,8 @@ pub struct DeploymentStatus {
     pub available: i64,
     /// Pods still missing.
     pub unavailable: i64,
+    /// Pods that are being deleted; none: not known yet.
+    pub terminating: Option<i64>,
     /// How often a ReplicaSet's name was taken by somebody else.
     pub collisions: i64,
     /// Conditions.
@@ -175,13 +177,14 @@ fn read_deployment(object: &Value) -> Deployment {
             ready: status("readyReplicas"),
             available: status("availableReplicas"),
             unavailable: status("unavailableReplicas"),
+            terminating: int_at(object, "status.terminatingReplicas"),
             collisions: status("collisionCount"),
             conditions: conditions(object),
         },
     }
 }
 
-fn conditions(object: &Value) -> Vec<Condition> {
+pub(super) fn conditions(object: &Value) -> Vec<Condition> {
     list_at(object, "status.conditions")
         .iter()
         .map(Condition::of)
@@ -201,6 +204,10 @@ pub struct ReplicaSetStatus {
     pub ready: i64,
     /// Those that are ready for long enough.
     pub available: i64,
+    /// Those that are being deleted, which count nowhere else; none: not known yet.
+    pub terminating: Option<i64>,
+    /// Conditions.
+    pub conditions: Vec<Condition>,
 }
 
 /// A ReplicaSet.
@@ -236,6 +243,8 @@ fn read_replica_set(object: &Value) -> ReplicaSet {
             fully_labeled: status("fullyLabeledReplicas"),
             ready: status("readyReplicas"),
             available: status("availableReplicas"),
+            terminating: int_at(object, "status.terminatingReplicas"),
+            conditions: conditions(object),
         },
     }
 }

@@ -3,9 +3,9 @@
 use portolan_api::value::{at, list_at, str_at, strings_at};
 use serde_json::Value;
 
-use super::Meta;
 use super::meta::object;
 use super::pod::protocol;
+use super::{Meta, Pod};
 use crate::{Family, Protocol};
 
 /// A port of a slice.
@@ -21,15 +21,40 @@ pub struct SlicePort {
     pub app_protocol: Option<String>,
 }
 
-/// The pod behind an endpoint.
+/// The pod behind an endpoint, or what else somebody says is there.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Target {
+    /// Its kind; `Pod` for all but hand-written endpoints.
+    pub kind: String,
     /// Its namespace.
     pub namespace: String,
     /// Its name.
     pub name: String,
     /// Its uid.
     pub uid: String,
+}
+
+impl Target {
+    /// Reads a `targetRef`; none where there is none.
+    pub fn of(value: &Value) -> Option<Self> {
+        let text = |field: &str| str_at(value, field).to_owned();
+        value.is_object().then(|| Self {
+            kind: text("kind"),
+            namespace: text("namespace"),
+            name: text("name"),
+            uid: text("uid"),
+        })
+    }
+
+    /// A pod.
+    pub fn pod(pod: &Pod) -> Self {
+        Self {
+            kind: "Pod".to_owned(),
+            namespace: pod.meta.key.namespace.clone(),
+            name: pod.meta.key.name.clone(),
+            uid: pod.meta.uid.clone(),
+        }
+    }
 }
 
 /// One endpoint of a slice.
@@ -51,6 +76,33 @@ pub struct SliceEndpoint {
     pub node: String,
     /// `zone`, or empty.
     pub zone: String,
+    /// `hints`: for whom it is meant (E16).
+    pub hints: Hints,
+}
+
+/// The zones and nodes that an endpoint is meant for; none: for all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Hints {
+    /// `forZones`
+    pub zones: Vec<String>,
+    /// `forNodes`
+    pub nodes: Vec<String>,
+}
+
+impl Hints {
+    /// Reads `hints`.
+    pub fn of(value: &Value) -> Self {
+        let names = |field: &str| {
+            let entries = list_at(value, field).iter();
+            entries
+                .map(|entry| str_at(entry, "name").to_owned())
+                .collect()
+        };
+        Self {
+            zones: names("forZones"),
+            nodes: names("forNodes"),
+        }
+    }
 }
 
 /// An EndpointSlice.
@@ -69,7 +121,7 @@ pub struct Slice {
 object!(Slice, read_slice);
 
 fn read_slice(object: &Value) -> Slice {
-    let mut ports: Vec<SlicePort> = list_at(object, "ports").iter().map(slice_port).collect();
+    let mut ports: Vec<SlicePort> = list_at(object, "ports").iter().map(SlicePort::of).collect();
     ports.sort();
     Slice {
         meta: Meta::of(object),
@@ -86,36 +138,35 @@ fn read_slice(object: &Value) -> Slice {
     }
 }
 
-fn slice_port(value: &Value) -> SlicePort {
-    SlicePort {
-        name: str_at(value, "name").to_owned(),
-        protocol: protocol(str_at(value, "protocol")),
-        port: at(value, "port")
-            .as_i64()
-            .and_then(|n| u16::try_from(n).ok()),
-        app_protocol: at(value, "appProtocol").as_str().map(str::to_owned),
+impl SlicePort {
+    /// Reads a port of an EndpointSlice or of Endpoints.
+    pub fn of(value: &Value) -> Self {
+        Self {
+            name: str_at(value, "name").to_owned(),
+            protocol: protocol(str_at(value, "protocol")),
+            port: at(value, "port")
+                .as_i64()
+                .and_then(|n| u16::try_from(n).ok()),
+            app_protocol: at(value, "appProtocol").as_str().map(str::to_owned),
+        }
     }
 }
 
 fn slice_endpoint(value: &Value) -> SliceEndpoint {
     let condition = |name: &str| at(at(value, "conditions"), name).as_bool();
     let ready = condition("ready").unwrap_or(true);
-    let target = at(value, "targetRef");
     SliceEndpoint {
         address: strings_at(value, "addresses")
             .first()
             .map_or_else(String::new, |address| (*address).to_owned()),
-        target: (str_at(target, "kind") == "Pod").then(|| Target {
-            namespace: str_at(target, "namespace").to_owned(),
-            name: str_at(target, "name").to_owned(),
-            uid: str_at(target, "uid").to_owned(),
-        }),
+        target: Target::of(at(value, "targetRef")),
         ready,
         serving: condition("serving").unwrap_or(ready),
         terminating: condition("terminating").unwrap_or(false),
         hostname: str_at(value, "hostname").to_owned(),
         node: str_at(value, "nodeName").to_owned(),
         zone: str_at(value, "zone").to_owned(),
+        hints: Hints::of(at(value, "hints")),
     }
 }
 

@@ -9,19 +9,27 @@
 //! pods made from it, with every field, known here or not.
 
 mod apps;
+mod daemon;
 mod endpoints;
 mod meta;
+mod neighbours;
 mod node;
 mod pod;
+mod resources;
 mod selector;
 mod service;
+mod stateful;
 
 pub use apps::{
     Condition, Deployment, DeploymentStatus, ReplicaSet, ReplicaSetStatus, Share, Strategy,
 };
-pub use endpoints::{Endpoints, Slice, SliceEndpoint, SlicePort, Target};
+pub use daemon::{DaemonSet, DaemonSetStatus, DaemonUpdate};
+pub use endpoints::{Endpoints, Hints, Slice, SliceEndpoint, SlicePort, Target};
 pub use meta::{Meta, Object, ObjectKey, Owner};
+pub use neighbours::{Neighbours, PodTerm, Spread};
 pub use node::{Lease, Namespace, Node, Taint, Toleration};
-pub use pod::{ContainerPort, Phase, Pod};
+pub use pod::{ContainerPort, HostPort, NodeTerm, Phase, Placement, Pod};
+pub use resources::Resources;
 pub use selector::{Requirement, Selector};
 pub use service::{Port, Service, TargetPort};
+pub use stateful::{ControllerRevision, StatefulSet, StatefulSetStatus, StatefulUpdate};

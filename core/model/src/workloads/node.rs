@@ -1,10 +1,11 @@
 //! Nodes, their leases, and namespaces.
 
-use portolan_api::value::{at, bool_at, list_at, str_at, strings_at};
+use portolan_api::value::{at, bool_at, has, list_at, str_at, strings_at};
 use serde_json::Value;
 
-use super::Meta;
+use super::apps::conditions;
 use super::meta::object;
+use super::{Condition, Meta, Resources};
 
 /// Something about a node that pods must tolerate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +81,8 @@ pub struct Node {
     pub taints: Vec<Taint>,
     /// `status.allocatable.pods`, where given.
     pub capacity: Option<usize>,
+    /// `status.allocatable`, where CPU and memory are given.
+    pub allocatable: Option<Resources>,
 }
 
 impl Node {
@@ -105,6 +108,9 @@ fn read_node(object: &Value) -> Node {
             .map(Taint::of)
             .collect(),
         capacity: str_at(object, "status.allocatable.pods").parse().ok(),
+        allocatable: (has(object, "status.allocatable.cpu")
+            && has(object, "status.allocatable.memory"))
+        .then(|| Resources::of(at(object, "status.allocatable"))),
     }
 }
 
@@ -134,6 +140,8 @@ pub struct Namespace {
     pub meta: Meta,
     /// `spec.finalizers`
     pub finalizers: Vec<String>,
+    /// `status.conditions`
+    pub conditions: Vec<Condition>,
 }
 
 object!(Namespace, read_namespace);
@@ -145,5 +153,6 @@ fn read_namespace(object: &Value) -> Namespace {
             .into_iter()
             .map(str::to_owned)
             .collect(),
+        conditions: conditions(object),
     }
 }

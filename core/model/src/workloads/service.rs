@@ -64,6 +64,8 @@ pub struct Service {
     pub ports: Vec<Port>,
     /// `publishNotReadyAddresses`
     pub publish_not_ready: bool,
+    /// `trafficDistribution`, or empty (E16).
+    pub traffic_distribution: String,
 }
 
 impl Service {
@@ -96,6 +98,7 @@ fn read(object: &Value) -> Service {
             .filter_map(port)
             .collect(),
         publish_not_ready: bool_at(object, "spec.publishNotReadyAddresses"),
+        traffic_distribution: str_at(object, "spec.trafficDistribution").to_owned(),
     }
 }
 

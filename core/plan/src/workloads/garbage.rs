@@ -65,10 +65,9 @@ impl Vertex {
         self.deleting && self.has(FOREGROUND)
     }
 
-    /// A merge patch that leaves only the owners that `stay` accepts.
-    fn owners_patch(&self, stay: impl Fn(&Reference) -> bool) -> Value {
-        let owners: Vec<Value> = self
-            .owners
+    /// A merge patch that leaves only those of `owners` that `stay` accepts.
+    fn owners_patch(&self, owners: &[Reference], stay: impl Fn(&Reference) -> bool) -> Value {
+        let owners: Vec<Value> = owners
             .iter()
             .filter(|owner| stay(owner))
             .map(|owner| {
@@ -102,8 +101,9 @@ impl Vertex {
     }
 }
 
-/// Owners that the server was asked for and does not have.
-pub type Absent = BTreeSet<String>;
+/// Owners that the server was asked for and does not have: the namespace
+/// where they were looked for, and their uid.
+pub type Absent = BTreeSet<(String, String)>;
 
 /// What is to be done about an object.
 #[derive(Clone, Debug, PartialEq)]
@@ -256,7 +256,7 @@ impl Graph {
         } else if vertex.deleting {
             Vec::new()
         } else {
-            self.judge(vertex, absent).into_iter().collect()
+            self.judge(vertex, absent)
         }
     }
 
@@ -266,7 +266,8 @@ impl Graph {
             .dependents_of(&owner.uid)
             .map(|dependent| Gc::Patch {
                 uid: dependent.uid.clone(),
-                patch: dependent.owners_patch(|reference| reference.uid != owner.uid),
+                patch: dependent
+                    .owners_patch(&dependent.owners, |reference| reference.uid != owner.uid),
             })
             .collect();
         if todo.is_empty() {
@@ -296,10 +297,20 @@ impl Graph {
         }]
     }
 
+    /// An owner where a reference may mean it: in the object's own namespace,
+    /// or in none. A uid that lives elsewhere is as good as absent.
+    fn owner(&self, vertex: &Vertex, reference: &Reference) -> Option<&Vertex> {
+        self.get(&reference.uid).filter(|owner| {
+            owner.key.namespace.is_empty() || owner.key.namespace == vertex.key.namespace
+        })
+    }
+
     /// Judges a live object by its owners.
-    fn judge(&self, vertex: &Vertex, absent: &Absent) -> Option<Gc> {
-        let known = |reference: &&Reference| {
-            self.vertices.contains_key(&reference.uid) || absent.contains(&reference.uid)
+    fn judge(&self, vertex: &Vertex, absent: &Absent) -> Vec<Gc> {
+        let uid = &vertex.uid;
+        let known = |reference: &Reference| {
+            let missing = (vertex.key.namespace.clone(), reference.uid.clone());
+            self.owner(vertex, reference).is_some() || absent.contains(&missing)
         };
         let unknown: Vec<Reference> = vertex
             .owners
@@ -308,34 +319,52 @@ impl Graph {
             .cloned()
             .collect();
         if !unknown.is_empty() {
-            return Some(Gc::LookUp {
-                uid: vertex.uid.clone(),
+            return vec![Gc::LookUp {
+                uid: uid.clone(),
                 owners: unknown,
-            });
+            }];
         }
-        let solid =
-            |reference: &Reference| self.get(&reference.uid).is_some_and(|owner| !owner.waits());
+        let solid = |reference: &Reference| {
+            self.owner(vertex, reference)
+                .is_some_and(|owner| !owner.waits())
+        };
         let solid_count = vertex.owners.iter().filter(|r| solid(r)).count();
         if solid_count == vertex.owners.len() {
-            return None;
+            return Vec::new();
         }
         if solid_count > 0 {
-            return Some(Gc::Patch {
-                uid: vertex.uid.clone(),
-                patch: vertex.owners_patch(solid),
-            });
+            return vec![Gc::Patch {
+                uid: uid.clone(),
+                patch: vertex.owners_patch(&vertex.owners, solid),
+            }];
         }
         let owner_waits = vertex
             .owners
             .iter()
-            .any(|r| self.vertices.contains_key(&r.uid));
-        let has_dependents = self.dependents_of(&vertex.uid).next().is_some();
+            .any(|r| self.owner(vertex, r).is_some());
+        let has_dependents = self.dependents_of(uid).next().is_some();
         let orphan = vertex.has(ORPHAN);
-        Some(Gc::Delete {
-            uid: vertex.uid.clone(),
-            foreground: !orphan && (vertex.has(FOREGROUND) || owner_waits && has_dependents),
+        let foreground = !orphan && (vertex.has(FOREGROUND) || owner_waits && has_dependents);
+        let mut todo = Vec::new();
+        if foreground && self.dependents_of(uid).any(Vertex::waits) {
+            // The references may form a circle in which everybody waits for
+            // everybody: this object lets its owners go first.
+            let mut owners = vertex.owners.clone();
+            owners.iter_mut().for_each(|owner| owner.blocks = false);
+            if owners != vertex.owners {
+                todo.push(Gc::Patch {
+                    uid: uid.clone(),
+                    patch: vertex.owners_patch(&owners, |_| true),
+                });
+                return todo;
+            }
+        }
+        todo.push(Gc::Delete {
+            uid: uid.clone(),
+            foreground,
             orphan,
-        })
+        });
+        todo
     }
 }
 
@@ -370,6 +399,10 @@ mod tests {
         }
     }
 
+    fn absent(namespace: &str, uid: &str) -> Absent {
+        Absent::from([(namespace.to_owned(), uid.to_owned())])
+    }
+
     fn delete(uid: &str, foreground: bool) -> Gc {
         Gc::Delete {
             uid: uid.into(),
@@ -384,8 +417,8 @@ mod tests {
         assert_eq!(graph.upsert(vertex("pod", &["set"])), ["pod"]);
         let step = graph.step("pod", &Absent::new());
         assert!(matches!(&step[..], [Gc::LookUp { .. }]), "{step:?}");
-        let absent = Absent::from(["set".to_owned()]);
-        assert_eq!(graph.step("pod", &absent), [delete("pod", false)]);
+        let gone = absent("a", "set");
+        assert_eq!(graph.step("pod", &gone), [delete("pod", false)]);
     }
 
     #[test]
@@ -407,9 +440,9 @@ mod tests {
         );
         assert!(graph.step("mine", &Absent::new()).is_empty());
         assert_eq!(graph.remove("set"), ["mine", "shared"]);
-        let absent = Absent::from(["set".to_owned()]);
-        assert_eq!(graph.step("mine", &absent), [delete("mine", false)]);
-        let step = graph.step("shared", &absent);
+        let gone = absent("a", "set");
+        assert_eq!(graph.step("mine", &gone), [delete("mine", false)]);
+        let step = graph.step("shared", &gone);
         let [Gc::Patch { patch, .. }] = &step[..] else {
             panic!("{step:?}");
         };
@@ -466,5 +499,74 @@ mod tests {
         graph.upsert(vertex("pod", &["set"]));
         graph.upsert(waiting("set", &[]));
         assert_eq!(graph.upsert(vertex("pod", &[])), ["set"]);
+    }
+
+    #[test]
+    fn an_owner_in_another_namespace_is_none() {
+        let mut graph = Graph::default();
+        graph.upsert(vertex("set", &[]));
+        let mut stranger = vertex("pod", &["set"]);
+        stranger.key.namespace = "b".to_owned();
+        graph.upsert(stranger);
+        let step = graph.step("pod", &absent("a", "set"));
+        assert!(matches!(&step[..], [Gc::LookUp { .. }]), "{step:?}");
+        assert_eq!(
+            graph.step("pod", &absent("b", "set")),
+            [delete("pod", false)]
+        );
+    }
+
+    #[test]
+    fn an_owner_without_a_namespace_may_own_anything() {
+        let mut graph = Graph::default();
+        let mut owner = vertex("node", &[]);
+        owner.key.namespace.clear();
+        graph.upsert(owner);
+        graph.upsert(vertex("pod", &["node"]));
+        assert!(graph.step("pod", &Absent::new()).is_empty());
+        graph.remove("node");
+        assert_eq!(
+            graph.step("pod", &absent("a", "node")),
+            [delete("pod", false)]
+        );
+    }
+
+    #[test]
+    fn a_circle_of_owners_that_wait_is_broken() {
+        let mut graph = Graph::default();
+        graph.upsert(waiting("a", &["b"]));
+        graph.upsert(vertex("b", &["a"]));
+        let step = graph.step("b", &Absent::new());
+        let [Gc::Patch { patch, .. }] = &step[..] else {
+            panic!("{step:?}");
+        };
+        let owner = &patch["metadata"]["ownerReferences"][0];
+        assert_eq!(
+            (&owner["uid"], owner.get("blockOwnerDeletion")),
+            (&json!("a"), None)
+        );
+        let mut unblocking = vertex("b", &["a"]);
+        unblocking.owners[0].blocks = false;
+        graph.upsert(unblocking);
+        assert_eq!(graph.step("b", &Absent::new()), [delete("b", true)]);
+        let step = graph.step("a", &Absent::new());
+        assert!(
+            matches!(&step[..], [Gc::Patch { uid, .. }] if uid == "a"),
+            "{step:?}"
+        );
+    }
+
+    #[test]
+    fn a_dependent_that_does_not_block_is_not_waited_for() {
+        let mut graph = Graph::default();
+        let mut loose = vertex("pod", &["set"]);
+        loose.owners[0].blocks = false;
+        graph.upsert(loose);
+        graph.upsert(waiting("set", &[]));
+        let step = graph.step("set", &Absent::new());
+        assert!(
+            matches!(&step[..], [Gc::Patch { uid, .. }] if uid == "set"),
+            "{step:?}"
+        );
     }
 }

@@ -2,17 +2,16 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use jiff::Timestamp;
-use portolan_api::meta::{annotations, labels};
-use portolan_api::value::at;
-use portolan_model::workloads::{Phase, Pod, ReplicaSet};
-use serde_json::json;
+use portolan_api::meta::labels;
+use portolan_model::workloads::{Condition, Phase, Pod, ReplicaSet, ReplicaSetStatus};
+use serde_json::{Value, json};
 
-use super::step::{
-    About, Action, Kind, Step, Tell, Write, adopt, controller_reference, release, unless_zero,
-};
+use super::claim::Claimant;
+use super::pods;
+use super::status::{condition_json, count, look_again_for, unless_zero, whole_second};
+use super::step::{Action, Blame, Kind, Step};
 
 /// Pods created or deleted in one step, as in Kubernetes.
 const BURST: usize = 500;
@@ -20,121 +19,54 @@ const BURST: usize = 500;
 /// What brings the pods of `set` closer to its number.
 ///
 /// `pods` are the pods of its namespace that it controls or that nobody does;
-/// `crowd` says how many pods of the same workload run on each node.
+/// `crowd` says how many pods of the same workload run on each node; `blame`
+/// says why pods could not be made or deleted the last time.
 pub fn replica_set(
     set: &ReplicaSet,
     pods: &[&Pod],
     crowd: &BTreeMap<&str, usize>,
+    blame: Option<&Blame>,
     now: Timestamp,
 ) -> Step {
     let mut step = Step::default();
-    let mine = claim(set, pods, &mut step);
+    let claimant = Claimant {
+        kind: Kind::ReplicaSet,
+        meta: &set.meta,
+        selector: &set.selector,
+    };
+    let active: Vec<&Pod> = pods.iter().copied().filter(|pod| pod.is_active()).collect();
+    let mine = claimant.claim(Kind::Pod, &active, |_| true, &mut step);
+    let terminating = pods.iter().filter(|pod| {
+        pod.meta.deleting
+            && !pod.is_finished()
+            && pod.meta.is_controlled_by(&set.meta.uid)
+            && set.selector.matches(&pod.meta.labels)
+    });
     // First, so that a template that the server refuses still has a status.
-    status(set, &mine, now, &mut step);
+    let status = Status {
+        set,
+        mine: &mine,
+        terminating: count(terminating.count()),
+        now,
+    };
+    status.write(blame, &mut step);
     if !set.meta.deleting {
         let wanted = usize::try_from(set.replicas).unwrap_or(0);
         if mine.len() < wanted {
             let missing = (wanted - mine.len()).min(BURST);
+            let body = pods::body(&set.template, Kind::ReplicaSet, &set.meta);
+            let create = || pods::create_unnamed(body.clone(), Kind::ReplicaSet, &set.meta);
             step.writes
-                .extend(std::iter::repeat_with(|| create(set)).take(missing));
+                .extend(std::iter::repeat_with(create).take(missing));
         } else {
             let mut victims = mine.clone();
             victims.sort_by_cached_key(|pod| rank(pod, crowd, now));
             victims.truncate((mine.len() - wanted).min(BURST));
-            step.writes
-                .extend(victims.into_iter().map(|pod| delete(set, pod)));
+            let delete = |pod| pods::delete(pod, Kind::ReplicaSet, &set.meta);
+            step.writes.extend(victims.into_iter().map(delete));
         }
     }
     step
-}
-
-/// Its active pods: those it controls and that it selects, and orphans that it
-/// selects. Pods that it controls but selects no more are released.
-fn claim<'a>(set: &ReplicaSet, pods: &[&'a Pod], step: &mut Step) -> Vec<&'a Pod> {
-    let mut mine = Vec::new();
-    for pod in pods.iter().copied().filter(|pod| pod.is_active()) {
-        let selected = set.selector.matches(&pod.meta.labels);
-        if pod.meta.is_controlled_by(&set.meta.uid) {
-            if selected {
-                mine.push(pod);
-            } else if !set.meta.deleting {
-                step.write(Kind::Pod, &pod.meta, release(&set.meta, &pod.meta));
-            }
-        } else if selected && pod.meta.controller.is_none() && !set.meta.deleting {
-            step.write(
-                Kind::Pod,
-                &pod.meta,
-                adopt(Kind::ReplicaSet, &set.meta, &pod.meta),
-            );
-            mine.push(pod);
-        }
-    }
-    mine
-}
-
-/// A pod as the template says.
-fn create(set: &ReplicaSet) -> Write {
-    let template = set.template.as_ref();
-    let mut metadata = json!({
-        "generateName": format!("{}-", set.meta.key.name),
-        "namespace": set.meta.key.namespace,
-        "labels": labels(template),
-        "ownerReferences": [controller_reference(Kind::ReplicaSet, &set.meta)],
-    });
-    let notes = annotations(template);
-    if !notes.is_empty() {
-        metadata["annotations"] = json!(notes);
-    }
-    let finalizers = at(template, "metadata.finalizers");
-    if !finalizers.is_null() {
-        metadata["finalizers"] = finalizers.clone();
-    }
-    let body = json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": metadata,
-        "spec": at(template, "spec").clone(),
-    });
-    let tell = |warning, reason, message: &str| {
-        Some(Tell {
-            about: About::new(Kind::ReplicaSet, &set.meta),
-            warning,
-            reason,
-            message: message.to_owned(),
-        })
-    };
-    Write {
-        kind: Kind::Pod,
-        key: portolan_model::workloads::ObjectKey::new(&set.meta.key.namespace, ""),
-        action: Action::Create(body),
-        success: tell(false, "SuccessfulCreate", "Created pod: "),
-        failure: tell(true, "FailedCreate", "Error creating: "),
-    }
-}
-
-fn delete(set: &ReplicaSet, pod: &Pod) -> Write {
-    let tell = |warning, reason, message: String| {
-        Some(Tell {
-            about: About::new(Kind::ReplicaSet, &set.meta),
-            warning,
-            reason,
-            message,
-        })
-    };
-    Write {
-        kind: Kind::Pod,
-        key: pod.meta.key.clone(),
-        action: Action::Delete {
-            uid: pod.meta.uid.clone(),
-            force: false,
-        },
-        success: tell(
-            false,
-            "SuccessfulDelete",
-            format!("Deleted pod: {}", pod.meta.key.name),
-        ),
-        failure: tell(true, "FailedDelete", "Error deleting: ".to_owned()),
-    }
 }
 
 /// The order in which pods go: the smallest first.
@@ -185,59 +117,85 @@ fn rank(pod: &Pod, crowd: &BTreeMap<&str, usize>, now: Timestamp) -> Rank {
     )
 }
 
-/// Writes the status where it differs from the last one.
-fn status(set: &ReplicaSet, mine: &[&Pod], now: Timestamp, step: &mut Step) {
-    let count = |holds: &dyn Fn(&Pod) -> bool| {
-        i64::try_from(mine.iter().filter(|pod| holds(pod)).count()).unwrap_or(i64::MAX)
-    };
-    let template_labels = labels(&set.template);
-    let replicas = count(&|_| true);
-    let fully_labeled = count(&|pod| {
-        template_labels
-            .iter()
-            .all(|(key, value)| pod.meta.labels.get(*key).is_some_and(|v| v == value))
-    });
-    let ready = count(&|pod| pod.ready);
-    let available = count(&|pod| pod.is_available(set.min_ready_seconds, now));
-    if available < ready {
-        // Time alone makes them available: look again when the first is due.
-        let due = mine
-            .iter()
-            .filter(|pod| pod.ready && !pod.is_available(set.min_ready_seconds, now))
-            .filter_map(|pod| pod.ready_changed)
-            .map(|since| since.as_second() + set.min_ready_seconds - now.as_second())
-            .min()
-            .unwrap_or(1);
-        step.look_again(Duration::from_secs(u64::try_from(due).unwrap_or(1).max(1)));
+/// What the status is made from.
+struct Status<'a> {
+    set: &'a ReplicaSet,
+    mine: &'a [&'a Pod],
+    terminating: i64,
+    now: Timestamp,
+}
+
+/// The condition of a ReplicaSet that cannot make or delete its pods.
+pub(super) const REPLICA_FAILURE: &str = "ReplicaFailure";
+
+impl Status<'_> {
+    /// Writes the status where it differs from the last one.
+    fn write(&self, blame: Option<&Blame>, step: &mut Step) {
+        let set = self.set;
+        let template_labels = labels(&set.template);
+        let of =
+            |holds: &dyn Fn(&Pod) -> bool| count(self.mine.iter().filter(|pod| holds(pod)).count());
+        let is = ReplicaSetStatus {
+            observed_generation: set.meta.generation,
+            replicas: of(&|_| true),
+            fully_labeled: of(&|pod| {
+                template_labels
+                    .iter()
+                    .all(|(key, value)| pod.meta.labels.get(*key).is_some_and(|v| v == value))
+            }),
+            ready: of(&|pod| pod.ready),
+            available: of(&|pod| pod.is_available(set.min_ready_seconds, self.now)),
+            terminating: Some(self.terminating),
+            conditions: self.conditions(blame),
+        };
+        look_again_for(self.mine, set.min_ready_seconds, self.now, step);
+        if is != set.status {
+            let status = json!({"status": body(&is)});
+            step.write(Kind::ReplicaSet, &set.meta, Action::MergeStatus(status));
+        }
     }
-    let was = &set.status;
-    let same = was.observed_generation == set.meta.generation
-        && (was.replicas, was.fully_labeled, was.ready, was.available)
-            == (replicas, fully_labeled, ready, available);
-    if !same {
-        let status = json!({
-            "observedGeneration": set.meta.generation,
-            "replicas": replicas,
-            "fullyLabeledReplicas": unless_zero(fully_labeled),
-            "readyReplicas": unless_zero(ready),
-            "availableReplicas": unless_zero(available),
-        });
-        step.write(
-            Kind::ReplicaSet,
-            &set.meta,
-            Action::MergeStatus(json!({"status": status})),
-        );
+
+    /// The last conditions, with or without a failure. Which error it was
+    /// first stays: each of many pods has its own.
+    fn conditions(&self, blame: Option<&Blame>) -> Vec<Condition> {
+        let mut conditions = self.set.status.conditions.clone();
+        match blame {
+            None => conditions.retain(|known| known.kind != REPLICA_FAILURE),
+            Some(_) if conditions.iter().any(|known| known.kind == REPLICA_FAILURE) => {}
+            Some(blame) => conditions.push(Condition {
+                kind: REPLICA_FAILURE.to_owned(),
+                status: "True".to_owned(),
+                reason: blame.reason.clone(),
+                message: blame.message.clone(),
+                updated: None,
+                changed: whole_second(self.now),
+            }),
+        }
+        conditions
     }
+}
+
+fn body(status: &ReplicaSetStatus) -> Value {
+    let conditions: Vec<Value> = status.conditions.iter().map(condition_json).collect();
+    json!({
+        "observedGeneration": status.observed_generation,
+        "replicas": status.replicas,
+        "fullyLabeledReplicas": unless_zero(status.fully_labeled),
+        "readyReplicas": unless_zero(status.ready),
+        "availableReplicas": unless_zero(status.available),
+        "terminatingReplicas": status.terminating,
+        "conditions": if conditions.is_empty() { Value::Null } else { conditions.into() },
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Store;
+    use super::super::Action;
+    use super::super::laggard::Laggard;
     use super::super::testbed::Server;
     use super::*;
     use portolan_model::workloads::{Object, ObjectKey};
     use proptest::prelude::*;
-    use serde_json::Value;
 
     fn set(replicas: i64) -> Value {
         json!({
@@ -331,6 +289,7 @@ mod tests {
             &ReplicaSet::read(&set(0)),
             &pods,
             &crowd,
+            None,
             "2026-01-02T00:00:00Z".parse().expect("a time"),
         );
         let order: Vec<&str> = step
@@ -384,62 +343,12 @@ mod tests {
         ]
     }
 
-    /// A controller that knows pods only through a lagging watch and the
-    /// answers to its own writes.
-    struct Laggard {
-        server: Server,
-        pods: Store<Pod>,
-        delivered: usize,
-    }
-
-    impl Laggard {
-        fn act(&mut self) {
-            let set = self.server.sets().remove(0);
-            let known: Vec<std::sync::Arc<Pod>> = self.pods.all().cloned().collect();
-            let known: Vec<&Pod> = known.iter().map(AsRef::as_ref).collect();
-            let step = replica_set(&set, &known, &BTreeMap::new(), self.server.now());
-            for write in step.writes.iter().filter(|write| write.kind == Kind::Pod) {
-                if let Action::Delete { uid, .. } = &write.action {
-                    let here = self
-                        .server
-                        .objects
-                        .contains_key(&(Kind::Pod, write.key.clone()));
-                    if here {
-                        self.server.write(write);
-                    }
-                    self.pods.told_to_go(&write.key, uid);
-                } else if let Some(answer) = self.server.write(write) {
-                    self.pods.wrote(Pod::read(&answer));
-                }
-            }
-        }
-
-        fn deliver(&mut self, count: usize) {
-            for _ in 0..count {
-                let Some((kind, object, gone)) = self.server.log.get(self.delivered) else {
-                    return;
-                };
-                self.delivered += 1;
-                if *kind == Kind::Pod {
-                    let pod = Pod::read(object);
-                    if *gone {
-                        self.pods.saw_end(&pod);
-                    } else {
-                        self.pods.saw(pod);
-                    }
-                }
-            }
-        }
-
-        fn relist(&mut self) {
-            let last = self
-                .server
-                .log
-                .last()
-                .map(|(_, object, _)| Pod::read(object).meta.version);
-            self.pods.replace(self.server.pods(), last.unwrap_or(0));
-            self.delivered = self.server.log.len();
-        }
+    fn act(world: &mut Laggard) {
+        let set = world.server.sets().remove(0);
+        let known = world.known_pods();
+        let known: Vec<&Pod> = known.iter().map(AsRef::as_ref).collect();
+        let step = replica_set(&set, &known, &BTreeMap::new(), None, world.server.now());
+        world.carry_out(&step);
     }
 
     proptest! {
@@ -450,8 +359,7 @@ mod tests {
         /// than it should, and in the end the number is right.
         #[test]
         fn it_never_makes_too_many(happenings in prop::collection::vec(happening(), 0..60)) {
-            let mut world = Laggard { server: bed(3), pods: Store::default(), delivered: 0 };
-            world.relist();
+            let mut world = Laggard::new(bed(3));
             let key = ObjectKey::new("a", "web");
             let mut most = 3;
             for happening in happenings {
@@ -462,7 +370,7 @@ mod tests {
                     Happening::Act => {
                         let wanted = world.server.sets()[0].replicas;
                         let before = i64::try_from(pods.len()).expect("few");
-                        world.act();
+                        act(&mut world);
                         let after = i64::try_from(world.server.active().len()).expect("few");
                         prop_assert!(after <= before.max(wanted), "{before} → {after} of {wanted}");
                     }
@@ -488,7 +396,7 @@ mod tests {
             }
             for _ in 0..4 {
                 world.deliver(usize::MAX);
-                world.act();
+                act(&mut world);
             }
             let wanted = world.server.sets()[0].replicas;
             prop_assert_eq!(i64::try_from(world.server.active().len()).expect("few"), wanted);

@@ -14,6 +14,12 @@ pub enum Kind {
     ReplicaSet,
     /// apps/v1 Deployment
     Deployment,
+    /// apps/v1 StatefulSet
+    StatefulSet,
+    /// apps/v1 DaemonSet
+    DaemonSet,
+    /// apps/v1 ControllerRevision
+    ControllerRevision,
     /// discovery.k8s.io/v1 EndpointSlice
     EndpointSlice,
     /// v1 Endpoints
@@ -31,6 +37,9 @@ impl Kind {
             Self::Pod => ("v1", "Pod"),
             Self::ReplicaSet => ("apps/v1", "ReplicaSet"),
             Self::Deployment => ("apps/v1", "Deployment"),
+            Self::StatefulSet => ("apps/v1", "StatefulSet"),
+            Self::DaemonSet => ("apps/v1", "DaemonSet"),
+            Self::ControllerRevision => ("apps/v1", "ControllerRevision"),
             Self::EndpointSlice => ("discovery.k8s.io/v1", "EndpointSlice"),
             Self::Endpoints => ("v1", "Endpoints"),
             Self::Service => ("v1", "Service"),
@@ -74,6 +83,15 @@ pub struct Tell {
     pub message: String,
 }
 
+/// Why the last write for a workload failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blame {
+    /// The reason that was told, such as `FailedCreate`.
+    pub reason: String,
+    /// What the server said.
+    pub message: String,
+}
+
 /// One write.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Write {
@@ -83,7 +101,7 @@ pub struct Write {
     pub key: ObjectKey,
     /// What to do with it.
     pub action: Action,
-    /// Told when it is done. The name of a created object is appended.
+    /// Told when it is done. A name that the server chose is appended.
     pub success: Option<Tell>,
     /// Told when it failed. The error is appended.
     pub failure: Option<Tell>,
@@ -171,30 +189,4 @@ pub(crate) fn controller_reference(kind: Kind, owner: &Meta) -> Value {
         "controller": true,
         "blockOwnerDeletion": true,
     })
-}
-
-/// A patch that makes `owner` the controller of the object with this uid.
-pub(crate) fn adopt(kind: Kind, owner: &Meta, object: &Meta) -> Action {
-    Action::Strategic(json!({"metadata": {
-        "uid": object.uid,
-        "ownerReferences": [controller_reference(kind, owner)],
-    }}))
-}
-
-/// A patch that takes `owner` off the object with this uid.
-pub(crate) fn release(owner: &Meta, object: &Meta) -> Action {
-    Action::Strategic(json!({"metadata": {
-        "uid": object.uid,
-        "ownerReferences": [{"$patch": "delete", "uid": owner.uid}],
-    }}))
-}
-
-/// Counts that are zero are left out of a status, as Kubernetes does: a null
-/// in a merge patch removes the field.
-pub(crate) fn unless_zero(count: i64) -> Value {
-    if count == 0 {
-        Value::Null
-    } else {
-        count.into()
-    }
 }

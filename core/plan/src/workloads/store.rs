@@ -16,10 +16,17 @@ use std::sync::Arc;
 
 use portolan_model::workloads::{Object, ObjectKey};
 
+/// The labels by which a kind is looked up.
+type Labels<T> = for<'a> fn(&'a T) -> Vec<(&'a str, &'a str)>;
+/// A namespace, a label and its value.
+type Label = (String, String, String);
+
 /// The objects of one kind by key, and by the uid of their controller.
 #[derive(Clone, Debug)]
 pub struct Store<T> {
     by_key: BTreeMap<ObjectKey, Arc<T>>,
+    labels: Labels<T>,
+    by_label: BTreeMap<Label, BTreeSet<ObjectKey>>,
     /// Keys by controller uid; objects without one under "".
     by_controller: BTreeMap<String, BTreeSet<ObjectKey>>,
     /// The newest version that the watch has shown.
@@ -34,6 +41,8 @@ impl<T> Default for Store<T> {
     fn default() -> Self {
         Self {
             by_key: BTreeMap::new(),
+            labels: |_| Vec::new(),
+            by_label: BTreeMap::new(),
             by_controller: BTreeMap::new(),
             seen: 0,
             going: BTreeSet::new(),
@@ -43,6 +52,35 @@ impl<T> Default for Store<T> {
 }
 
 impl<T: Object> Store<T> {
+    /// A store that finds objects by the labels that `labels` answers with.
+    pub fn by(labels: Labels<T>) -> Self {
+        Self {
+            labels,
+            ..Self::default()
+        }
+    }
+
+    /// How many objects of a namespace are looked up by this label.
+    pub fn count_labelled(&self, namespace: &str, key: &str, value: &str) -> usize {
+        let label = (namespace.to_owned(), key.to_owned(), value.to_owned());
+        self.by_label.get(&label).map_or(0, BTreeSet::len)
+    }
+
+    /// The objects of a namespace that are looked up by this label.
+    pub fn labelled(
+        &self,
+        namespace: &str,
+        key: &str,
+        value: &str,
+    ) -> impl Iterator<Item = &Arc<T>> {
+        let label = (namespace.to_owned(), key.to_owned(), value.to_owned());
+        self.by_label
+            .get(&label)
+            .into_iter()
+            .flatten()
+            .filter_map(|key| self.by_key.get(key))
+    }
+
     /// Whether a complete list has been seen.
     pub fn is_listed(&self) -> bool {
         self.listed
@@ -167,6 +205,9 @@ impl<T: Object> Store<T> {
         }
         let key = object.meta().key.clone();
         self.take(&key);
+        for label in self.labels_of(&object) {
+            self.by_label.entry(label).or_default().insert(key.clone());
+        }
         self.by_controller
             .entry(controller(&object).to_owned())
             .or_default()
@@ -183,7 +224,23 @@ impl<T: Object> Store<T> {
                 self.by_controller.remove(controller);
             }
         }
+        for label in self.labels_of(object.as_ref()) {
+            if let Some(keys) = self.by_label.get_mut(&label) {
+                keys.remove(key);
+                if keys.is_empty() {
+                    self.by_label.remove(&label);
+                }
+            }
+        }
         Some(object)
+    }
+
+    fn labels_of(&self, object: &T) -> Vec<Label> {
+        let namespace = &object.meta().key.namespace;
+        (self.labels)(object)
+            .into_iter()
+            .map(|(key, value)| (namespace.clone(), key.to_owned(), value.to_owned()))
+            .collect()
     }
 }
 
@@ -237,6 +294,31 @@ mod tests {
         store.wrote(pod("x", "1", 7));
         store.replace(vec![pod("y", "2", 2)], 5);
         assert_eq!(names(&store), ["x", "y"]);
+    }
+
+    #[test]
+    fn objects_are_found_by_label_as_long_as_they_have_it() {
+        let mut store: Store<Pod> = Store::by(|pod| {
+            let labels = pod.meta.labels.iter();
+            labels.map(|(k, v)| (k.as_str(), v.as_str())).collect()
+        });
+        let labelled = |value: &str, version| {
+            let mut pod = pod("x", "1", version);
+            pod.meta.labels.insert("app".to_owned(), value.to_owned());
+            pod
+        };
+        store.saw(labelled("web", 7));
+        assert_eq!(store.labelled("a", "app", "web").count(), 1);
+        assert_eq!(
+            store.count_labelled("b", "app", "web"),
+            0,
+            "another namespace"
+        );
+        store.saw(labelled("api", 8));
+        assert_eq!(store.count_labelled("a", "app", "web"), 0);
+        assert_eq!(store.count_labelled("a", "app", "api"), 1);
+        store.saw_end(&labelled("api", 9));
+        assert!(store.by_label.is_empty(), "nothing is left behind");
     }
 
     #[test]

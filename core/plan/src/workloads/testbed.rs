@@ -115,7 +115,11 @@ impl Server {
             self.told.push(tell.message.clone());
         }
         match &write.action {
-            Action::Create(body) => Some(self.put(write.kind, body.clone())),
+            Action::Create(body) => {
+                let taken = (write.kind, key_of(body));
+                assert!(!self.objects.contains_key(&taken), "{taken:?} is there");
+                Some(self.put(write.kind, body.clone()))
+            }
             Action::Merge(patch) | Action::MergeStatus(patch) => {
                 self.change(write.kind, &write.key, patch, false)
             }
@@ -169,14 +173,14 @@ impl Server {
             pods.iter()
                 .any(|p| p.meta.is_controlled_by(uid) && !p.is_finished())
         };
-        deployment(&self.deployment(), &sets, &has_pods, self.now())
+        deployment(&self.deployment(), &sets, &has_pods, None, self.now())
     }
 
     /// The ReplicaSet controller's next step for one of them.
     pub(crate) fn set_step(&self, set: &ReplicaSet) -> Step {
         let pods = self.pods();
         let pods: Vec<&Pod> = pods.iter().collect();
-        replica_set(set, &pods, &BTreeMap::new(), self.now())
+        replica_set(set, &pods, &BTreeMap::new(), None, self.now())
     }
 
     pub(crate) fn carry_out(&mut self, step: &Step) {
@@ -197,11 +201,30 @@ impl Server {
         panic!("the ReplicaSets do not settle");
     }
 
+    /// Somebody deletes a pod.
+    pub(crate) fn kill(&mut self, key: &ObjectKey) {
+        let at = json!({"metadata": {"deletionTimestamp": self.now().to_string()}});
+        self.change(Kind::Pod, key, &at, false);
+    }
+
+    /// A pod's containers end for good.
+    pub(crate) fn fail(&mut self, key: &ObjectKey) {
+        let failed = json!({"status": {"phase": "Failed", "conditions": []}});
+        self.change(Kind::Pod, key, &failed, false);
+    }
+
     pub(crate) fn set_ready(&mut self, key: &ObjectKey, ready: bool) {
+        let node = self
+            .pods()
+            .iter()
+            .find(|pod| pod.meta.key == *key)
+            .map(|pod| pod.target_node().to_owned())
+            .filter(|node| !node.is_empty())
+            .unwrap_or_else(|| "n1".to_owned());
         let condition = json!({"type": "Ready", "status": if ready { "True" } else { "False" },
             "lastTransitionTime": self.now().to_string()});
         let patch = json!({
-            "spec": {"nodeName": "n1"},
+            "spec": {"nodeName": node},
             "status": {"phase": "Running", "conditions": [condition]},
         });
         self.change(Kind::Pod, key, &patch, true);

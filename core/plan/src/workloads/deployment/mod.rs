@@ -25,23 +25,27 @@ use jiff::Timestamp;
 use portolan_model::workloads::{Condition, Deployment, ReplicaSet, Strategy};
 use serde_json::json;
 
+use super::claim::Claimant;
 use super::hash::same_template;
-use super::step::{About, Action, Kind, Step, Tell, Write, adopt, release};
+use super::step::{About, Action, Blame, Kind, Step, Tell, Write};
 
 /// What brings a Deployment closer to its template and number of pods.
 ///
 /// `sets` are the ReplicaSets of its namespace; `has_pods` tells whether the
-/// ReplicaSet with this uid has pods that have not ended, dying ones included.
+/// ReplicaSet with this uid has pods that have not ended, dying ones included;
+/// `blame` says why a ReplicaSet could not be made the last time.
 pub fn deployment(
     deployment: &Deployment,
     sets: &[&ReplicaSet],
     has_pods: &dyn Fn(&str) -> bool,
+    blame: Option<&Blame>,
     now: Timestamp,
 ) -> Step {
     if deployment.selector.is_empty() {
         return selects_all(deployment);
     }
     let mut rollout = Rollout::begin(deployment, sets, now);
+    rollout.blame = blame;
     rollout.note_pause();
     if deployment.meta.deleting {
         rollout.finish(false);
@@ -53,11 +57,11 @@ pub fn deployment(
         }
         rollout.finish(false);
     } else {
-        let settled = match deployment.strategy {
+        match deployment.strategy {
             Strategy::Recreate => rollout.recreate(has_pods),
             Strategy::RollingUpdate { .. } => rollout.roll(),
-        };
-        if settled {
+        }
+        if rollout.was_complete() {
             rollout.clean_up();
         }
         rollout.finish(true);
@@ -101,6 +105,7 @@ struct Rollout<'a> {
     created: i64,
     conditions: Vec<Condition>,
     collisions: i64,
+    blame: Option<&'a Blame>,
     now: Timestamp,
     step: Step,
 }
@@ -108,15 +113,17 @@ struct Rollout<'a> {
 impl<'a> Rollout<'a> {
     fn begin(wanted: &'a Deployment, sets: &[&'a ReplicaSet], now: Timestamp) -> Self {
         let mut step = Step::default();
-        let mut mine = Vec::new();
-        let mut foreign = Vec::new();
-        for set in sets.iter().copied() {
-            if claim(wanted, set, &mut step) {
-                mine.push(set);
-            } else {
-                foreign.push(set.meta.key.name.as_str());
-            }
-        }
+        let claimant = Claimant {
+            kind: Kind::Deployment,
+            meta: &wanted.meta,
+            selector: &wanted.selector,
+        };
+        let mut mine = claimant.claim(Kind::ReplicaSet, sets, |_| true, &mut step);
+        let foreign = sets
+            .iter()
+            .filter(|set| !mine.iter().any(|own| own.meta.uid == set.meta.uid))
+            .map(|set| set.meta.key.name.as_str())
+            .collect();
         mine.sort_by_key(|set| (set.meta.created, &set.meta.key.name));
         // The oldest match is the new one: a rollback finds the old
         // ReplicaSet again instead of making another.
@@ -134,6 +141,7 @@ impl<'a> Rollout<'a> {
             created: 0,
             conditions: wanted.status.conditions.clone(),
             collisions: wanted.status.collisions,
+            blame: None,
             now,
             step,
         }
@@ -232,30 +240,5 @@ impl<'a> Rollout<'a> {
             success,
             ..Write::quiet(kind, set.meta.key.clone(), action)
         });
-    }
-}
-
-/// Whether a ReplicaSet is the Deployment's own; adopts and releases by selector.
-fn claim(wanted: &Deployment, set: &ReplicaSet, step: &mut Step) -> bool {
-    let selected = wanted.selector.matches(&set.meta.labels);
-    let busy = wanted.meta.deleting;
-    if set.meta.is_controlled_by(&wanted.meta.uid) {
-        if !selected && !busy {
-            step.write(
-                Kind::ReplicaSet,
-                &set.meta,
-                release(&wanted.meta, &set.meta),
-            );
-        }
-        selected
-    } else if selected && set.meta.controller.is_none() && !busy && !set.meta.deleting {
-        step.write(
-            Kind::ReplicaSet,
-            &set.meta,
-            adopt(Kind::Deployment, &wanted.meta, &set.meta),
-        );
-        true
-    } else {
-        false
     }
 }

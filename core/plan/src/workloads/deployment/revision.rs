@@ -6,13 +6,18 @@ use portolan_model::workloads::{Meta, ObjectKey, ReplicaSet};
 use serde_json::{Map, Value, json};
 
 use super::super::hash::{TEMPLATE_HASH, template_hash};
+use super::super::pods;
 use super::super::step::{Action, Kind, Write, controller_reference};
 use super::Rollout;
+use super::status::CREATE_ERROR;
 
 pub(super) const REVISION: &str = "deployment.kubernetes.io/revision";
 const REVISION_HISTORY: &str = "deployment.kubernetes.io/revision-history";
 pub(super) const DESIRED_REPLICAS: &str = "deployment.kubernetes.io/desired-replicas";
 pub(super) const MAX_REPLICAS: &str = "deployment.kubernetes.io/max-replicas";
+
+/// Characters of a list of former revisions, as in Kubernetes.
+const MAX_HISTORY: usize = 2000;
 
 /// Annotations of a Deployment that its ReplicaSets do not inherit.
 const OWN: [&str; 6] = [
@@ -42,7 +47,7 @@ impl Rollout<'_> {
             Some(new) => {
                 revision = revision.max(of(&new.meta));
                 self.update_new(new, revision);
-                self.note_found(new);
+                self.note_found(new, of(&new.meta) < revision);
             }
             None if create => self.create_new(revision),
             None => return,
@@ -66,10 +71,8 @@ impl Rollout<'_> {
         if known < revision {
             notes.insert(REVISION.to_owned(), revision.to_string().into());
             if known != 0 {
-                let history = match new.meta.annotations.get(REVISION_HISTORY) {
-                    Some(history) if !history.is_empty() => format!("{history},{known}"),
-                    Some(_) | None => known.to_string(),
-                };
+                let history = new.meta.annotations.get(REVISION_HISTORY);
+                let history = lengthened(history.map_or("", String::as_str), known);
                 notes.insert(REVISION_HISTORY.to_owned(), history.into());
             }
         }
@@ -102,10 +105,20 @@ impl Rollout<'_> {
                 self.created
             ))
         });
-        self.note_created(&name);
+        match self.blame {
+            None => self.note_created(&name),
+            Some(blame) => self.note_refused(&name, &blame.message),
+        }
+        let refused = pods::complain(
+            Kind::Deployment,
+            &self.wanted.meta,
+            CREATE_ERROR,
+            format!("Failed to create new replica set \"{name}\": "),
+        );
         let key = ObjectKey::new(&self.wanted.meta.key.namespace, name);
         self.step.writes.push(Write {
             success: told,
+            failure: refused,
             ..Write::quiet(Kind::ReplicaSet, key, Action::Create(body))
         });
     }
@@ -154,6 +167,22 @@ impl Rollout<'_> {
             (MAX_REPLICAS, (wanted + self.max_surge()).to_string()),
         ]
     }
+}
+
+/// A list of former revisions with one more at its end. The oldest are
+/// forgotten when it gets too long.
+fn lengthened(history: &str, revision: i64) -> String {
+    let mut history = match history {
+        "" => revision.to_string(),
+        history => format!("{history},{revision}"),
+    };
+    while history.len() > MAX_HISTORY {
+        let Some((_oldest, rest)) = history.split_once(',') else {
+            break;
+        };
+        history = rest.to_owned();
+    }
+    history
 }
 
 fn inherited(meta: &Meta) -> impl Iterator<Item = (&String, &String)> {

@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use portolan_model::workloads::{Condition, DeploymentStatus, ReplicaSet};
 use serde_json::{Value, json};
 
-use super::super::step::{Action, Kind, unless_zero};
+use super::super::replica_set::REPLICA_FAILURE;
+use super::super::status::{condition_json, unless_zero, whole_second};
+use super::super::step::{Action, Kind};
 use super::Rollout;
 
 const AVAILABLE: &str = "Available";
@@ -15,6 +17,8 @@ const PROGRESSING: &str = "Progressing";
 const NEW_SET_AVAILABLE: &str = "NewReplicaSetAvailable";
 const TIMED_OUT: &str = "ProgressDeadlineExceeded";
 const PAUSED: &str = "DeploymentPaused";
+/// The server refused the new ReplicaSet.
+pub(super) const CREATE_ERROR: &str = "ReplicaSetCreateError";
 
 impl Rollout<'_> {
     /// A pause stops the clock of the progress deadline.
@@ -48,9 +52,30 @@ impl Rollout<'_> {
         }
     }
 
-    /// A rollout goes on with a ReplicaSet that was there.
-    pub(super) fn note_found(&mut self, new: &ReplicaSet) {
-        if self.wanted.progress_deadline.is_some() && self.condition(PROGRESSING).is_none() {
+    /// A rollout cannot begin.
+    pub(super) fn note_refused(&mut self, name: &str, error: &str) {
+        if self.wanted.progress_deadline.is_some() {
+            let message = format!("Failed to create new replica set \"{name}\": {error}");
+            self.set(PROGRESSING, "False", CREATE_ERROR, message);
+        }
+    }
+
+    /// Whether the last status tells of a rollout that is at its end.
+    pub(super) fn was_complete(&self) -> bool {
+        self.is_complete(&self.wanted.status)
+            && self.wanted.status.observed_generation >= self.wanted.meta.generation
+    }
+
+    /// A rollout goes on with a ReplicaSet that was there. One that goes back
+    /// to it (`returns`) is another rollout than the one that timed out:
+    /// Kubernetes leaves the old verdict until something moves, so that
+    /// `kubectl rollout status` after an undo may fail for no reason.
+    pub(super) fn note_found(&mut self, new: &ReplicaSet, returns: bool) {
+        let is_over = match self.condition(PROGRESSING) {
+            None => true,
+            Some(known) => returns && known.reason == TIMED_OUT,
+        };
+        if self.wanted.progress_deadline.is_some() && is_over {
             let message = format!("Found new replica set \"{}\"", new.meta.key.name);
             self.set(PROGRESSING, "True", "FoundNewReplicaSet", message);
         }
@@ -70,11 +95,16 @@ impl Rollout<'_> {
         }
         if estimate {
             self.estimate(&status);
+            self.note_failure();
         }
         status.conditions = std::mem::take(&mut self.conditions);
         if status != self.wanted.status {
             let action = Action::MergeStatus(json!({"status": body(&status)}));
             self.step.write(Kind::Deployment, &self.wanted.meta, action);
+            if self.blame.is_some() {
+                // What fails again must not keep the reason from being told.
+                self.step.writes.rotate_right(1);
+            }
         }
     }
 
@@ -88,8 +118,39 @@ impl Rollout<'_> {
             ready: sum(|set| set.status.ready),
             available,
             unavailable: (self.total() - available).max(0),
+            terminating: self.terminating(),
             collisions: self.collisions,
             conditions: Vec::new(),
+        }
+    }
+
+    /// Pods that are being deleted; none while a ReplicaSet does not say.
+    fn terminating(&self) -> Option<i64> {
+        self.sets().map(|set| set.status.terminating).sum()
+    }
+
+    /// What keeps a ReplicaSet from its pods keeps the Deployment from them:
+    /// the new one's trouble counts before that of the others.
+    fn note_failure(&mut self) {
+        let failure = self
+            .new
+            .into_iter()
+            .chain(self.old.iter().copied())
+            .flat_map(|set| &set.status.conditions)
+            .find(|known| known.kind == REPLICA_FAILURE);
+        match failure {
+            None => self.conditions.retain(|c| c.kind != REPLICA_FAILURE),
+            Some(failure) => {
+                let known = self.condition(REPLICA_FAILURE);
+                if known
+                    .is_none_or(|c| (&c.status, &c.reason) != (&failure.status, &failure.reason))
+                {
+                    let mut failure = failure.clone();
+                    failure.updated = failure.changed;
+                    self.conditions.retain(|c| c.kind != REPLICA_FAILURE);
+                    self.conditions.push(failure);
+                }
+            }
         }
     }
 
@@ -187,11 +248,6 @@ impl Rollout<'_> {
     }
 }
 
-/// Times are written in whole seconds; comparing must not see more.
-fn whole_second(at: Timestamp) -> Option<Timestamp> {
-    Timestamp::from_second(at.as_second()).ok()
-}
-
 /// More new pods, fewer old ones, more ready or more available ones.
 fn has_progressed(was: &DeploymentStatus, is: &DeploymentStatus) -> bool {
     is.updated > was.updated
@@ -201,7 +257,7 @@ fn has_progressed(was: &DeploymentStatus, is: &DeploymentStatus) -> bool {
 }
 
 fn body(status: &DeploymentStatus) -> Value {
-    let conditions: Vec<Value> = status.conditions.iter().map(condition).collect();
+    let conditions: Vec<Value> = status.conditions.iter().map(condition_json).collect();
     json!({
         "observedGeneration": status.observed_generation,
         "replicas": unless_zero(status.replicas),
@@ -209,19 +265,8 @@ fn body(status: &DeploymentStatus) -> Value {
         "readyReplicas": unless_zero(status.ready),
         "availableReplicas": unless_zero(status.available),
         "unavailableReplicas": unless_zero(status.unavailable),
+        "terminatingReplicas": status.terminating,
         "collisionCount": unless_zero(status.collisions),
         "conditions": conditions,
-    })
-}
-
-fn condition(condition: &Condition) -> Value {
-    let time = |at: Option<Timestamp>| at.map(|at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
-    json!({
-        "type": condition.kind,
-        "status": condition.status,
-        "reason": condition.reason,
-        "message": condition.message,
-        "lastUpdateTime": time(condition.updated),
-        "lastTransitionTime": time(condition.changed),
     })
 }

@@ -1,11 +1,14 @@
 //! Rollouts against a server in miniature.
 
+use std::collections::BTreeMap;
+
 use portolan_model::workloads::{ObjectKey, Pod};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::super::Kind;
 use super::super::testbed::Server;
+use super::super::{Action, Blame, Kind, Step, replica_set};
+use super::deployment;
 
 fn web(replicas: i64, strategy: &Value) -> Value {
     json!({
@@ -287,6 +290,37 @@ fn a_rollout_without_progress_times_out() {
 }
 
 #[test]
+fn going_back_after_a_timeout_is_a_new_rollout_from_its_first_status_on() {
+    let mut bed = Bed::new(1, &rolling(json!(1), json!(0)));
+    bed.roll_out();
+    bed.image("broken");
+    bed.step();
+    bed.step();
+    bed.server.seconds += 1000;
+    bed.step();
+    assert_eq!(
+        bed.condition("Progressing"),
+        ("False".into(), "ProgressDeadlineExceeded".into())
+    );
+    bed.image("v1");
+    bed.step();
+    let status = &bed.object()["status"];
+    assert_eq!(
+        status["observedGeneration"],
+        bed.object()["metadata"]["generation"]
+    );
+    assert_eq!(
+        bed.condition("Progressing"),
+        ("True".into(), "FoundNewReplicaSet".into())
+    );
+    bed.roll_out();
+    assert_eq!(
+        bed.condition("Progressing"),
+        ("True".into(), "NewReplicaSetAvailable".into())
+    );
+}
+
+#[test]
 fn min_ready_seconds_delay_availability() {
     let mut bed = Bed::new(1, &rolling(json!(1), json!(0)));
     bed.patch(&json!({"spec": {"minReadySeconds": 30}}));
@@ -304,6 +338,160 @@ fn min_ready_seconds_delay_availability() {
     bed.server.settle_sets();
     bed.step();
     assert_eq!(bed.object()["status"]["availableReplicas"], 1);
+}
+
+#[test]
+fn old_replica_sets_stay_until_the_rollout_is_complete() {
+    let mut bed = Bed::new(2, &rolling(json!(1), json!(0)));
+    for image in ["v1", "v2", "v3"] {
+        bed.image(image);
+        bed.roll_out();
+    }
+    bed.image("v4");
+    for _ in 0..5 {
+        bed.step();
+    }
+    assert_eq!(bed.server.sets().len(), 4, "the fourth is not complete");
+    bed.roll_out();
+    assert_eq!(bed.server.sets().len(), 3);
+}
+
+#[test]
+fn trouble_of_a_replica_set_is_the_deployments_too() {
+    let mut bed = Bed::new(1, &rolling(json!(1), json!(0)));
+    bed.step();
+    let set = bed.server.sets().remove(0);
+    let blame = Blame {
+        reason: "FailedCreate".to_owned(),
+        message: "pods \"web-x\" is forbidden: no".to_owned(),
+    };
+    let step = replica_set(&set, &[], &BTreeMap::new(), Some(&blame), bed.server.now());
+    bed.server.write(&step.writes[0]);
+    bed.step();
+    assert_eq!(
+        bed.condition("ReplicaFailure"),
+        ("True".into(), "FailedCreate".into())
+    );
+    bed.roll_out();
+    assert_eq!(
+        bed.condition("ReplicaFailure"),
+        (String::new(), String::new()),
+        "and goes with it"
+    );
+}
+
+#[test]
+fn a_replica_set_that_is_refused_is_told_before_it_is_tried_again() {
+    let bed = Bed::new(1, &rolling(json!(1), json!(0)));
+    let wanted = bed.server.deployment();
+    let blame = Blame {
+        reason: "ReplicaSetCreateError".to_owned(),
+        message: "no".to_owned(),
+    };
+    let step = deployment(&wanted, &[], &|_| false, Some(&blame), bed.server.now());
+    let Action::MergeStatus(status) = &step.writes[0].action else {
+        panic!("{step:?}");
+    };
+    let conditions = status["status"]["conditions"].as_array().expect("a list");
+    let progressing = conditions
+        .iter()
+        .find(|c| c["type"] == "Progressing")
+        .expect("there");
+    assert_eq!(progressing["status"], "False");
+    assert_eq!(progressing["reason"], "ReplicaSetCreateError");
+    let message = progressing["message"].as_str().unwrap_or("");
+    assert!(
+        message.starts_with("Failed to create new replica set \"web-")
+            && message.ends_with("\": no"),
+        "{message}"
+    );
+    let failure = step.writes[1].failure.as_ref().expect("told");
+    assert_eq!(
+        (failure.reason, failure.warning),
+        ("ReplicaSetCreateError", true)
+    );
+}
+
+#[test]
+fn a_taken_name_is_a_collision_and_another_is_found() {
+    let mut bed = Bed::new(1, &rolling(json!(1), json!(0)));
+    bed.step();
+    let name = bed.server.sets()[0].meta.key.name.clone();
+    let mut other = Bed::new(1, &rolling(json!(1), json!(0)));
+    other.server.put(
+        Kind::ReplicaSet,
+        json!({"metadata": {"name": name, "namespace": "a",
+            "ownerReferences": [{"uid": "another", "controller": true}]},
+            "spec": {"replicas": 0, "template": {}}}),
+    );
+    other.roll_out();
+    assert_eq!(other.object()["status"]["collisionCount"], 1);
+    assert_eq!(other.images(), ["\"v1\""]);
+}
+
+#[test]
+fn pods_that_are_going_are_counted_apart() {
+    let mut bed = Bed::new(2, &rolling(json!(1), json!(0)));
+    bed.roll_out();
+    assert_eq!(bed.object()["status"]["terminatingReplicas"], 0);
+    bed.patch(&json!({"spec": {"replicas": 0}}));
+    bed.step();
+    bed.step();
+    assert_eq!(bed.object()["status"]["terminatingReplicas"], 2);
+    assert_eq!(bed.object()["status"].get("replicas"), None);
+}
+
+#[test]
+fn replica_sets_are_adopted_and_released_by_label() {
+    let mut bed = Bed::new(1, &rolling(json!(1), json!(0)));
+    bed.roll_out();
+    let name = bed.server.sets()[0].meta.key.clone();
+    bed.server.change(
+        Kind::ReplicaSet,
+        &name,
+        &json!({"metadata": {"labels": {"app": "other"}}}),
+        false,
+    );
+    let step = bed.server.deployment_step();
+    let patched = |step: &Step| -> Vec<String> {
+        step.writes
+            .iter()
+            .filter(|w| matches!(w.action, Action::Strategic(_)))
+            .map(|w| w.key.name.clone())
+            .collect()
+    };
+    assert_eq!(patched(&step), [name.name.as_str()], "released");
+    bed.server.change(
+        Kind::ReplicaSet,
+        &name,
+        &json!({"metadata": {"labels": {"app": "web"}, "ownerReferences": null}}),
+        false,
+    );
+    let step = bed.server.deployment_step();
+    assert_eq!(patched(&step), [name.name.as_str()], "adopted");
+    assert!(
+        !step
+            .writes
+            .iter()
+            .any(|w| matches!(w.action, Action::Create(_)))
+    );
+}
+
+#[test]
+fn a_restart_is_a_new_template_and_an_undo_an_old_one() {
+    let mut bed = Bed::new(2, &rolling(json!(1), json!(0)));
+    bed.roll_out();
+    bed.patch(&json!({"spec": {"template": {"metadata": {"annotations":
+        {"kubectl.kubernetes.io/restartedAt": "2026-01-01T00:00:00Z"}}}}}));
+    bed.roll_out();
+    assert_eq!(bed.server.sets().len(), 2);
+    bed.patch(&json!({"spec": {"template": {"metadata": {"annotations": null}}}}));
+    bed.roll_out();
+    assert_eq!(bed.server.sets().len(), 2);
+    assert_eq!(
+        bed.object()["metadata"]["annotations"]["deployment.kubernetes.io/revision"],
+        "3"
+    );
 }
 
 /// What happens between two steps.
