@@ -18,6 +18,8 @@ const MAX_ADDRESSES: usize = 1000;
 const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
 const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
 const CONTROLLER: &str = "endpoint-controller";
+/// The annotation of Endpoints that are a lock.
+pub(crate) const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
 
 /// The addresses that share a set of ports.
 #[derive(Default)]
@@ -66,14 +68,25 @@ pub fn endpoints(backing: &Backing<'_>, existing: Option<&Endpoints>) -> Step {
     step
 }
 
-/// A Service is gone: its Endpoints go with it.
-pub fn endpoints_of_deleted(existing: &Endpoints) -> Step {
+/// There is no such Service: Endpoints that were written for it go. Those
+/// that somebody wrote by hand go when it was seen to go (`departed`): they
+/// may have come before their Service. Old leader elections live in Endpoints
+/// without a Service.
+pub fn endpoints_of_deleted(existing: &Endpoints, departed: bool) -> Step {
     let mut step = Step::default();
-    let action = Action::Delete {
-        uid: existing.meta.uid.clone(),
-        force: false,
-    };
-    step.write(Kind::Endpoints, &existing.meta, action);
+    let ours = existing
+        .meta
+        .labels
+        .get(MANAGED_BY)
+        .is_some_and(|by| by == CONTROLLER);
+    let elects = existing.meta.annotations.contains_key(LEADER);
+    if (ours || departed) && !elects {
+        let action = Action::Delete {
+            uid: existing.meta.uid.clone(),
+            force: false,
+        };
+        step.write(Kind::Endpoints, &existing.meta, action);
+    }
     step
 }
 
@@ -143,11 +156,7 @@ fn subset_json(service: &Service, ports: &[SlicePort], subset: &Subset<'_>) -> V
 }
 
 fn address_json(service: &Service, ip: IpAddr, pod: &Pod) -> Value {
-    let target = Target {
-        namespace: pod.meta.key.namespace.clone(),
-        name: pod.meta.key.name.clone(),
-        uid: pod.meta.uid.clone(),
-    };
+    let target = Target::pod(pod);
     let mut body = json!({"ip": ip.to_string(), "targetRef": target_json(&target)});
     if !pod.node.is_empty() {
         body["nodeName"] = pod.node.as_str().into();
@@ -243,6 +252,7 @@ mod tests {
             pods: &pods,
             node: &|_| None,
             trigger: None,
+            cpus: None,
         };
         let Action::Create(body) = endpoints(&backing, None).writes.remove(0).action else {
             panic!("not created");
@@ -282,6 +292,7 @@ mod tests {
             pods: &pods,
             node: &|_| None,
             trigger: None,
+            cpus: None,
         };
         assert_eq!(endpoints(&backing, Some(&known)), Step::default());
     }

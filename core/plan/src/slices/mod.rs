@@ -5,9 +5,13 @@
 //! endpoints stay in the slice where they are, gaps are filled fullest slice
 //! first, nothing is moved (E14). So one changed pod is one changed slice.
 
+mod found;
+mod hints;
+mod mirror;
 mod pack;
 #[cfg(test)]
 mod tests;
+mod topology;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,12 +19,16 @@ use std::time::Duration;
 use jiff::Timestamp;
 use portolan_model::Family;
 use portolan_model::workloads::{
-    Node, ObjectKey, Pod, Service, Slice, SliceEndpoint, SlicePort, Target,
+    Hints, Node, ObjectKey, Pod, Service, Slice, SliceEndpoint, SlicePort, Target,
 };
 use serde_json::{Map, Value, json};
 
 use crate::workloads::{Action, Kind, Step, Write, controller_reference};
+pub use found::{selecting, services_by_selector};
+pub use hints::by_cpu;
+pub use mirror::{MIRRORING, mirror};
 use pack::{Change, Identity};
+pub use topology::{Cpus, cpus};
 
 /// The label that names a slice's Service.
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -48,6 +56,8 @@ pub struct Backing<'a> {
     pub node: &'a dyn Fn(&str) -> Option<&'a Node>,
     /// The oldest change that is not written yet (E15).
     pub trigger: Option<Timestamp>,
+    /// The CPUs of the zones, where the Service asks for a share by them (E16).
+    pub cpus: Option<&'a Cpus>,
 }
 
 /// What brings the slices of a Service up to date. `existing` are those that
@@ -72,7 +82,9 @@ pub fn slices(backing: &Backing<'_>, existing: &[&Slice]) -> Step {
             .copied()
             .filter(|s| s.family == Some(*family))
             .collect();
-        for change in pack::family(desired(backing, *family, &mut step), &here) {
+        let mut wanted = desired(backing, *family, &mut step);
+        let (written, verdict) = (step.writes.len(), share(backing, &mut wanted));
+        for change in pack::family(wanted, &here) {
             match change {
                 Change::Create { ports, endpoints } => {
                     step.writes
@@ -94,6 +106,10 @@ pub fn slices(backing: &Backing<'_>, existing: &[&Slice]) -> Step {
                 }
                 Change::Delete(slice) => late.push(delete(slice)),
             }
+        }
+        // Told when something changes, not at every look.
+        if let Some(verdict) = verdict.filter(|_| step.writes.len() > written) {
+            hints::tell(service, *family, verdict, &here, &mut step);
         }
     }
     // E4: slices of families that the Service has no more.
@@ -141,17 +157,24 @@ fn desired(
     groups
 }
 
+/// Hints by CPU, where the Service asks for them (E16).
+fn share(
+    backing: &Backing<'_>,
+    groups: &mut BTreeMap<Vec<SlicePort>, BTreeMap<Identity, SliceEndpoint>>,
+) -> Option<Result<(), String>> {
+    hints::by_cpu(backing.service).then(|| {
+        let endpoints = groups.values_mut().flat_map(BTreeMap::values_mut);
+        topology::allocate(&mut endpoints.collect::<Vec<_>>(), backing.cpus)
+    })
+}
+
 /// One pod as an endpoint (E6, E7, E8).
 fn endpoint(service: &Service, pod: &Pod, address: String, node: Option<&Node>) -> SliceEndpoint {
     let terminating = pod.meta.deleting;
     let named = !pod.hostname.is_empty() && pod.subdomain == service.meta.key.name;
-    SliceEndpoint {
+    let mut endpoint = SliceEndpoint {
         address,
-        target: Some(Target {
-            namespace: pod.meta.key.namespace.clone(),
-            name: pod.meta.key.name.clone(),
-            uid: pod.meta.uid.clone(),
-        }),
+        target: Some(Target::pod(pod)),
         ready: service.publish_not_ready || (pod.ready && !terminating),
         serving: pod.ready,
         terminating,
@@ -165,7 +188,10 @@ fn endpoint(service: &Service, pod: &Pod, address: String, node: Option<&Node>) 
             .and_then(|node| node.meta.labels.get(ZONE))
             .cloned()
             .unwrap_or_default(),
-    }
+        hints: Hints::default(),
+    };
+    endpoint.hints = hints::of(service, &endpoint);
+    endpoint
 }
 
 /// The Service's ports in a pod; names that do not resolve are left out (E10).
@@ -302,16 +328,24 @@ fn endpoint_json(endpoint: &SliceEndpoint) -> Value {
             body[field] = text.as_str().into();
         }
     }
+    if endpoint.hints != Hints::default() {
+        body["hints"] = hints::json(&endpoint.hints);
+    }
     body
 }
 
 pub(crate) fn target_json(target: &Target) -> Value {
-    json!({
-        "kind": "Pod",
-        "namespace": target.namespace,
-        "name": target.name,
-        "uid": target.uid,
-    })
+    let mut body = json!({"kind": target.kind});
+    for (field, text) in [
+        ("namespace", &target.namespace),
+        ("name", &target.name),
+        ("uid", &target.uid),
+    ] {
+        if !text.is_empty() {
+            body[field] = text.as_str().into();
+        }
+    }
+    body
 }
 
 fn port_json(port: &SlicePort) -> Value {

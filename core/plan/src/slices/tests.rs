@@ -1,4 +1,4 @@
-//! Rules E1–E15, and the law of packing.
+//! Rules E1–E16, and the law of packing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -64,6 +64,7 @@ struct Server {
     objects: BTreeMap<String, Value>,
     made: usize,
     nodes: BTreeMap<String, Node>,
+    cpus: Option<Cpus>,
 }
 
 impl Server {
@@ -89,6 +90,7 @@ impl Server {
             pods: &pods,
             node: &|name| self.nodes.get(name),
             trigger: None,
+            cpus: self.cpus.as_ref(),
         };
         slices(&backing, &existing)
     }
@@ -279,6 +281,116 @@ fn e8_a_hostname_counts_only_under_its_own_subdomain() {
         let e = made(&service(json!({})), &[named]).endpoints().remove(0);
         assert_eq!(e.hostname, expected, "{hostname}.{subdomain}");
     }
+}
+
+#[test]
+fn e16_traffic_distribution_gives_ready_endpoints_their_own_zone_and_node() {
+    let zone = json!({"forZones": [{"name": "zone-a"}]});
+    let node = json!({"forZones": [{"name": "zone-a"}], "forNodes": [{"name": "n1"}]});
+    let table = [
+        ("PreferClose", &zone),
+        ("PreferSameZone", &zone),
+        ("PreferSameNode", &node),
+    ];
+    for (preference, expected) in table {
+        let near = service(json!({"spec": {"trafficDistribution": preference}}));
+        let pods = [pod(1, json!({})), pod(2, not_ready())];
+        let slice = made(&near, &pods).only();
+        let hints = |i: usize| slice["endpoints"][i].get("hints");
+        assert_eq!(hints(0), Some(expected), "{preference}");
+        assert_eq!(hints(1), None, "{preference}: not ready");
+    }
+}
+
+#[test]
+fn e16_hints_come_and_go_with_the_wish_and_with_readiness() {
+    let near = service(json!({"spec": {"trafficDistribution": "PreferSameZone"}}));
+    let far = service(json!({}));
+    let ready = [pod(1, json!({}))];
+    let mut server = made(&far, &ready);
+    let hinted = |server: &Server| server.only()["endpoints"][0].get("hints").is_some();
+    assert!(!hinted(&server));
+    for (service, pods, expected) in [
+        (&near, &ready, true),
+        (&near, &[pod(1, not_ready())], false),
+        (&near, &ready, true),
+        (&far, &ready, false),
+    ] {
+        assert_eq!(server.reconcile(service, pods), 1);
+        assert_eq!(hinted(&server), expected);
+    }
+}
+
+#[test]
+fn e16_without_a_zone_only_the_node_is_named_and_the_annotation_goes_first() {
+    let near = service(json!({"spec": {"trafficDistribution": "PreferSameNode"}}));
+    let mut server = Server::new();
+    let bare = Node::read(&json!({"metadata": {"name": "n1"}}));
+    server.nodes.insert("n1".to_owned(), bare);
+    server.reconcile(&near, &[pod(1, json!({}))]);
+    assert_eq!(
+        server.only()["endpoints"][0]["hints"],
+        json!({"forNodes": [{"name": "n1"}]})
+    );
+    for annotation in ["topology-mode", "topology-aware-hints"] {
+        let name = format!("service.kubernetes.io/{annotation}");
+        let auto = service(json!({
+            "metadata": {"annotations": {name: "Auto"}},
+            "spec": {"trafficDistribution": "PreferSameNode"},
+        }));
+        let slice = made(&auto, &[pod(1, json!({}))]).only();
+        assert_eq!(slice["endpoints"][0].get("hints"), None, "{annotation}");
+    }
+}
+
+#[test]
+fn e16_by_cpu_crowded_zones_lend_to_poor_ones_or_nobody_gets_a_hint() {
+    let node = |name: &str, cpu: &str| {
+        Node::read(&json!({
+            "metadata": {"name": name, "labels": {ZONE: format!("zone-{name}")}},
+            "status": {"allocatable": {"cpu": cpu, "memory": "1Gi"},
+                "conditions": [{"type": "Ready", "status": "True"}]},
+        }))
+    };
+    let auto = service(json!({"metadata": {"annotations":
+        {"service.kubernetes.io/topology-mode": "Auto"}}}));
+    let mut server = Server::new();
+    let nodes = [node("n1", "2"), node("n2", "2")];
+    server.cpus = cpus(nodes.iter());
+    server.nodes = nodes
+        .into_iter()
+        .map(|n| (n.meta.key.name.clone(), n))
+        .collect();
+    let pods: Vec<Pod> = (0..6)
+        .map(|i| {
+            pod(
+                i,
+                json!({"spec": {"nodeName": if i < 5 { "n1" } else { "n2" }}}),
+            )
+        })
+        .collect();
+    let told = server.step(&auto, &pods).tell;
+    assert_eq!(told[0].reason, "TopologyAwareHintsEnabled");
+    server.reconcile(&auto, &pods);
+    let mut shares: BTreeMap<String, usize> = BTreeMap::new();
+    for e in server.endpoints() {
+        *shares.entry(e.hints.zones.concat()).or_default() += 1;
+    }
+    assert_eq!(
+        shares,
+        [("zone-n1".to_owned(), 3), ("zone-n2".to_owned(), 3)].into()
+    );
+    // One endpoint cannot serve two zones.
+    let told = server.step(&auto, &pods[..1]).tell;
+    assert_eq!(
+        (told[0].reason, told[0].message.as_str()),
+        (
+            "TopologyAwareHintsDisabled",
+            "Insufficient number of endpoints (1 endpoints, 2 zones), addressType: IPv4"
+        )
+    );
+    server.reconcile(&auto, &pods[..1]);
+    assert_eq!(server.endpoints()[0].hints, Hints::default());
 }
 
 #[test]
