@@ -25,6 +25,7 @@ pub struct Cluster {
     owner_by_slice: OrdMap<SliceKey, ServiceKey>,
     by_cluster_ip: OrdSet<(IpAddr, ServiceKey)>,
     by_node_port: OrdSet<(u16, ServiceKey)>,
+    by_outer_ip: OrdSet<(IpAddr, ServiceKey)>,
     nodes: OrdMap<Text, Arc<Node>>,
     namespaces: OrdSet<Text>,
     texts: Interner,
@@ -84,6 +85,15 @@ impl Cluster {
         self.by_node_port
             .range(from..)
             .take_while(move |(number, _)| *number == port)
+            .filter_map(|(_, key)| self.services.get(key))
+    }
+
+    /// The Services that claim a load balancer's or an external address, by name.
+    pub fn services_at_outer(&self, address: IpAddr) -> impl Iterator<Item = &Arc<Service>> {
+        let from = (address, ServiceKey::new("", ""));
+        self.by_outer_ip
+            .range(from..)
+            .take_while(move |(ip, _)| *ip == address)
             .filter_map(|(_, key)| self.services.get(key))
     }
 
@@ -222,6 +232,9 @@ impl Cluster {
         for port in service.ports.iter().filter_map(|port| port.node_port) {
             self.by_node_port.insert((port, service.key.clone()));
         }
+        for address in service.outer_ips() {
+            self.by_outer_ip.insert((address, service.key.clone()));
+        }
         dirty.services.insert(service.key.clone());
         self.services.insert(service.key.clone(), service);
     }
@@ -263,6 +276,9 @@ impl Cluster {
         }
         for port in service.ports.iter().filter_map(|port| port.node_port) {
             self.by_node_port.remove(&(port, service.key.clone()));
+        }
+        for address in service.outer_ips() {
+            self.by_outer_ip.remove(&(address, service.key.clone()));
         }
     }
 

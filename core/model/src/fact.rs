@@ -102,6 +102,16 @@ pub struct Service {
     pub outer: Option<Box<Outer>>,
 }
 
+impl Service {
+    /// Its load balancer's and external addresses.
+    pub fn outer_ips(&self) -> impl Iterator<Item = IpAddr> {
+        self.outer.iter().flat_map(|outer| {
+            let all = outer.load_balancer_ips.iter().chain(&outer.external_ips);
+            all.copied()
+        })
+    }
+}
+
 /// How a Service is published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Publication {
@@ -126,6 +136,8 @@ pub struct Outer {
     pub load_balancer_ips: Vec<IpAddr>,
     /// `spec.loadBalancerSourceRanges` (P9).
     pub source_ranges: Vec<IpNet>,
+    /// `spec.healthCheckNodePort` (P14).
+    pub health_check_port: Option<u16>,
 }
 
 /// One port of a Service.
@@ -254,6 +266,8 @@ pub struct Node {
     pub pod_cidrs: Vec<IpNet>,
     /// Label `topology.kubernetes.io/zone`.
     pub zone: Option<Text>,
+    /// Whether the cluster autoscaler is about to delete it (KEP-3836).
+    pub leaving: bool,
 }
 
 /// One address of a node.

@@ -2,7 +2,9 @@
 //! becomes of them.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
 
 use portolan_model::{Family, Protocol, ServiceKey, Text};
 
@@ -24,6 +26,8 @@ pub struct Frontend {
 pub enum Place {
     /// A Service's cluster address.
     ClusterIp(IpAddr),
+    /// An address of a load balancer, or one of `spec.externalIPs`.
+    External(IpAddr),
     /// The node's own addresses, in one family.
     NodePort(Family),
 }
@@ -32,7 +36,7 @@ impl Frontend {
     /// The family of the packets that reach it.
     pub fn family(&self) -> Family {
         match self.place {
-            Place::ClusterIp(address) => Family::of(address),
+            Place::ClusterIp(address) | Place::External(address) => Family::of(address),
             Place::NodePort(family) => family,
         }
     }
@@ -46,8 +50,9 @@ impl fmt::Display for Frontend {
             port,
         } = self;
         match place {
-            Place::ClusterIp(IpAddr::V6(address)) => write!(f, "[{address}]:{port}/{protocol}"),
-            Place::ClusterIp(address) => write!(f, "{address}:{port}/{protocol}"),
+            Place::ClusterIp(address) | Place::External(address) => {
+                write!(f, "{}/{protocol}", SocketAddr::new(*address, *port))
+            }
             Place::NodePort(family) => write!(f, "{family} node port {port}/{protocol}"),
         }
     }
@@ -65,6 +70,8 @@ pub struct Decision {
     /// What happens instead to a packet from outside, that is neither from a
     /// pod nor from this node; none when it makes no difference.
     pub outside: Option<Verdict>,
+    /// Who may come at all, as disjoint ranges; none when everybody may (P9).
+    pub sources: Option<Vec<IpNet>>,
     /// Endpoints that [`Decision::verdict`] does not use, and why.
     pub excluded: Vec<(Target, Reason)>,
 }
@@ -76,6 +83,13 @@ impl Decision {
             Some(verdict) if outside => verdict,
             Some(_) | None => &self.verdict,
         }
+    }
+
+    /// Whether a client is kept out by its address (P9).
+    pub fn refuses(&self, source: IpAddr) -> bool {
+        self.sources
+            .as_ref()
+            .is_some_and(|ranges| !ranges.iter().any(|range| range.contains(&source)))
     }
 }
 
@@ -101,6 +115,9 @@ pub struct Forward {
     pub selection: Selection,
     /// Whose source address is replaced by the node's.
     pub masquerade: Masquerade,
+    /// For how many idle seconds a client stays with its endpoint; none when
+    /// every connection chooses anew (P13).
+    pub affinity: Option<u32>,
 }
 
 /// One endpoint of a frontend.
@@ -116,8 +133,20 @@ pub struct Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", std::net::SocketAddr::new(self.address, self.port))
+        write!(f, "{}", SocketAddr::new(self.address, self.port))
     }
+}
+
+/// An endpoint outside the pods' ranges: a process of a node, or somebody else's
+/// server. Pods are known by their ranges; these only by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Outlying {
+    /// The endpoint's address.
+    pub address: IpAddr,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// The port there.
+    pub port: u16,
 }
 
 /// Which rule of P1–P3 selected the endpoints.
@@ -172,6 +201,11 @@ pub enum Lane {
     NodePort,
     /// The same, for clients outside, before [`Lane::NodePort`].
     NodePortOutside,
+    /// Looked up by address, protocol and port; what the node itself sends is
+    /// masqueraded.
+    External,
+    /// The same, for clients outside, before [`Lane::External`].
+    ExternalOutside,
 }
 
 /// The shape of a forward: everything about it except who the targets are.
@@ -187,20 +221,46 @@ pub struct Shape {
     pub masquerade: Masquerade,
     /// Among how many targets it chooses.
     pub width: usize,
+    /// Whether clients stay with their endpoint.
+    pub sticky: bool,
+}
+
+impl Forward {
+    /// Its shape where it is looked up.
+    pub fn shape(&self, family: Family, lane: Lane) -> Shape {
+        Shape {
+            family,
+            lane,
+            masquerade: self.masquerade,
+            width: self.targets.len(),
+            sticky: self.affinity.is_some(),
+        }
+    }
+}
+
+impl Decision {
+    /// For how long clients stay with an endpoint, if they do.
+    pub fn affinity(&self) -> Option<u32> {
+        let verdicts = std::iter::once(&self.verdict).chain(&self.outside);
+        let mut forwards = verdicts.filter_map(|verdict| match verdict {
+            Verdict::Forward(forward) => forward.affinity,
+            Verdict::Reject(_) | Verdict::Drop(_) | Verdict::Here(_) => None,
+        });
+        forwards.next()
+    }
 }
 
 impl Frontend {
     /// The lanes of a decision for this frontend, each with its verdict.
     pub fn lanes<'d>(&self, decision: &'d Decision) -> impl Iterator<Item = (Lane, &'d Verdict)> {
-        let lane = match self.place {
-            Place::ClusterIp(_) => Lane::Address,
-            Place::NodePort(_) => Lane::NodePort,
+        let (lane, outside) = match self.place {
+            // Who comes from where makes no difference at a cluster address.
+            Place::ClusterIp(_) => (Lane::Address, Lane::Address),
+            Place::NodePort(_) => (Lane::NodePort, Lane::NodePortOutside),
+            Place::External(_) => (Lane::External, Lane::ExternalOutside),
         };
-        let outside = decision
-            .outside
-            .as_ref()
-            .map(|verdict| (Lane::NodePortOutside, verdict));
-        std::iter::once((lane, &decision.verdict)).chain(outside)
+        let others = decision.outside.as_ref().map(|verdict| (outside, verdict));
+        std::iter::once((lane, &decision.verdict)).chain(others)
     }
 
     /// The shapes that a decision for this frontend needs.
@@ -208,12 +268,7 @@ impl Frontend {
         let family = self.family();
         self.lanes(decision)
             .filter_map(move |(lane, verdict)| match verdict {
-                Verdict::Forward(forward) => Some(Shape {
-                    family,
-                    lane,
-                    masquerade: forward.masquerade,
-                    width: forward.targets.len(),
-                }),
+                Verdict::Forward(forward) => Some(forward.shape(family, lane)),
                 Verdict::Reject(_) | Verdict::Drop(_) | Verdict::Here(_) => None,
             })
     }

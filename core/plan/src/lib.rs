@@ -13,12 +13,16 @@
 
 #![forbid(unsafe_code)]
 
+mod affinity;
 pub mod allocate;
+pub mod conntrack;
 pub mod endpoints;
 mod frontend;
+mod health;
 mod masquerade;
 mod names;
 mod node;
+mod outer;
 mod reason;
 mod services;
 pub mod slices;
@@ -26,9 +30,12 @@ mod usable;
 mod view;
 pub mod workloads;
 
+pub use affinity::{Remembered, is_stale};
 pub use frontend::{
-    Decision, Forward, Frontend, Lane, Masquerade, Place, Selection, Shape, Target, Verdict,
+    Decision, Forward, Frontend, Lane, Masquerade, Outlying, Place, Selection, Shape, Target,
+    Verdict,
 };
+pub use health::{Health, health};
 pub use names::{NamedEndpoint, NamedPort, Names, dashed, names};
 pub use node::{NodePlan, Touched, node, renode};
 pub use reason::{Policy, Reason};

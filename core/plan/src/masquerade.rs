@@ -24,9 +24,9 @@ pub(crate) fn to_cluster_ip(view: &NodeView, family: Family) -> Masquerade {
     }
 }
 
-/// For connections to a node port from a pod or from this node, and with the
-/// Cluster policy from anybody.
-pub(crate) fn to_node_port(policy: TrafficPolicy) -> Masquerade {
+/// For connections to a node port or an outer address from a pod or from this
+/// node, and with the Cluster policy from anybody.
+pub(crate) fn to_external(policy: TrafficPolicy) -> Masquerade {
     match policy {
         TrafficPolicy::Cluster => Masquerade::Always,
         // Pods and the node itself may use all endpoints even so.
@@ -34,7 +34,7 @@ pub(crate) fn to_node_port(policy: TrafficPolicy) -> Masquerade {
     }
 }
 
-/// For connections from outside to a node port with the Local policy: the
+/// For connections from outside to such a place with the Local policy: the
 /// endpoint is here and answers through this node, so its client is kept.
 pub(crate) fn from_outside_to_local() -> Masquerade {
     Masquerade::Never

@@ -9,9 +9,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
-use portolan_model::{Cluster, Dirty, ServiceKey, Text};
+use portolan_model::{Cluster, Dirty, Family, Protocol, ServiceKey, Text};
 
-use crate::frontend::{Decision, Frontend, Shape, Target, Verdict};
+use crate::frontend::{Decision, Frontend, Outlying, Place, Shape, Target, Verdict};
+use crate::health::{Health, health};
 use crate::names::{Names, names};
 use crate::services::{Owner, claims, decide, owner};
 use crate::view::NodeView;
@@ -29,8 +30,18 @@ pub struct NodePlan {
     /// Local endpoint addresses that may meet themselves behind a Service
     /// (P8), each with the number of forwards that use it.
     pub hairpins: OrdMap<IpAddr, u32>,
+    /// Outer addresses in use, each with the number of its frontends.
+    pub externals: OrdMap<IpAddr, u32>,
+    /// Endpoints of connections that are no pods, each with the number of
+    /// frontends that have it (P18).
+    pub outlying: OrdMap<Outlying, u32>,
     /// The shapes of forwards in use, each with how many have it.
     pub shapes: OrdMap<Shape, u32>,
+    /// The timeouts of session affinity in use, by family and seconds, each
+    /// with how many frontends have it.
+    pub timeouts: OrdMap<(Family, u32), u32>,
+    /// What health check ports answer.
+    pub health: OrdMap<ServiceKey, Health>,
     /// What each Service's name stands for.
     pub names: OrdMap<ServiceKey, Arc<Names>>,
     /// The namespaces in which names may be asked for.
@@ -59,8 +70,14 @@ pub struct Touched {
     pub owners: BTreeMap<IpAddr, Option<Owner>>,
     /// Previous use counts of hairpin addresses that came or went.
     pub hairpins: BTreeMap<IpAddr, Option<u32>>,
+    /// Previous use counts of outer addresses that came or went.
+    pub externals: BTreeMap<IpAddr, Option<u32>>,
+    /// Previous use counts of outlying endpoints that came or went.
+    pub outlying: BTreeMap<Outlying, Option<u32>>,
     /// Previous use counts of shapes that came or went.
     pub shapes: BTreeMap<Shape, Option<u32>>,
+    /// Previous use counts of timeouts that came or went.
+    pub timeouts: BTreeMap<(Family, u32), Option<u32>>,
     /// Previous meanings of names.
     pub names: BTreeMap<ServiceKey, Option<Arc<Names>>>,
     /// Namespaces that came or went, and whether they existed before.
@@ -97,11 +114,17 @@ pub fn renode(plan: &mut NodePlan, cluster: &Cluster, view: &NodeView, dirty: &D
     let mut addresses = BTreeSet::new();
     if *plan.view != *view {
         touched.view = Some(std::mem::replace(&mut plan.view, Arc::new(view.clone())));
-        frontends.extend(plan.frontends.keys().copied());
+        // Also those of which nothing came so far: the view may allow them now.
+        frontends.extend(plan.asked.values().flat_map(|asked| &asked.frontends));
     }
     for key in &dirty.services {
         plan.ask_again(cluster, key, &mut frontends, &mut addresses);
         plan.name_again(cluster, key, &mut touched);
+        let service = cluster.service(key);
+        match service.and_then(|service| health(cluster, view, service)) {
+            Some(health) => drop(plan.health.insert(key.clone(), health)),
+            None => drop(plan.health.remove(key)),
+        }
     }
     for frontend in frontends {
         plan.decide_again(cluster, view, frontend, &mut touched);
@@ -124,7 +147,11 @@ impl NodePlan {
             frontends: OrdMap::new(),
             owners: OrdMap::new(),
             hairpins: OrdMap::new(),
+            externals: OrdMap::new(),
+            outlying: OrdMap::new(),
             shapes: OrdMap::new(),
+            timeouts: OrdMap::new(),
+            health: OrdMap::new(),
             names: OrdMap::new(),
             namespaces: OrdSet::new(),
             asked: OrdMap::new(),
@@ -187,7 +214,7 @@ impl NodePlan {
         }
     }
 
-    /// Counts a decision's shapes and hairpins in or out.
+    /// Counts a decision's shapes, hairpins and outer address in or out.
     fn count(
         &mut self,
         view: &NodeView,
@@ -199,9 +226,22 @@ impl NodePlan {
             let before = step(&mut self.shapes, shape, into);
             touched.shapes.entry(shape).or_insert(before);
         }
+        if let Some(seconds) = decision.affinity() {
+            let timeout = (frontend.family(), seconds);
+            let before = step(&mut self.timeouts, timeout, into);
+            touched.timeouts.entry(timeout).or_insert(before);
+        }
+        if let Place::External(address) = frontend.place {
+            let before = step(&mut self.externals, address, into);
+            touched.externals.entry(address).or_insert(before);
+        }
         for address in hairpins(view, frontend, decision) {
             let before = step(&mut self.hairpins, address, into);
             touched.hairpins.entry(address).or_insert(before);
+        }
+        for endpoint in outlying(view, frontend, decision) {
+            let before = step(&mut self.outlying, endpoint, into);
+            touched.outlying.entry(endpoint).or_insert(before);
         }
     }
 
@@ -249,8 +289,17 @@ impl NodePlan {
             .shapes
             .retain(|shape, before| before.is_some() != self.shapes.contains_key(shape));
         touched
+            .timeouts
+            .retain(|timeout, before| before.is_some() != self.timeouts.contains_key(timeout));
+        touched
             .hairpins
             .retain(|address, before| before.is_some() != self.hairpins.contains_key(address));
+        touched
+            .externals
+            .retain(|address, before| before.is_some() != self.externals.contains_key(address));
+        touched
+            .outlying
+            .retain(|endpoint, before| before.is_some() != self.outlying.contains_key(endpoint));
         touched
     }
 }
@@ -270,6 +319,37 @@ fn hairpins(view: &NodeView, frontend: Frontend, decision: &Decision) -> BTreeSe
         .filter(meets_itself)
         .map(|target| target.address)
         .collect()
+}
+
+/// The endpoints of a decision that are no pods, also those that it does not
+/// choose: their connections live on. A UDP client is not reset.
+fn outlying(view: &NodeView, frontend: Frontend, decision: &Decision) -> BTreeSet<Outlying> {
+    if frontend.protocol == Protocol::Udp {
+        return BTreeSet::new();
+    }
+    endpoints(&frontend, decision)
+        .filter(|target| !view.is_pod(target.address) && !view.is_service_address(target.address))
+        .map(|target| Outlying {
+            address: target.address,
+            protocol: frontend.protocol,
+            port: target.port,
+        })
+        .collect()
+}
+
+/// Every endpoint that a decision knows of, used or not, some of them twice.
+pub(crate) fn endpoints<'a>(
+    frontend: &'a Frontend,
+    decision: &'a Decision,
+) -> impl Iterator<Item = &'a Target> {
+    let targets = frontend
+        .lanes(decision)
+        .flat_map(|(_, verdict)| match verdict {
+            Verdict::Forward(forward) => forward.targets.as_slice(),
+            Verdict::Reject(_) | Verdict::Drop(_) | Verdict::Here(_) => &[],
+        });
+    let excluded = decision.excluded.iter().map(|(target, _)| target);
+    targets.chain(excluded)
 }
 
 /// Adds one to a use count or takes one off, and says what it was.

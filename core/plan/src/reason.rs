@@ -29,6 +29,8 @@ pub enum Reason {
     OtherProxy(Text),
     /// Names are answered on this node itself.
     AnsweredHere,
+    /// The client's address is in none of `spec.loadBalancerSourceRanges` (P9).
+    SourceNotAllowed,
 }
 
 /// Names a traffic policy of a Service.
@@ -65,6 +67,9 @@ impl fmt::Display for Reason {
             Self::Unallocated => f.write_str("no Service has this address"),
             Self::OtherProxy(name) => write!(f, "served by the proxy {name:?}"),
             Self::AnsweredHere => f.write_str("names are answered on this node"),
+            Self::SourceNotAllowed => {
+                f.write_str("loadBalancerSourceRanges does not name the client's address")
+            }
         }
     }
 }

@@ -9,11 +9,13 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use portolan_model::{
-    Cluster, Family, Protocol, Publication, Service, ServiceKey, ServicePort, Text, TrafficPolicy,
+    Affinity, Cluster, Family, Protocol, Publication, Service, ServiceKey, ServicePort, Text,
+    TrafficPolicy,
 };
 
 use crate::frontend::{Decision, Forward, Frontend, Masquerade, Place, Verdict};
 use crate::masquerade;
+use crate::outer;
 use crate::reason::{Policy, Reason};
 use crate::usable::{Chosen, usable};
 use crate::view::{DNS_PORT, NodeView};
@@ -34,6 +36,14 @@ pub fn claims(service: &Service) -> Vec<Frontend> {
         return Vec::new();
     }
     for port in &service.ports {
+        for address in outer::addresses(service) {
+            let place = Place::External(address);
+            frontends.insert(Frontend {
+                place,
+                protocol: port.protocol,
+                port: port.port,
+            });
+        }
         for address in &service.cluster_ips {
             let place = Place::ClusterIp(*address);
             frontends.insert(Frontend {
@@ -63,10 +73,18 @@ pub fn decide(cluster: &Cluster, view: &NodeView, frontend: Frontend) -> Option<
             .services_at(address)
             .find_map(|service| port_at(service, frontend).map(|port| (service, port)))
             .map(|(service, port)| at_cluster_ip(cluster, view, (service, port), address)),
+        Place::External(address) => cluster
+            .services_at_outer(address)
+            .filter(|service| outer::is_served(view, service, address))
+            .find_map(|service| port_at(service, frontend).map(|port| (service, port)))
+            .map(|(service, port)| Decision {
+                sources: outer::sources(view, service, address),
+                ..from_everywhere(cluster, view, (service, port), Family::of(address))
+            }),
         Place::NodePort(family) => cluster
             .services_at_node_port(frontend.port)
             .find_map(|service| port_at(service, frontend).map(|port| (service, port)))
-            .map(|(service, port)| at_node_port(cluster, view, (service, port), family)),
+            .map(|(service, port)| from_everywhere(cluster, view, (service, port), family)),
     }
 }
 
@@ -115,6 +133,9 @@ fn port_at(service: &Service, frontend: Frontend) -> Option<&ServicePort> {
         Place::ClusterIp(address) => {
             ports.find(|port| port.port == frontend.port && service.cluster_ips.contains(&address))
         }
+        Place::External(address) => ports.find(|port| {
+            port.port == frontend.port && outer::addresses(service).any(|own| own == address)
+        }),
         Place::NodePort(family) => ports.find(|port| {
             node_port(service, port) == Some(frontend.port)
                 && service
@@ -140,6 +161,7 @@ fn at_cluster_ip(
             port_name: port.name.clone(),
             verdict: Verdict::Here(Reason::AnsweredHere),
             outside: None,
+            sources: None,
             excluded: Vec::new(),
         };
     }
@@ -147,10 +169,13 @@ fn at_cluster_ip(
     let endpoints = usable(cluster, view, service, port, family);
     let masquerade = masquerade::to_cluster_ip(view, family);
     let (verdict, excluded) = match service.internal_policy {
-        TrafficPolicy::Cluster => forward(endpoints.cluster, masquerade, Reason::NoEndpoints),
+        TrafficPolicy::Cluster => {
+            forward(service, endpoints.cluster, masquerade, Reason::NoEndpoints)
+        }
         TrafficPolicy::Local => {
             let elsewhere = exists_anywhere(&endpoints.cluster);
             local(
+                service,
                 endpoints.local,
                 masquerade,
                 elsewhere.then_some(Policy::Internal),
@@ -162,11 +187,14 @@ fn at_cluster_ip(
         port_name: port.name.clone(),
         verdict,
         outside: None,
+        sources: None,
         excluded,
     }
 }
 
-fn at_node_port(
+/// At the places that clients outside are meant to use: `externalTrafficPolicy`
+/// governs them (P4).
+fn from_everywhere(
     cluster: &Cluster,
     view: &NodeView,
     (service, port): (&Service, &ServicePort),
@@ -176,15 +204,17 @@ fn at_node_port(
     let elsewhere = exists_anywhere(&endpoints.cluster);
     let policy = service.external_policy;
     let (verdict, excluded) = forward(
+        service,
         endpoints.cluster,
-        masquerade::to_node_port(policy),
+        masquerade::to_external(policy),
         Reason::NoEndpoints,
     );
     let outside = match policy {
         // Without any endpoint everybody is refused alike (P5).
         TrafficPolicy::Local if elsewhere => {
             let keep = masquerade::from_outside_to_local();
-            Some(local(endpoints.local, keep, Some(Policy::External)).0)
+            let (verdict, _) = local(service, endpoints.local, keep, Some(Policy::External));
+            Some(verdict)
         }
         TrafficPolicy::Local | TrafficPolicy::Cluster => None,
     };
@@ -193,6 +223,7 @@ fn at_node_port(
         port_name: port.name.clone(),
         verdict,
         outside,
+        sources: None,
         excluded,
     }
 }
@@ -204,7 +235,12 @@ fn exists_anywhere(chosen: &Chosen) -> bool {
 type Excluded = Vec<(crate::frontend::Target, Reason)>;
 
 /// To the chosen endpoints, or refused when there are none.
-fn forward(chosen: Chosen, masquerade: Masquerade, none: Reason) -> (Verdict, Excluded) {
+fn forward(
+    service: &Service,
+    chosen: Chosen,
+    masquerade: Masquerade,
+    none: Reason,
+) -> (Verdict, Excluded) {
     let Chosen {
         targets,
         selection,
@@ -218,6 +254,10 @@ fn forward(chosen: Chosen, masquerade: Masquerade, none: Reason) -> (Verdict, Ex
             targets,
             selection,
             masquerade,
+            affinity: match service.affinity {
+                Affinity::None => None,
+                Affinity::ClientIp { seconds } => Some(seconds),
+            },
         }),
         excluded,
     )
@@ -226,12 +266,17 @@ fn forward(chosen: Chosen, masquerade: Masquerade, none: Reason) -> (Verdict, Ex
 /// The same for a Local policy: when there are endpoints, but only on other
 /// nodes, the packet is dropped, so that a load balancer in front of the nodes
 /// tries another one (P5).
-fn local(chosen: Chosen, masquerade: Masquerade, elsewhere: Option<Policy>) -> (Verdict, Excluded) {
+fn local(
+    service: &Service,
+    chosen: Chosen,
+    masquerade: Masquerade,
+    elsewhere: Option<Policy>,
+) -> (Verdict, Excluded) {
     match elsewhere {
         Some(policy) if chosen.targets.is_empty() => (
             Verdict::Drop(Reason::NoLocalEndpoints(policy)),
             chosen.excluded,
         ),
-        Some(_) | None => forward(chosen, masquerade, Reason::NoEndpoints),
+        Some(_) | None => forward(service, chosen, masquerade, Reason::NoEndpoints),
     }
 }

@@ -4,6 +4,9 @@
 //! policy, topology hints); this file is the only one that does so here.
 //! Every endpoint that is left out carries its [`Reason`].
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
 use portolan_model::{Cluster, Conditions, Endpoint, Family, Service, ServicePort};
 
 use crate::frontend::{Selection, Target};
@@ -50,6 +53,25 @@ pub fn usable(
         cluster: choose_cluster(&candidates, view),
         local: choose_local(&candidates, view),
     }
+}
+
+/// Everybody who still serves a port in one family, wherever they are: policies
+/// and hints choose among them for new connections, and leave open ones alone.
+pub(crate) fn serving(
+    cluster: &Cluster,
+    view: &NodeView,
+    service: &Service,
+    port: &ServicePort,
+    family: Family,
+) -> BTreeSet<SocketAddr> {
+    candidates(cluster, view, service, port, family)
+        .iter()
+        .filter(|candidate| {
+            let Conditions { ready, serving, .. } = candidate.endpoint.conditions;
+            (ready || serving) && !view.is_service_address(candidate.target.address)
+        })
+        .map(|candidate| SocketAddr::new(candidate.target.address, candidate.target.port))
+        .collect()
 }
 
 /// All endpoints of a port, each address and port once. While an endpoint
@@ -104,7 +126,8 @@ fn rank(conditions: Conditions) -> u8 {
             terminating: true,
             ..
         } => 1,
-        Conditions { .. } => 2,
+        Conditions { serving: true, .. } => 2,
+        Conditions { .. } => 3,
     }
 }
 

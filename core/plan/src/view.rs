@@ -16,6 +16,8 @@ pub struct NodeView {
     pub node: Text,
     /// Its zone, from its own Node object.
     pub zone: Option<Text>,
+    /// Whether the cluster autoscaler is about to delete it.
+    pub leaving: bool,
     /// Its addresses, internal ones first, from its own Node object.
     pub node_addresses: Vec<IpAddr>,
     /// The ranges of the pods on this node, from its own Node object.
@@ -30,6 +32,8 @@ pub struct NodeView {
     pub dns_addresses: Vec<IpAddr>,
     /// Which of the node's addresses node ports are open on (P11).
     pub node_ports: NodePortAddresses,
+    /// Whether `spec.externalIPs` are served (P19).
+    pub external_ips: bool,
     /// Whether traffic of pods to cluster addresses is masqueraded too.
     pub masquerade_all: bool,
     /// The one bit of a packet's mark that is ours.
@@ -54,12 +58,14 @@ impl Default for NodeView {
         Self {
             node: "".into(),
             zone: None,
+            leaving: false,
             node_addresses: Vec::new(),
             node_pod_cidrs: Vec::new(),
             cluster_pod_cidrs: Vec::new(),
             service_cidrs: Vec::new(),
             dns_addresses: Vec::new(),
             node_ports: NodePortAddresses::Primary,
+            external_ips: true,
             masquerade_all: false,
             masquerade_bit: 0x4000,
             cluster_domain: "cluster.local".into(),
@@ -77,6 +83,7 @@ impl NodeView {
             let internal = node.addresses.iter().filter(|address| address.internal);
             let external = node.addresses.iter().filter(|address| !address.internal);
             view.zone = node.zone.clone();
+            view.leaving = node.leaving;
             view.node_addresses = internal
                 .chain(external)
                 .map(|address| address.address)
@@ -121,6 +128,11 @@ impl NodeView {
                 .filter(|address| contains(ranges, *address) && !address.is_loopback())
                 .collect(),
         }
+    }
+
+    /// Whether node ports are open on whatever address the node has.
+    pub fn opens_node_ports_anywhere(&self) -> bool {
+        self.node_ports == NodePortAddresses::AnyLocal
     }
 
     /// Whether a packet to `address`, which is local when `local` says so, can

@@ -139,6 +139,7 @@ impl Trace {
         let place = SocketAddr::new(address, frontend.port);
         let kind = match frontend.place {
             Place::ClusterIp(_) => "ClusterIP",
+            Place::External(_) => "external address",
             Place::NodePort(_) => "NodePort",
         };
         Some(format!(
@@ -153,9 +154,13 @@ impl Trace {
                 format!("forward to the one endpoint that is {selection}")
             }
             Outcome::Forward(selection) => {
-                format!(
-                    "forward to one of {usable} endpoints that are {selection}, each with the same chance"
-                )
+                let chance = match self.affinity {
+                    None => "each with the same chance".to_owned(),
+                    Some(seconds) => format!(
+                        "the one that the client had in the last {seconds} s, else each with the same chance"
+                    ),
+                };
+                format!("forward to one of {usable} endpoints that are {selection}, {chance}")
             }
             Outcome::Reject(_) | Outcome::Drop(_) | Outcome::Here(_) | Outcome::Pass(_) => {
                 self.outcome.to_string()

@@ -47,6 +47,8 @@ pub struct Trace {
     pub service: Option<Found>,
     /// All endpoints of that port, usable or not.
     pub endpoints: Vec<Candidate>,
+    /// For how many idle seconds its client stays with one of them, if it does.
+    pub affinity: Option<u32>,
     /// What becomes of it.
     pub outcome: Outcome,
 }
@@ -122,6 +124,7 @@ pub fn trace(cluster: &Cluster, plan: &NodePlan, view: &NodeView, packet: Packet
         client,
         service: None,
         endpoints: Vec::new(),
+        affinity: None,
         outcome: Outcome::Pass(None),
     };
     if is_dns(view, &packet) {
@@ -175,7 +178,9 @@ fn find<'p>(
             .map(|decision| (frontend, &**decision))
     };
     let own = view.is_node_address(destination) || view.dns_addresses.contains(&destination);
-    lookup(Place::ClusterIp(destination)).or_else(|| {
+    let addressed = lookup(Place::ClusterIp(destination));
+    let addressed = addressed.or_else(|| lookup(Place::External(destination)));
+    addressed.or_else(|| {
         let opens = view.opens_node_ports(destination, own);
         opens
             .then(|| lookup(Place::NodePort(Family::of(destination))))
@@ -195,6 +200,10 @@ fn decided(
         frontend: Some(frontend),
         port_name: decision.port_name.clone(),
     });
+    if decision.refuses(trace.packet.source) {
+        trace.outcome = Outcome::Drop(Reason::SourceNotAllowed);
+        return;
+    }
     let outside = trace.client == Client::Outside && decision.outside.is_some();
     let verdict = decision.for_client(outside);
     let known = |target: Target, source| {
@@ -208,6 +217,7 @@ fn decided(
     };
     trace.outcome = match verdict {
         Verdict::Forward(forward) => {
+            trace.affinity = forward.affinity;
             for target in &forward.targets {
                 let source = source(plan, (frontend, forward), *target, trace);
                 trace.endpoints.push(known(*target, Ok(source)));
@@ -250,11 +260,11 @@ fn source(
     if trace.client != Client::Node && plan.view.is_node_address(target.address) {
         return Source::Kept;
     }
-    let to_node_port = matches!(frontend.place, Place::NodePort(_));
+    let from_outside = !matches!(frontend.place, Place::ClusterIp(_));
     match (forward.masquerade, trace.client) {
         (Masquerade::Always, _) => Source::Always,
         (Masquerade::IfNode, Client::Node) => Source::FromNode,
-        (Masquerade::Never, Client::Node) if to_node_port => Source::FromNode,
+        (Masquerade::Never, Client::Node) if from_outside => Source::FromNode,
         (Masquerade::UnlessPod, _) if !plan.view.is_pod(trace.packet.source) => Source::NotAPod,
         (Masquerade::Never | Masquerade::IfNode | Masquerade::UnlessPod, _) => {
             let itself = trace.packet.source == target.address

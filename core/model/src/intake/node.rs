@@ -6,6 +6,9 @@ use super::Problems;
 use crate::fact::{Node, NodeAddress};
 use crate::problem::Problem;
 
+/// The taint by which the cluster autoscaler says that it deletes a node.
+const LEAVING: &str = "ToBeDeletedByClusterAutoscaler";
+
 /// A Node object as a fact.
 pub fn node(object: &lean::Node) -> (Node, Vec<Problem>) {
     let mut problems = Problems::of("Node", &object.metadata);
@@ -43,6 +46,7 @@ pub fn node(object: &lean::Node) -> (Node, Vec<Problem>) {
         addresses,
         pod_cidrs,
         zone: zone.map(|zone| zone.as_str().into()),
+        leaving: object.spec.taints.iter().any(|taint| taint.key == LEAVING),
     };
     (node, problems.found)
 }

@@ -154,6 +154,10 @@ fn outer(
             vips.map(|ingress| ingress.ip.as_str()),
         );
         outer.source_ranges = source_ranges(object, problems);
+        let local = spec.external_traffic_policy.as_deref() == Some("Local");
+        outer.health_check_port = spec
+            .health_check_node_port
+            .filter(|port| local && *port > 0);
     }
     (outer != Outer::default()).then(|| Box::new(outer))
 }

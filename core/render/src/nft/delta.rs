@@ -4,14 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use portolan_model::Family;
-use portolan_nft::{Batch, Data, Key, Op};
-use portolan_plan::{NodePlan, Shape, Touched};
+use portolan_nft::{Batch, Chain, Data, Key, Name, Op};
+use portolan_plan::{NodePlan, Touched};
 
-use super::elements::{Element, of_decision, of_hairpin, of_owner};
-use super::{base, shapes, table_id};
+use super::elements::{Element, of_decision, of_external, of_hairpin, of_outlying, of_owner};
+use super::{affinity, base, shapes, table_id};
 
-/// Interval sets hold what the view says and change with it alone; every set
-/// whose elements come and go with Services has exact keys.
+/// Sets of ranges of a single field hold what the view says and change with it
+/// alone; in every set whose elements come and go with Services one element is
+/// one key.
 const SHAPE: portolan_nft::Shape = portolan_nft::Shape::Points;
 
 /// The batch that leads from the image before to the image of `plan`.
@@ -21,38 +22,29 @@ const SHAPE: portolan_nft::Shape = portolan_nft::Shape::Points;
 /// them, and an element whose data changes goes before it comes again.
 pub fn delta(plan: &NodePlan, touched: &Touched) -> Batch {
     let mut batch = Batch::new();
-    let (came, gone) = shape_changes(plan, touched);
+    let (came, gone) = comings(&touched.shapes, |shape| plan.shapes.contains_key(shape));
+    let (timeouts_came, timeouts_gone) = comings(&touched.timeouts, |timeout| {
+        plan.timeouts.contains_key(timeout)
+    });
     if let Some(before) = &touched.view {
-        let kept = || {
-            plan.shapes
-                .keys()
-                .copied()
-                .filter(|shape| !came.contains(shape))
+        let kept = |view| {
+            let shapes = plan.shapes.keys().copied();
+            let timeouts = plan.timeouts.keys().copied();
+            base(
+                view,
+                shapes.filter(|shape| !came.contains(shape)),
+                timeouts.filter(|timeout| !timeouts_came.contains(timeout)),
+            )
         };
-        batch.extend(portolan_nft::diff(
-            &base(before, kept()),
-            &base(&plan.view, kept()),
-        ));
+        batch.extend(portolan_nft::diff(&kept(before), &kept(&plan.view)));
     }
     for shape in &came {
-        let table = table_id(shape.family);
-        let chain = shapes::name(*shape);
-        batch.push(
-            &table,
-            Op::AddChain {
-                chain: chain.clone(),
-                base: None,
-                comment: None,
-            },
-        );
-        for rule in shapes::chain(&plan.view, *shape).rules {
-            batch.push(
-                &table,
-                Op::AddRule {
-                    chain: chain.clone(),
-                    rule,
-                },
-            );
+        let chain = shapes::chain(&plan.view, *shape);
+        add_chain(&mut batch, shape.family, shapes::name(*shape), chain);
+    }
+    for timeout in timeouts_came {
+        for (name, chain) in affinity::of_timeout(timeout) {
+            add_chain(&mut batch, timeout.0, name, chain);
         }
     }
     let Changes { removed, added } = changes(plan, touched);
@@ -77,25 +69,49 @@ pub fn delta(plan: &NodePlan, touched: &Touched) -> Batch {
         );
     }
     for shape in &gone {
-        let table = table_id(shape.family);
-        let chain = shapes::name(*shape);
-        batch.push(
-            &table,
-            Op::FlushChain {
-                chain: chain.clone(),
-            },
-        );
-        batch.push(&table, Op::DeleteChain { chain });
+        delete_chain(&mut batch, shape.family, shapes::name(*shape));
+    }
+    for timeout in timeouts_gone {
+        for (name, _) in affinity::of_timeout(timeout) {
+            delete_chain(&mut batch, timeout.0, name);
+        }
     }
     batch
 }
 
-fn shape_changes(plan: &NodePlan, touched: &Touched) -> (BTreeSet<Shape>, BTreeSet<Shape>) {
+fn add_chain(batch: &mut Batch, family: Family, chain: Name, content: Chain) {
+    let table = table_id(family);
+    let new = Op::AddChain {
+        chain: chain.clone(),
+        base: None,
+        comment: None,
+    };
+    batch.push(&table, new);
+    for rule in content.rules {
+        let chain = chain.clone();
+        batch.push(&table, Op::AddRule { chain, rule });
+    }
+}
+
+fn delete_chain(batch: &mut Batch, family: Family, chain: Name) {
+    let table = table_id(family);
+    let flush = Op::FlushChain {
+        chain: chain.clone(),
+    };
+    batch.push(&table, flush);
+    batch.push(&table, Op::DeleteChain { chain });
+}
+
+/// Which keys came into use and which went out of it.
+fn comings<K: Ord + Copy>(
+    touched: &BTreeMap<K, Option<u32>>,
+    is_used: impl Fn(&K) -> bool,
+) -> (BTreeSet<K>, BTreeSet<K>) {
     let (mut came, mut gone) = (BTreeSet::new(), BTreeSet::new());
-    for (shape, before) in &touched.shapes {
-        match (before.is_some(), plan.shapes.contains_key(shape)) {
-            (false, true) => came.insert(*shape),
-            (true, false) => gone.insert(*shape),
+    for (key, before) in touched {
+        match (before.is_some(), is_used(key)) {
+            (false, true) => came.insert(*key),
+            (true, false) => gone.insert(*key),
             (true, true) | (false, false) => false,
         };
     }
@@ -167,6 +183,16 @@ fn changes(plan: &NodePlan, touched: &Touched) -> Changes {
     for (address, before) in &touched.hairpins {
         let before = before.map(|_| of_hairpin(*address));
         let after = plan.hairpins.get(address).map(|_| of_hairpin(*address));
+        changes.take(before.into_iter().collect(), after.into_iter().collect());
+    }
+    for (address, before) in &touched.externals {
+        let before = before.map(|_| of_external(*address));
+        let after = plan.externals.get(address).map(|_| of_external(*address));
+        changes.take(before.into_iter().collect(), after.into_iter().collect());
+    }
+    for (endpoint, before) in &touched.outlying {
+        let before = before.map(|_| of_outlying(*endpoint));
+        let after = plan.outlying.get(endpoint).map(|_| of_outlying(*endpoint));
         changes.take(before.into_iter().collect(), after.into_iter().collect());
     }
     changes

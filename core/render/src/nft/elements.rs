@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use portolan_model::Family;
 use portolan_nft::{Data, Key, Name, Tuple, Value, Verdict};
-use portolan_plan::{Decision, Frontend, Lane, Owner, Place, Shape, Verdict as Decided};
+use portolan_plan::{Decision, Frontend, Lane, Outlying, Owner, Place, Verdict as Decided};
 
-use super::{family_of, shapes, table};
+use super::{affinity, family_of, shapes, table};
 
 /// One element of one of our sets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +24,52 @@ pub(super) fn of_decision(frontend: Frontend, decision: &Decision) -> Vec<Elemen
     for (lane, verdict) in frontend.lanes(decision) {
         of_verdict(frontend, lane, verdict, &mut elements);
     }
+    if let Some(seconds) = decision.affinity() {
+        let chain = affinity::learner(frontend.protocol, seconds);
+        elements.push(Element {
+            family: frontend.family(),
+            set: affinity::learners(frontend.place),
+            key: Key::Exact(Tuple::new(&key(frontend))),
+            data: Data::Verdict(Verdict::Goto(chain)),
+        });
+    }
+    if let Some(sources) = &decision.sources {
+        of_sources(frontend, sources, &mut elements);
+    }
     elements
+}
+
+/// Who may come to a frontend (P9).
+fn of_sources(frontend: Frontend, sources: &[IpNet], elements: &mut Vec<Element>) {
+    let family = frontend.family();
+    let whole = key(frontend);
+    let mut put = |set, key| {
+        elements.push(Element {
+            family,
+            set,
+            key,
+            data: Data::None,
+        });
+    };
+    put(table::LIMITED, Key::Exact(Tuple::new(&whole)));
+    for range in sources {
+        let [first, last] = [range.network(), range.broadcast()].map(|end| {
+            let mut key = whole.clone();
+            key.push(end.into());
+            Tuple::new(&key)
+        });
+        put(table::ALLOWED, Key::range(first, last));
+    }
+}
+
+/// The element of an outer address in use.
+pub(super) fn of_external(address: IpAddr) -> Element {
+    Element {
+        family: family_of(address),
+        set: table::EXTERNAL_IPS,
+        key: Key::Exact(Tuple::new(&[address.into()])),
+        data: Data::None,
+    }
 }
 
 fn of_verdict(frontend: Frontend, lane: Lane, verdict: &Decided, elements: &mut Vec<Element>) {
@@ -40,18 +86,15 @@ fn of_verdict(frontend: Frontend, lane: Lane, verdict: &Decided, elements: &mut 
     };
     match verdict {
         Decided::Forward(forward) => {
-            let width = forward.targets.len();
-            let shape = Shape {
-                family,
-                lane,
-                masquerade: forward.masquerade,
-                width,
-            };
+            let shape = forward.shape(family, lane);
             put(
                 maps.chains,
                 &whole,
                 Data::Verdict(Verdict::Goto(shapes::name(shape))),
             );
+            if lane == Lane::NodePort {
+                put(table::OPEN_NODE_PORTS, &whole, Data::None);
+            }
             for (slot, target) in (0..).zip(&forward.targets) {
                 let mut key = whole.clone();
                 key.push(Value::Number(slot));
@@ -77,7 +120,9 @@ fn key(frontend: Frontend) -> Vec<Value> {
         Value::Port(frontend.port),
     ];
     match frontend.place {
-        Place::ClusterIp(address) => [Value::from(address)].into_iter().chain(port).collect(),
+        Place::ClusterIp(address) | Place::External(address) => {
+            [Value::from(address)].into_iter().chain(port).collect()
+        }
         Place::NodePort(_) => port.into(),
     }
 }
@@ -103,6 +148,26 @@ pub(super) fn of_hairpin(address: IpAddr) -> Element {
         family: family_of(address),
         set: table::HAIRPIN,
         key: Key::Exact(Tuple::new(&[address.into(), address.into()])),
+        data: Data::None,
+    }
+}
+
+/// The element of an endpoint that is no pod, by which its stray answers are known.
+pub(super) fn of_outlying(endpoint: Outlying) -> Element {
+    let Outlying {
+        address,
+        protocol,
+        port,
+    } = endpoint;
+    let key = [
+        address.into(),
+        Value::Proto(protocol.number()),
+        Value::Port(port),
+    ];
+    Element {
+        family: family_of(address),
+        set: table::OUTLYING,
+        key: Key::Exact(Tuple::new(&key)),
         data: Data::None,
     }
 }

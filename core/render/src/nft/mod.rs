@@ -14,6 +14,8 @@
 //!   -120 refuse    new, to a frontend without endpoints: reject or drop
 //!   -110 nat       @services, @nodeports ──goto──► n5-unless-pod: mark, dnat
 //!    -90 leftover  new, still to a cluster address: reject; to a free one: drop
+//!  input, forward, output
+//!      0 filter    invalid, from an endpoint or to a Service: drop
 //!  postrouting
 //!    100 nat       our mark: clear it, masquerade; an endpoint to itself: masquerade
 //! ```
@@ -22,9 +24,11 @@
 //! others; refusals are in filter hooks, because nat chains are entered only
 //! once something needs connection tracking.
 
+mod affinity;
 mod delta;
 mod elements;
 mod shapes;
+mod strays;
 mod table;
 
 use std::net::IpAddr;
@@ -33,6 +37,7 @@ use portolan_model::Family;
 use portolan_nft::{Ruleset, TableId};
 use portolan_plan::{NodePlan, NodeView};
 
+pub use affinity::{AFFINITY, memories, remembered};
 pub use delta::delta;
 
 /// The name of our table in each family; no other table is ever touched.
@@ -40,7 +45,11 @@ pub const TABLE: &str = "portolan";
 
 /// The whole image of a plan.
 pub fn image(plan: &NodePlan) -> Ruleset {
-    let mut ruleset = base(&plan.view, plan.shapes.keys().copied());
+    let mut ruleset = base(
+        &plan.view,
+        plan.shapes.keys().copied(),
+        plan.timeouts.keys().copied(),
+    );
     let mut put = |element: elements::Element| {
         let table = ruleset.tables.get_mut(&table_id(element.family));
         if let Some(set) = table.and_then(|table| table.sets.get_mut(element.set)) {
@@ -58,11 +67,22 @@ pub fn image(plan: &NodePlan) -> Ruleset {
     for address in plan.hairpins.keys() {
         put(elements::of_hairpin(*address));
     }
+    for address in plan.externals.keys() {
+        put(elements::of_external(*address));
+    }
+    for endpoint in plan.outlying.keys() {
+        put(elements::of_outlying(*endpoint));
+    }
     ruleset
 }
 
-/// What does not depend on any Service, and the chains of these shapes.
-fn base(view: &NodeView, shapes: impl Iterator<Item = portolan_plan::Shape>) -> Ruleset {
+/// What does not depend on any Service, and the chains of these shapes and
+/// timeouts.
+fn base(
+    view: &NodeView,
+    shapes: impl Iterator<Item = portolan_plan::Shape>,
+    timeouts: impl Iterator<Item = (Family, u32)>,
+) -> Ruleset {
     let mut ruleset = Ruleset::new();
     for family in Family::BOTH {
         ruleset
@@ -74,6 +94,11 @@ fn base(view: &NodeView, shapes: impl Iterator<Item = portolan_plan::Shape>) -> 
             table
                 .chains
                 .insert(shapes::name(shape), shapes::chain(view, shape));
+        }
+    }
+    for timeout in timeouts {
+        if let Some(table) = ruleset.tables.get_mut(&table_id(timeout.0)) {
+            table.chains.extend(affinity::of_timeout(timeout));
         }
     }
     ruleset

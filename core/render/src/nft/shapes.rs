@@ -3,7 +3,7 @@
 use portolan_nft::{Chain, Field, Name, Rule};
 use portolan_plan::{Lane, Masquerade, NodeView, Shape};
 
-use super::table;
+use super::{affinity, table};
 
 /// The maps of one lane.
 #[derive(Debug, Clone, Copy)]
@@ -39,16 +39,36 @@ pub(super) fn maps(lane: Lane) -> LaneMaps {
             refusals: "no_endpoint_outside",
             letter: "o",
         },
+        Lane::External => LaneMaps {
+            chains: "externals",
+            endpoints: "external_endpoints",
+            refusals: "no_endpoint_externals",
+            letter: "x",
+        },
+        Lane::ExternalOutside => LaneMaps {
+            chains: "outside_externals",
+            endpoints: "outside_external_endpoints",
+            refusals: "no_endpoint_outside_externals",
+            letter: "y",
+        },
     }
 }
 
 /// All lanes.
-pub(super) const LANES: [Lane; 3] = [Lane::Address, Lane::NodePort, Lane::NodePortOutside];
+pub(super) const LANES: [Lane; 5] = [
+    Lane::Address,
+    Lane::NodePort,
+    Lane::NodePortOutside,
+    Lane::External,
+    Lane::ExternalOutside,
+];
 
 /// What a lane's frontends are looked up by.
 pub(super) fn key(lane: Lane) -> Vec<Field> {
     match lane {
-        Lane::Address => vec![Field::Daddr, Field::L4Proto, Field::Dport],
+        Lane::Address | Lane::External | Lane::ExternalOutside => {
+            vec![Field::Daddr, Field::L4Proto, Field::Dport]
+        }
         Lane::NodePort | Lane::NodePortOutside => vec![Field::L4Proto, Field::Dport],
     }
 }
@@ -59,6 +79,7 @@ pub(super) fn name(shape: Shape) -> Name {
         lane,
         masquerade,
         width,
+        sticky,
         ..
     } = shape;
     let suffix = match masquerade {
@@ -67,10 +88,12 @@ pub(super) fn name(shape: Shape) -> Name {
         Masquerade::IfNode => "-if-node",
         Masquerade::Always => "-masquerade",
     };
-    format!("{}{width}{suffix}", maps(lane).letter).into()
+    let sticky = if sticky { "-sticky" } else { "" };
+    format!("{}{width}{suffix}{sticky}", maps(lane).letter).into()
 }
 
-/// A shape's chain: mark who is to be masqueraded, choose, translate.
+/// A shape's chain: mark who is to be masqueraded, choose what the client had
+/// or anew, translate.
 pub(super) fn chain(view: &NodeView, shape: Shape) -> Chain {
     let mut rules = Vec::new();
     let bit = view.masquerade_bit;
@@ -85,6 +108,9 @@ pub(super) fn chain(view: &NodeView, shape: Shape) -> Chain {
         }
         // What the node itself sends is marked on its way here.
         Masquerade::Never | Masquerade::IfNode => {}
+    }
+    if shape.sticky {
+        rules.push(affinity::known_client());
     }
     let mut slot = key(shape.lane);
     let width = u32::try_from(shape.width).unwrap_or(u32::MAX);

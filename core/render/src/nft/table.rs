@@ -11,16 +11,28 @@ use portolan_nft::{
 };
 use portolan_plan::{DNS_PORT, Lane, NodePortAddresses, NodeView, of_family};
 
+use super::affinity;
 use super::shapes::{LANES, key, maps};
+use super::strays;
 
 /// The ranges of pods.
 pub(super) const POD_CIDRS: &str = "pod_cidrs";
 /// The ranges of cluster addresses.
-const SERVICE_CIDRS: &str = "service_cidrs";
+pub(super) const SERVICE_CIDRS: &str = "service_cidrs";
 /// Allocated cluster addresses, and what happens to what is not translated.
 pub(super) const CLUSTER_IPS: &str = "cluster_ips";
 /// Local endpoints, each paired with itself.
 pub(super) const HAIRPIN: &str = "hairpin";
+/// Outer addresses in use.
+pub(super) const EXTERNAL_IPS: &str = "external_ips";
+/// Frontends that only some may use.
+pub(super) const LIMITED: &str = "limited";
+/// Who may use them.
+pub(super) const ALLOWED: &str = "allowed";
+/// TCP and SCTP endpoints that are no pods, by address, protocol and port.
+pub(super) const OUTLYING: &str = "outlying_endpoints";
+/// Node ports that are forwarded.
+pub(super) const OPEN_NODE_PORTS: &str = "open_nodeports";
 /// Where names are answered.
 const DNS: &str = "dns";
 /// The addresses on which node ports are open.
@@ -30,6 +42,8 @@ const NODEPORT_ADDRESSES: &str = "nodeport_addresses";
 pub(super) const REFUSE: &str = "refuse";
 /// The chain of what this node itself sends to node ports.
 const FROM_NODE: &str = "from-node";
+/// The same for outer addresses.
+const FROM_NODE_OUT: &str = "from-node-out";
 /// The chain that masquerades; nft allows none of its own words as a name.
 const HIDE_SOURCE: &str = "hide-source";
 
@@ -44,6 +58,7 @@ pub(super) fn table(view: &NodeView, family: Family) -> Table {
     let mut table = Table::default();
     sets(view, family, &mut table);
     chains(view, family, &mut table);
+    strays::chains(view, family, &mut table);
     table
 }
 
@@ -59,8 +74,21 @@ fn sets(view: &NodeView, family: Family, table: &mut Table) {
             Set::map(slot, [Field::Daddr, Field::Dport]),
         );
     }
+    for (name, set) in affinity::sets() {
+        put(name, set);
+    }
+    put(
+        OUTLYING,
+        Set::set([Field::Saddr, Field::L4Proto, Field::Sport]),
+    );
+    put(OPEN_NODE_PORTS, Set::set([Field::L4Proto, Field::Dport]));
     put(CLUSTER_IPS, Set::vmap([Field::Daddr]));
     put(HAIRPIN, Set::set([Field::Saddr, Field::Daddr]));
+    put(EXTERNAL_IPS, Set::set([Field::Daddr]));
+    put(LIMITED, Set::set(key(Lane::External)));
+    let mut from = key(Lane::External);
+    from.push(Field::Saddr);
+    put(ALLOWED, Set::set(from).interval());
     put(
         POD_CIDRS,
         ranges(Set::set([Field::Saddr]), &view.cluster_pod_cidrs, family),
@@ -167,11 +195,13 @@ fn chains(view: &NodeView, family: Family, table: &mut Table) {
         SOURCE_TRANSLATION,
         source(view),
     );
+    affinity::chains(table);
     let mut regular = |name: &str, rules: Vec<Rule>| {
         table.chains.insert(name.into(), Chain::regular(rules));
     };
     regular(REFUSE, refuse());
     regular(FROM_NODE, from_node(view));
+    regular(FROM_NODE_OUT, from_node_out(view));
     regular(HIDE_SOURCE, vec![unmark(view), masquerade()]);
 }
 
@@ -190,13 +220,29 @@ fn untracked() -> Vec<Rule> {
 fn refusals(view: &NodeView, family: Family, arriving: bool) -> Vec<Rule> {
     let new = || Rule::new().ct_state(CtState::NEW);
     let look = |rule: Rule, lane| rule.vmap(key(lane), maps(lane).refusals);
-    let mut rules = vec![look(new(), Lane::Address)];
+    let outside = |rule: Rule| rule.not_in([Field::Saddr], POD_CIDRS);
+    let node_port = || to_node_port(new(), view, family);
+    let mut rules = vec![kept_out(), look(new(), Lane::Address)];
     if arriving {
-        let outside = to_node_port(new(), view, family).not_in([Field::Saddr], POD_CIDRS);
-        rules.push(look(outside, Lane::NodePortOutside));
+        rules.push(look(outside(new()), Lane::ExternalOutside));
     }
-    rules.push(look(to_node_port(new(), view, family), Lane::NodePort));
+    rules.push(look(new(), Lane::External));
+    if arriving {
+        rules.push(look(outside(node_port()), Lane::NodePortOutside));
+    }
+    rules.push(look(node_port(), Lane::NodePort));
     rules
+}
+
+/// New connections to frontends that their clients may not use (P9).
+fn kept_out() -> Rule {
+    let mut from = key(Lane::External);
+    from.push(Field::Saddr);
+    Rule::new()
+        .ct_state(CtState::NEW)
+        .lookup(key(Lane::External), LIMITED)
+        .not_in(from, ALLOWED)
+        .verdict(Verdict::Drop)
 }
 
 /// Translation of what arrives.
@@ -205,6 +251,11 @@ fn arriving(view: &NodeView, family: Family) -> Vec<Rule> {
     let to_node_port = || to_node_port(Rule::new(), view, family);
     vec![
         look(Rule::new(), Lane::Address),
+        look(
+            Rule::new().not_in([Field::Saddr], POD_CIDRS),
+            Lane::ExternalOutside,
+        ),
+        look(Rule::new(), Lane::External),
         look(
             to_node_port().not_in([Field::Saddr], POD_CIDRS),
             Lane::NodePortOutside,
@@ -217,7 +268,19 @@ fn arriving(view: &NodeView, family: Family) -> Vec<Rule> {
 fn departing(view: &NodeView, family: Family) -> Vec<Rule> {
     vec![
         Rule::new().vmap(key(Lane::Address), maps(Lane::Address).chains),
+        Rule::new()
+            .lookup([Field::Daddr], EXTERNAL_IPS)
+            .verdict(Verdict::Jump(FROM_NODE_OUT.into())),
         to_node_port(Rule::new(), view, family).verdict(Verdict::Jump(FROM_NODE.into())),
+    ]
+}
+
+/// The same for outer addresses.
+fn from_node_out(view: &NodeView) -> Vec<Rule> {
+    vec![
+        Rule::new().set_mark_bits(view.masquerade_bit),
+        Rule::new().vmap(key(Lane::External), maps(Lane::External).chains),
+        unmark(view),
     ]
 }
 
@@ -266,7 +329,7 @@ fn refuse() -> Vec<Rule> {
 }
 
 /// `ct status dnat`.
-const TRANSLATED: Statement =
+pub(super) const TRANSLATED: Statement =
     Statement::Match(Field::CtStatus, MatchOp::Eq, Compare::Any(CtStatus::DNAT.0));
 
 const MASQUERADED: Statement = Statement::Masquerade { fully_random: true };
@@ -283,7 +346,7 @@ fn unmark(view: &NodeView) -> Rule {
 }
 
 /// Only packets to an address on which node ports are open (P11).
-fn to_node_port(rule: Rule, view: &NodeView, family: Family) -> Rule {
+pub(super) fn to_node_port(rule: Rule, view: &NodeView, family: Family) -> Rule {
     match view.node_ports {
         NodePortAddresses::Primary | NodePortAddresses::Within(_) => {
             rule.lookup([Field::Daddr], Name::from(NODEPORT_ADDRESSES))
