@@ -2,39 +2,61 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+use portolan_api::kinds::service::is_headless;
+use portolan_api::kinds::service_update::same_prefer_dual;
 use portolan_api::value::{at, set, str_at, strings_at};
 use portolan_api::{Cause, Status, meta};
-use portolan_plan::allocate::Refused;
+use portolan_plan::allocate::{AddressRange, Refused};
 use serde_json::{Value, json};
 
-use super::{Family, Pools, Reservation, addresses_of, invalid};
+use super::books::Books;
+use super::{Family, Reservation, invalid};
 use crate::answer::Failure;
 
-impl Pools {
-    pub(super) fn take(&mut self, address: IpAddr) -> Result<(), Refused> {
-        self.addresses
-            .iter_mut()
-            .find(|pool| pool.covers(address))
-            .map_or(Err(Refused::OutOfRange), |pool| pool.take(address))
+impl Books {
+    /// Whether a Service may have `address`: it belongs to a range that gives
+    /// addresses, and nobody has it.
+    fn check(&self, address: IpAddr) -> Result<(), Out> {
+        let mut covering = self.ranges.iter().filter(|range| range.covers(address));
+        let Some(first) = covering.clone().next() else {
+            return Err(Out::NoRange);
+        };
+        let used = self.used(address);
+        // Overlapping ranges differ only in which addresses they leave out.
+        match covering.find(|range| range.check(used, address) != Err(Refused::OutOfRange)) {
+            None => Err(Out::NotUsable(first.net())),
+            Some(range) => range.check(used, address).map_err(|_taken| Out::Taken),
+        }
     }
 
-    fn pick(&mut self, family: Family) -> Option<IpAddr> {
-        self.addresses
-            .iter_mut()
-            .filter(|pool| Family::of(pool.net().addr()) == family)
-            .find_map(|pool| pool.pick(seed()))
+    fn pick(&self, family: Family) -> Option<IpAddr> {
+        self.giving(family)
+            .find_map(|range| range.pick(self.used(range.net().addr()), seed()))
     }
 
-    fn ranges(&self, family: Family) -> String {
-        let nets: Vec<String> = self
-            .addresses
+    fn giving(&self, family: Family) -> impl Iterator<Item = &AddressRange> {
+        self.ranges
             .iter()
-            .map(|pool| pool.net())
-            .filter(|net| Family::of(net.addr()) == family)
-            .map(|net| net.to_string())
+            .filter(move |range| Family::of(range.net().addr()) == family)
+    }
+
+    fn ranges_text(&self, family: Family) -> String {
+        let nets: Vec<String> = self
+            .giving(family)
+            .map(|range| range.net().to_string())
             .collect();
         nets.join(",")
     }
+}
+
+/// Why an address is not given.
+enum Out {
+    Taken,
+    /// In no range.
+    NoRange,
+    /// The network's own address, or its broadcast address.
+    NotUsable(IpNet),
 }
 
 /// A random start for the search in a band.
@@ -42,7 +64,7 @@ pub(super) fn seed() -> u64 {
     uuid::Uuid::new_v4().as_u64_pair().1
 }
 
-impl Reservation<'_> {
+impl Reservation {
     pub(super) fn take_addresses(
         &mut self,
         service: &mut Value,
@@ -56,6 +78,11 @@ impl Reservation<'_> {
         if str_at(service, "spec.type") == "ExternalName" || headless {
             return Ok(());
         }
+        // How many addresses the Service keeps: a change of those is for
+        // validation to refuse, whoever has the address that is wanted.
+        let Some(kept) = kept(service, old) else {
+            return Ok(());
+        };
         let families: Vec<Family> = strings_at(service, "spec.ipFamilies")
             .into_iter()
             .filter_map(Family::parse)
@@ -67,7 +94,6 @@ impl Reservation<'_> {
                 "failed to allocate IP: the Service has no name",
             ));
         }
-        let held = old.map(addresses_of).unwrap_or_default();
         let mut addresses = Vec::new();
         for (index, family) in families.iter().enumerate() {
             match wanted
@@ -75,9 +101,10 @@ impl Reservation<'_> {
                 .map(String::as_str)
                 .filter(|text| !text.is_empty())
             {
+                Some(text) if index < kept => addresses.push(text.to_owned()),
                 Some(text) => match text.parse::<IpAddr>() {
                     Ok(address) => {
-                        self.take_address(service, address, &held)?;
+                        self.take_address(service, address)?;
                         addresses.push(text.to_owned());
                     }
                     // Validation reports what is no address.
@@ -95,51 +122,65 @@ impl Reservation<'_> {
         Ok(())
     }
 
-    fn take_address(
-        &mut self,
-        service: &Value,
-        address: IpAddr,
-        held: &[IpAddr],
-    ) -> Result<(), Failure> {
-        if held.contains(&address) {
-            return Ok(());
-        }
-        let mut pools = self.allocator.pools();
-        match pools.take(address) {
-            Ok(()) => {
-                self.addresses.push(address);
-                Ok(())
-            }
+    fn take_address(&mut self, service: &Value, address: IpAddr) -> Result<(), Failure> {
+        let mut books = self.allocator.books();
+        let why = match books.check(address) {
             // A dry run looks at the range only, as Kubernetes' does.
-            Err(Refused::Taken) if self.dry_run => Ok(()),
-            Err(Refused::Taken) => Err(refuse(
-                service,
-                &format!("failed to allocate IP {address}: provided IP is already allocated"),
-            )),
-            Err(Refused::OutOfRange) => {
-                let ranges = pools.ranges(Family::of(address));
-                Err(refuse(
-                    service,
-                    &format!(
-                        "failed to allocate IP {address}: the provided IP ({address}) is not in the valid range. The range of valid IPs is {ranges}"
-                    ),
-                ))
+            Ok(()) | Err(Out::Taken) if self.dry_run => return Ok(()),
+            Ok(()) => {
+                books.hold(address);
+                self.addresses.push(address);
+                return Ok(());
             }
-        }
+            Err(Out::Taken) => "provided IP is already allocated".to_owned(),
+            Err(Out::NotUsable(net)) => format!(
+                "the provided IP ({address}) is not in the valid range. The range of valid IPs is {net}"
+            ),
+            Err(Out::NoRange) => format!(
+                "the provided network does not match the current range. The range of valid IPs is {}",
+                books.ranges_text(Family::of(address))
+            ),
+        };
+        Err(refuse(
+            service,
+            &format!("failed to allocate IP {address}: {why}"),
+        ))
     }
 
     fn pick_address(&mut self, family: Family) -> Result<IpAddr, Failure> {
-        let mut pools = self.allocator.pools();
-        let Some(address) = pools.pick(family) else {
-            let message = format!(
-                "failed to allocate a serviceIP: range is full: {}",
-                pools.ranges(family)
-            );
-            return Err(Box::new(Status::internal(message)));
+        let mut books = self.allocator.books();
+        let picked = if self.dry_run {
+            // Kubernetes' stand-in for an address that is not taken.
+            books.giving(family).next().map(|range| range.net().addr())
+        } else {
+            books.pick(family)
         };
-        self.addresses.push(address);
+        let Some(address) = picked else {
+            return Err(Box::new(Status::internal(
+                "failed to allocate a serviceIP: range is full",
+            )));
+        };
+        if !self.dry_run {
+            books.hold(address);
+            self.addresses.push(address);
+        }
         Ok(address)
     }
+}
+
+/// How many of its first addresses a Service keeps while others are allocated;
+/// `None` where none is: only a new one, one that had none as ExternalName, and
+/// one that becomes dual-stack get any.
+fn kept(service: &Value, old: Option<&Value>) -> Option<usize> {
+    let Some(old) = old else {
+        return Some(0);
+    };
+    if str_at(old, "spec.type") == "ExternalName" {
+        return Some(0);
+    }
+    let count = |object: &Value| strings_at(object, "spec.ipFamilies").len();
+    let grows = count(old) == 1 && count(service) == 2;
+    (grows && !is_headless(old) && !same_prefer_dual(service, old)).then_some(1)
 }
 
 fn refuse(service: &Value, detail: &str) -> Failure {

@@ -1,74 +1,111 @@
 //! ClusterIPs, NodePorts and health check ports of the Services.
 //!
 //! A request reserves what it needs before its object is validated and stored
-//! (as Kubernetes does: an unnamed Service fails on its address
-//! first). The [`Reservation`] gives everything back unless the write is
-//! committed, so a failure in any part rolls back all of it (A12), and a
-//! dry run never consumes anything (A9).
+//! (as Kubernetes does: an unnamed Service fails on its address first). The
+//! [`Reservation`] goes to the store with the write and is let go when that is
+//! done or refused, so a failure in any part rolls back all of it (A12), a dry
+//! run never consumes anything (A9), and a client that hangs up changes
+//! nothing.
+//!
+//! A Service and the IPAddress objects of its ClusterIPs are written in one
+//! transaction (A5), so no crash comes between them.
 
 mod addresses;
+mod books;
+mod companions;
+mod holdings;
 mod ports;
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipnet::IpNet;
 use portolan_api::kinds::service_update::{init_families, keep_allocated, normalize};
 use portolan_api::value::{int_at, list_at, str_at, strings_at};
 use portolan_api::{Cause, Status, kinds};
-use portolan_plan::allocate::{Addresses, Ports};
+use portolan_plan::allocate::PortRange;
+use portolan_plan::allocate::cidrs::{ServiceCidr, may_go};
 use serde_json::Value;
 
 use crate::answer::Failure;
+use crate::store::{Cache, Store};
+use books::Books;
 
-/// The pools of the cluster.
+pub(crate) use books::Places;
+pub(crate) use companions::{LABEL_FAMILY, LABEL_MANAGED_BY, MANAGED_BY, ip_address};
+pub(crate) use holdings::{Holdings, LeanAddress, address_of};
+
+/// Names of the collections in the store.
+const SERVICES: &str = "services";
+const ADDRESSES: &str = "ipaddresses.networking.k8s.io";
+const CIDRS: &str = "servicecidrs.networking.k8s.io";
+
+/// Gives addresses and ports to Services.
 #[derive(Debug)]
 pub(crate) struct Allocator {
-    pools: Mutex<Pools>,
+    /// The families that the cluster was configured with, the primary first (A4).
+    families: Vec<Family>,
+    ports: PortRange,
+    cache: Arc<Cache>,
+    places: Places,
+    books: Mutex<Books>,
 }
 
+/// What a request has taken so far; let go when dropped.
 #[derive(Debug)]
-struct Pools {
-    /// In the order of the flag: the first one's family is the primary.
-    addresses: Vec<Addresses>,
-    ports: Ports,
-}
-
-/// What a request has taken so far, and what its commit gives back.
-#[derive(Debug)]
-pub(crate) struct Reservation<'a> {
-    allocator: &'a Allocator,
+pub(crate) struct Reservation {
+    allocator: Arc<Allocator>,
     dry_run: bool,
     addresses: Vec<IpAddr>,
     ports: Vec<u16>,
 }
 
 impl Allocator {
-    pub(crate) fn new(cidrs: &[IpNet], node_ports: RangeInclusive<u16>) -> Self {
-        Self {
-            pools: Mutex::new(Pools {
-                addresses: cidrs.iter().copied().map(Addresses::new).collect(),
-                ports: Ports::new(node_ports),
-            }),
+    /// `None` when the store has no place for the collections that this needs.
+    pub(crate) fn new(
+        cidrs: &[IpNet],
+        node_ports: RangeInclusive<u16>,
+        store: &Store,
+    ) -> Option<Arc<Self>> {
+        let mut families = Vec::new();
+        for net in cidrs {
+            let family = Family::of(net.addr());
+            if !families.contains(&family) {
+                families.push(family);
+            }
         }
+        Some(Arc::new(Self {
+            families,
+            ports: PortRange::new(node_ports),
+            cache: store.shared_cache(),
+            places: Places {
+                services: store.collection(SERVICES)?,
+                addresses: store.collection(ADDRESSES)?,
+                cidrs: store.collection(CIDRS)?,
+            },
+            books: Mutex::default(),
+        }))
     }
 
-    fn pools(&self) -> MutexGuard<'_, Pools> {
-        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The books as of now.
+    fn books(&self) -> MutexGuard<'_, Books> {
+        let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+        books.follow(&self.cache, self.places);
+        books
     }
 
     /// Fill in what `service` lacks, reserving it. `old` is the stored Service
     /// of an update: what it has is kept (S30). To be called after the kind's
     /// defaults and before its prepare.
     pub(crate) fn assign(
-        &self,
+        self: &Arc<Self>,
         service: &mut Value,
         old: Option<&Value>,
         dry_run: bool,
-    ) -> Result<Reservation<'_>, Failure> {
+    ) -> Result<Reservation, Failure> {
         let mut reservation = Reservation {
-            allocator: self,
+            allocator: Arc::clone(self),
             dry_run,
             addresses: Vec::new(),
             ports: Vec::new(),
@@ -77,7 +114,7 @@ impl Allocator {
             keep_allocated(service, old);
         }
         normalize(service, old);
-        let families: Vec<&str> = self.families().into_iter().map(Family::text).collect();
+        let families: Vec<&str> = self.families.iter().map(|family| family.text()).collect();
         init_families(service, old, &families).map_err(|causes| invalid(service, causes))?;
         reservation.take_addresses(service, old)?;
         reservation.take_ports(service, old)?;
@@ -85,92 +122,70 @@ impl Allocator {
         Ok(reservation)
     }
 
-    /// Give back everything of a Service that is gone (A8).
-    pub(crate) fn release(&self, service: &Value) {
-        let mut pools = self.pools();
-        for address in addresses_of(service) {
-            pools.release(address);
-        }
-        for port in ports_of(service) {
-            pools.ports.release(port);
-        }
+    /// Where the collections are.
+    pub(crate) fn places(&self) -> Places {
+        self.places
     }
 
-    /// Take everything that a stored Service has. Says what could not be taken.
-    pub(crate) fn adopt(&self, service: &Value) -> Vec<String> {
-        let mut pools = self.pools();
-        let mut problems = Vec::new();
-        for address in addresses_of(service) {
-            if let Err(refused) = pools.take(address) {
-                problems.push(format!("clusterIP {address}: {refused:?}"));
-            }
-        }
-        for port in ports_of(service) {
-            if let Err(refused) = pools.ports.take(port) {
-                problems.push(format!("node port {port}: {refused:?}"));
-            }
-        }
-        problems
+    /// All ServiceCIDRs.
+    pub(crate) fn cidrs(&self) -> Vec<ServiceCidr> {
+        self.books().cidrs.values().cloned().collect()
     }
 
-    /// The families of the ranges, the primary first (A4).
-    fn families(&self) -> Vec<Family> {
-        let mut families = Vec::new();
-        for pool in &self.pools().addresses {
-            let family = Family::of(pool.net().addr());
-            if !families.contains(&family) {
-                families.push(family);
-            }
-        }
-        families
+    /// Whether a ServiceCIDR that is being deleted may end: nothing that is
+    /// stored or on its way there needs it (A6). From its deletion on it gives
+    /// nothing, so what is true here stays true.
+    pub(crate) fn may_end(&self, name: &str) -> bool {
+        let books = self.books();
+        let Some(cidr) = books.cidrs.get(name) else {
+            return true;
+        };
+        let all: Vec<ServiceCidr> = books.cidrs.values().cloned().collect();
+        let pending: Vec<IpAddr> = books.pending().collect();
+        let cidr = cidr.clone();
+        drop(books);
+        let stored = self.cache.snapshot(self.places.addresses).objects;
+        let managed = stored
+            .iter()
+            .filter(|(_, stored)| stored.label(LABEL_MANAGED_BY) == Some(MANAGED_BY))
+            .filter_map(|(name, _)| address_of(name));
+        may_go(&cidr, &all, pending.into_iter().chain(managed))
     }
-}
 
-impl Pools {
-    fn release(&mut self, address: IpAddr) {
-        for pool in &mut self.addresses {
-            pool.release(address);
+    /// How many ports and addresses are in use, for the metrics page: by range.
+    pub(crate) fn figures(&self) -> Figures {
+        let books = self.books();
+        let ranges = books.ranges.iter();
+        Figures {
+            ranges: ranges
+                .map(|range| (range.net(), range.in_use(books.used(range.net().addr()))))
+                .collect(),
+            ports: books.ports.len(),
         }
     }
 }
 
-impl Reservation<'_> {
-    /// `service` has been stored in place of `old`: what it has is its own,
-    /// what only the old one had is free (A8).
-    pub(crate) fn commit(mut self, service: &Value, old: Option<&Value>) {
-        if self.dry_run {
-            return;
-        }
-        let (addresses, ports) = (addresses_of(service), ports_of(service));
-        let mut before = old.map(addresses_of).unwrap_or_default();
-        before.append(&mut self.addresses);
-        let mut ports_before = old.map(ports_of).unwrap_or_default();
-        ports_before.append(&mut self.ports);
-        let mut pools = self.allocator.pools();
-        for address in before {
-            if !addresses.contains(&address) {
-                pools.release(address);
-            }
-        }
-        for port in ports_before {
-            if !ports.contains(&port) {
-                pools.ports.release(port);
-            }
-        }
-    }
+/// How much is in use.
+#[derive(Debug)]
+pub(crate) struct Figures {
+    pub(crate) ranges: Vec<(IpNet, usize)>,
+    pub(crate) ports: usize,
 }
 
-impl Drop for Reservation<'_> {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        if self.addresses.is_empty() && self.ports.is_empty() {
+        if self.dry_run || (self.addresses.is_empty() && self.ports.is_empty()) {
             return;
         }
-        let mut pools = self.allocator.pools();
+        let books = &self.allocator.books;
+        // As they are: whoever looks next reads on first, and then finds what
+        // the store has in place of what is let go here.
+        let mut books = books.lock().unwrap_or_else(PoisonError::into_inner);
         for address in self.addresses.drain(..) {
-            pools.release(address);
+            books.let_go(address);
         }
         for port in self.ports.drain(..) {
-            pools.ports.release(port);
+            books.let_go_port(port);
         }
     }
 }

@@ -1,10 +1,12 @@
 //! NodePorts and health check ports (A7, A8, A10, A11).
 //!
-//! One node port may serve several protocols of one Service where the Service
-//! port number is the same too; otherwise a second use is "already allocated".
+//! On create one node port serves several protocols of one Service where the
+//! Service port number is the same too; otherwise a second use is "already
+//! allocated". On update every entry stands for itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use portolan_api::kinds::service_update::needs_health_check_node_port;
 use portolan_api::value::{at, bool_at, int_at, list_at, list_at_mut, set, str_at};
 use portolan_api::{Cause, Status};
 use portolan_plan::allocate::Refused;
@@ -12,9 +14,9 @@ use serde_json::{Value, json};
 
 use super::addresses::seed;
 use super::{Reservation, invalid, ports_of};
-use crate::answer::Failure;
+use crate::answer::{self, Failure};
 
-impl Reservation<'_> {
+impl Reservation {
     pub(super) fn take_ports(
         &mut self,
         service: &mut Value,
@@ -23,7 +25,14 @@ impl Reservation<'_> {
         if !matches!(str_at(service, "spec.type"), "NodePort" | "LoadBalancer") {
             return Ok(());
         }
-        let held = old.map(node_ports_of).unwrap_or_default();
+        match old {
+            None => self.take_first_ports(service),
+            Some(old) => self.take_changed_ports(service, old),
+        }
+    }
+
+    /// The ports of a new Service: entries of one Service port number share.
+    fn take_first_ports(&mut self, service: &mut Value) -> Result<(), Failure> {
         let may_pick = picks_ports(service);
         // Service port number → its node port in this Service.
         let mut by_port: BTreeMap<i64, i64> = BTreeMap::new();
@@ -41,51 +50,97 @@ impl Reservation<'_> {
                 (Some(shared), requested) if requested == 0 || requested == shared => shared,
                 (_, 0) => self.pick_port()?,
                 (_, requested) => {
-                    self.take_port(service, index, requested, &held)?;
+                    self.take_port(service, index, requested)?;
                     requested
                 }
             };
             by_port.entry(port).or_insert(node_port);
-            if let Some(entry) = list_at_mut(service, "spec.ports").get_mut(index) {
-                set(entry, "nodePort", node_port);
-            }
+            set_node_port(service, index, node_port);
         }
         Ok(())
     }
 
-    fn take_port(
-        &mut self,
-        service: &Value,
-        index: usize,
-        port: i64,
-        held: &[i64],
-    ) -> Result<(), Failure> {
-        if held.contains(&port) {
-            return Ok(());
+    /// The ports of a changed Service. Kubernetes shares nothing here: what has
+    /// no port gets one of its own, and only a protocol may repeat one.
+    fn take_changed_ports(&mut self, service: &mut Value, old: &Value) -> Result<(), Failure> {
+        let mut held = node_ports_of(old);
+        let may_pick = picks_ports(service);
+        let mut seen = BTreeSet::new();
+        for index in 0..list_at(service, "spec.ports").len() {
+            let (_, wanted) = numbers(service, index);
+            if wanted == 0 && !may_pick {
+                continue;
+            }
+            let node_port = match wanted {
+                0 => self.pick_port()?,
+                wanted if held.contains(&wanted) => wanted,
+                wanted => {
+                    self.take_port(service, index, wanted)?;
+                    held.push(wanted);
+                    wanted
+                }
+            };
+            let protocol = protocol(service, index);
+            if !seen.insert((protocol.clone(), node_port)) {
+                let message = format!("duplicate nodePort: {{{protocol} {node_port}}}");
+                return Err(answer::unknown_error(message));
+            }
+            set_node_port(service, index, node_port);
         }
-        let mut pools = self.allocator.pools();
-        let refused = match u16::try_from(port) {
-            Ok(port) => pools.ports.take(port).map(|()| self.ports.push(port)),
-            Err(_) => Err(Refused::OutOfRange),
-        };
-        let Err(refused) = refused else {
+        Ok(())
+    }
+
+    fn take_port(&mut self, service: &Value, index: usize, port: i64) -> Result<(), Failure> {
+        let Err(refused) = self.reserve_port(port) else {
             return Ok(());
         };
-        let range = pools.ports.range();
         let field = format!("spec.ports[{index}].nodePort");
-        let cause = Cause::invalid(field, &json!(port), &why(refused, &range));
+        let cause = Cause::invalid(field, &json!(port), &self.why(refused));
         Err(invalid(service, vec![cause]))
     }
 
+    fn reserve_port(&mut self, port: i64) -> Result<(), Refused> {
+        let number = u16::try_from(port);
+        if self.dry_run {
+            // A dry run looks at who has it, not at the range, as Kubernetes' does.
+            let Ok(port) = number else {
+                return Ok(());
+            };
+            if self.ports.contains(&port) || self.allocator.books().ports.holders(port.into()) > 0 {
+                return Err(Refused::Taken);
+            }
+            self.ports.push(port);
+            return Ok(());
+        }
+        let port = number.map_err(|_too_large| Refused::OutOfRange)?;
+        let mut books = self.allocator.books();
+        self.allocator.ports.check(&books.ports, port)?;
+        books.hold_port(port);
+        self.ports.push(port);
+        Ok(())
+    }
+
     fn pick_port(&mut self) -> Result<i64, Failure> {
-        let picked = self.allocator.pools().ports.pick(seed());
-        let Some(port) = picked else {
+        if self.dry_run {
+            // Kubernetes' stand-ins for ports that are not taken.
+            let last = self.ports.iter().max().map_or(32_768, |port| *port);
+            let port = last.saturating_add(1);
+            self.ports.push(port);
+            return Ok(i64::from(port));
+        }
+        let mut books = self.allocator.books();
+        let Some(port) = self.allocator.ports.pick(&books.ports, seed()) else {
             return Err(Box::new(Status::internal(
                 "failed to allocate a nodePort: range is full",
             )));
         };
+        books.hold_port(port);
         self.ports.push(port);
         Ok(i64::from(port))
+    }
+
+    fn why(&self, refused: Refused) -> String {
+        why(refused, &self.allocator.ports.range())
     }
 
     /// S16: a LoadBalancer with externalTrafficPolicy Local has one.
@@ -94,10 +149,10 @@ impl Reservation<'_> {
         service: &mut Value,
         old: Option<&Value>,
     ) -> Result<(), Failure> {
-        let needed = str_at(service, "spec.type") == "LoadBalancer"
-            && str_at(service, "spec.externalTrafficPolicy") == "Local";
+        let needed = needs_health_check_node_port(service);
         let wanted = int_at(service, "spec.healthCheckNodePort").unwrap_or(0);
-        if !needed || old.is_some_and(|old| health_port_of(old) == wanted && wanted != 0) {
+        // What had one keeps it: validation refuses another.
+        if !needed || old.is_some_and(needs_health_check_node_port) {
             return Ok(());
         }
         if wanted == 0 {
@@ -105,16 +160,11 @@ impl Reservation<'_> {
             set(service, "spec.healthCheckNodePort", port);
             return Ok(());
         }
-        let mut pools = self.allocator.pools();
-        let refused = match u16::try_from(wanted) {
-            Ok(port) => pools.ports.take(port).map(|()| self.ports.push(port)),
-            Err(_) => Err(Refused::OutOfRange),
-        };
-        refused.map_err(|refused| {
-            let why = why(refused, &pools.ports.range());
+        self.reserve_port(wanted).map_err(|refused| {
+            let why = self.why(refused);
             let message =
                 format!("failed to allocate requested HealthCheck NodePort {wanted}: {why}");
-            Box::new(Status::internal(message))
+            Box::new(Status::internal(message)) as Failure
         })
     }
 }
@@ -141,6 +191,17 @@ fn numbers(service: &Value, index: usize) -> (i64, i64) {
     let entry = list_at(service, "spec.ports").get(index);
     let number = |field: &str| entry.and_then(|entry| int_at(entry, field)).unwrap_or(0);
     (number("port"), number("nodePort"))
+}
+
+fn protocol(service: &Value, index: usize) -> String {
+    let entry = list_at(service, "spec.ports").get(index);
+    entry.map_or_else(String::new, |entry| str_at(entry, "protocol").to_owned())
+}
+
+fn set_node_port(service: &mut Value, index: usize, node_port: i64) {
+    if let Some(entry) = list_at_mut(service, "spec.ports").get_mut(index) {
+        set(entry, "nodePort", node_port);
+    }
 }
 
 /// The node port that any entry with this Service port asks for.

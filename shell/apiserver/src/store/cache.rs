@@ -10,12 +10,14 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use imbl::OrdMap;
 use tokio::sync::watch;
 
+use super::collections::MAX_COLLECTIONS;
 use super::event::Event;
+use super::file::Loaded;
 use super::object::{Key, KindIndex, ObjectName, Stored};
 
 /// Events kept per kind: some minutes of a busy lab, about as many as a
@@ -70,42 +72,63 @@ struct KindCache {
     changed: watch::Sender<u64>,
 }
 
+impl KindCache {
+    fn new(objects: Objects, revision: u64) -> Self {
+        Self {
+            state: RwLock::new(State {
+                objects,
+                window: VecDeque::new(),
+                floor: revision,
+                last: revision,
+                kept: VecDeque::new(),
+            }),
+            changed: watch::Sender::new(revision),
+        }
+    }
+}
+
 /// The cache of all kinds.
 #[derive(Debug)]
 pub(crate) struct Cache {
-    kinds: Vec<KindCache>,
+    /// By index; made when first looked at.
+    kinds: Box<[OnceLock<KindCache>]>,
+    /// No kind that has never been looked at has changed after this.
+    floor: u64,
     revision: AtomicU64,
 }
 
 impl Cache {
-    pub(crate) fn new(
-        kinds: usize,
-        revision: u64,
-        objects: impl IntoIterator<Item = (Key, Stored)>,
-    ) -> Self {
-        let mut maps = vec![Objects::new(); kinds];
-        for (key, stored) in objects {
-            if let Some(map) = maps.get_mut(key.kind) {
-                map.insert(key.name, Arc::new(stored));
+    /// What a file holds. Watches and lists of a kind go on from any version
+    /// since its last change: whoever saw that has missed nothing.
+    pub(crate) fn new(loaded: Loaded) -> Self {
+        let cache = Self {
+            kinds: (0..MAX_COLLECTIONS).map(|_| OnceLock::new()).collect(),
+            floor: loaded.floor,
+            revision: AtomicU64::new(loaded.revision),
+        };
+        let last = |kind: KindIndex| loaded.last.get(&kind).copied().unwrap_or(loaded.floor);
+        for (kind, objects) in loaded.objects {
+            let objects = objects.into_iter();
+            let objects = objects
+                .map(|(name, stored)| (name, Arc::new(stored)))
+                .collect();
+            if let Some(slot) = cache.kinds.get(kind) {
+                slot.get_or_init(|| KindCache::new(objects, last(kind)));
             }
         }
-        let kinds = maps
-            .into_iter()
-            .map(|objects| KindCache {
-                state: RwLock::new(State {
-                    objects,
-                    window: VecDeque::new(),
-                    floor: revision,
-                    last: revision,
-                    kept: VecDeque::new(),
-                }),
-                changed: watch::Sender::new(revision),
-            })
-            .collect();
-        Self {
-            kinds,
-            revision: AtomicU64::new(revision),
+        // Kinds of which all objects are gone.
+        for kind in loaded.last.keys() {
+            if let Some(slot) = cache.kinds.get(*kind) {
+                slot.get_or_init(|| KindCache::new(Objects::new(), last(*kind)));
+            }
         }
+        cache
+    }
+
+    /// The cache of a kind; nothing has happened yet to one never touched.
+    fn kind(&self, kind: KindIndex) -> Option<&KindCache> {
+        let slot = self.kinds.get(kind)?;
+        Some(slot.get_or_init(|| KindCache::new(Objects::new(), self.floor)))
     }
 
     /// The last committed revision.
@@ -209,7 +232,7 @@ impl Cache {
 
     /// Tells when a kind has new events.
     pub(crate) fn subscribe(&self, kind: KindIndex) -> Option<watch::Receiver<u64>> {
-        Some(self.kinds.get(kind)?.changed.subscribe())
+        Some(self.kind(kind)?.changed.subscribe())
     }
 
     /// Make committed events visible; the writer's privilege.
@@ -225,19 +248,19 @@ impl Cache {
         }
         self.revision.store(revision, Ordering::Release);
         for kind in touched {
-            if let Some(cache) = self.kinds.get(kind) {
+            if let Some(cache) = self.kind(kind) {
                 cache.changed.send_replace(revision);
             }
         }
     }
 
     fn read(&self, kind: KindIndex) -> Option<RwLockReadGuard<'_, State>> {
-        let cache = self.kinds.get(kind)?;
+        let cache = self.kind(kind)?;
         Some(cache.state.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn write(&self, kind: KindIndex) -> Option<RwLockWriteGuard<'_, State>> {
-        let cache = self.kinds.get(kind)?;
+        let cache = self.kind(kind)?;
         Some(cache.state.write().unwrap_or_else(PoisonError::into_inner))
     }
 }

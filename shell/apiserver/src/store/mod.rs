@@ -10,6 +10,7 @@
 //! ```
 
 mod cache;
+mod collections;
 mod event;
 mod file;
 mod object;
@@ -21,12 +22,13 @@ use std::sync::Arc;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
-pub(crate) use cache::{Cache, Next, Snapshot};
+pub(crate) use cache::{Cache, Next, Objects, Snapshot};
 pub(crate) use event::{Event, EventType, Form, line};
 pub(crate) use object::{Collection, Key, KindIndex, ObjectName, Stored, revision_of};
-pub(crate) use writer::{Change, Condition, Write, WriteError};
+pub(crate) use writer::{Change, Condition, Hold, Write, WriteError};
 
 use crate::OpenError;
+use collections::Collections;
 
 /// Writes that may wait; more make their clients wait.
 const QUEUE: usize = 1024;
@@ -34,6 +36,7 @@ const QUEUE: usize = 1024;
 /// The store. Dropping the last handle ends the writer.
 #[derive(Debug)]
 pub(crate) struct Store {
+    collections: Arc<Collections>,
     cache: Arc<Cache>,
     queue: mpsc::Sender<writer::Job>,
 }
@@ -41,14 +44,11 @@ pub(crate) struct Store {
 impl Store {
     /// Open the file and load everything. Blocks.
     pub(crate) fn open(path: &Path, collections: Vec<Collection>) -> Result<Self, OpenError> {
+        let collections = Arc::new(Collections::new(collections));
         let (file, loaded) = file::StateFile::open(path, &collections)?;
-        let cache = Arc::new(Cache::new(
-            collections.len(),
-            loaded.revision,
-            loaded.objects,
-        ));
+        let cache = Arc::new(Cache::new(loaded));
         let (queue, jobs) = mpsc::channel(QUEUE);
-        let writer = writer::Writer::new(file, collections, Arc::clone(&cache));
+        let writer = writer::Writer::new(file, Arc::clone(&collections), Arc::clone(&cache));
         std::thread::Builder::new()
             .name("state-writer".to_owned())
             .spawn(move || writer.run(jobs))
@@ -56,11 +56,26 @@ impl Store {
                 path: path.to_owned(),
                 source,
             })?;
-        Ok(Self { cache, queue })
+        Ok(Self {
+            collections,
+            cache,
+            queue,
+        })
+    }
+
+    /// The index of the collection of this name, which may be new. `None` when
+    /// there are too many.
+    pub(crate) fn collection(&self, name: &str) -> Option<KindIndex> {
+        self.collections.index(name)
     }
 
     pub(crate) fn cache(&self) -> &Cache {
         &self.cache
+    }
+
+    /// The cache, for whoever follows it as long as the server lives.
+    pub(crate) fn shared_cache(&self) -> Arc<Cache> {
+        Arc::clone(&self.cache)
     }
 
     pub(crate) fn get(&self, key: &Key) -> Option<Arc<Stored>> {
@@ -69,8 +84,23 @@ impl Store {
 
     /// Do one write; returns when it is on disk and visible.
     pub(crate) async fn write(&self, write: Write) -> Result<Arc<Stored>, WriteError> {
+        self.transact(vec![write], None).await
+    }
+
+    /// Do several writes of different objects, all or none; returns what the
+    /// first one left. `hold` is kept until they are done, even if the caller
+    /// no longer waits.
+    pub(crate) async fn transact(
+        &self,
+        writes: Vec<Write>,
+        hold: Option<Hold>,
+    ) -> Result<Arc<Stored>, WriteError> {
         let (reply, answer) = oneshot::channel();
-        let job = writer::Job { write, reply };
+        let job = writer::Job {
+            writes: writes.into_iter().map(writer::Prepared::from).collect(),
+            hold,
+            reply,
+        };
         if self.queue.send(job).await.is_err() {
             return Err(WriteError::Closed);
         }

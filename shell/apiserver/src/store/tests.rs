@@ -6,7 +6,6 @@ fn collections() -> Vec<Collection> {
     ["pods", "namespaces"]
         .map(|name| Collection {
             name: name.to_owned(),
-            fields: Box::new(|_| Default::default()),
         })
         .into()
 }
@@ -57,7 +56,7 @@ async fn acknowledged_writes_are_there_after_reopening() {
     assert_eq!(store.cache().revision(), revision);
     let found = store.get(&a).unwrap();
     assert_eq!(found.revision, second.revision);
-    assert_eq!(found.labels.get("app").map(String::as_str), Some("a"));
+    assert_eq!(found.label("app"), Some("a"));
     assert!(store.get(&b).is_none());
     let next = store.create(b, pod("b").1, None).await.unwrap();
     assert_eq!(next.revision, 5);
@@ -134,4 +133,68 @@ async fn the_window_is_bounded_and_says_where_it_begins() {
     }
     assert_eq!(seen, cache::WINDOW_EVENTS);
     assert_eq!(position, store.cache().revision());
+}
+
+#[tokio::test]
+async fn a_watch_goes_on_after_a_restart_where_it_missed_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    let (a, value) = pod("a");
+    let first = store.create(a.clone(), value, None).await.unwrap();
+    store.remove(a, first.revision).await.unwrap();
+    let namespace = Key::new(1, "", "n");
+    let object = json!({"metadata": {"name": "n"}});
+    store.create(namespace, object, None).await.unwrap();
+    drop(store);
+
+    let store = reopen(dir.path()).await;
+    let missed = |kind: KindIndex, revision: u64| match store.cache().after(kind, revision) {
+        Next::Expired { .. } => true,
+        Next::Events { events, .. } => {
+            assert!(events.is_empty());
+            false
+        }
+    };
+    // The pod was gone at 2, the namespace came at 3.
+    assert_eq!(
+        [1, 2, 3].map(|revision| missed(0, revision)),
+        [true, false, false]
+    );
+    assert_eq!([2, 3].map(|revision| missed(1, revision)), [true, false]);
+    assert!(store.cache().unchanged_since(0, 2).is_some());
+    assert!(store.cache().unchanged_since(1, 2).is_none());
+}
+
+#[tokio::test]
+async fn a_file_of_the_first_layout_is_read_and_written_anew() {
+    use redb::TableDefinition;
+    const OBJECTS: TableDefinition<'_, (&str, &str, &str), &[u8]> = TableDefinition::new("objects");
+    const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+    let dir = tempfile::tempdir().unwrap();
+    let database = redb::Database::create(dir.path().join("state.redb")).unwrap();
+    let write = database.begin_write().unwrap();
+    {
+        let mut meta = write.open_table(META).unwrap();
+        meta.insert("layout", 1).unwrap();
+        meta.insert("revision", 9).unwrap();
+        let mut objects = write.open_table(OBJECTS).unwrap();
+        let value = json!({"metadata": {"name": "a", "resourceVersion": "7", "deletionTimestamp": "2026-01-01T00:00:00Z"}});
+        let json = value.to_string();
+        objects
+            .insert(("pods", "default", "a"), json.as_bytes())
+            .unwrap();
+    }
+    write.commit().unwrap();
+    drop(database);
+    for _ in 0..2 {
+        let store = reopen(dir.path()).await;
+        assert_eq!(store.cache().revision(), 9);
+        let found = store.get(&pod("a").0).unwrap();
+        assert_eq!((found.revision, found.deleting), (7, true));
+        assert_eq!(found.value()["metadata"]["name"], "a");
+        assert!(matches!(
+            store.cache().after(0, 8),
+            Next::Expired { oldest: 9 }
+        ));
+    }
 }

@@ -1,10 +1,11 @@
 //! The one thread that changes state.
 //!
-//! It takes everything that waits, up to a bound, checks each write against
-//! the state as the writes before it leave it, commits them in one
-//! transaction, then makes them visible and answers. Writes that came while it
-//! was in fsync form the next group.
+//! It takes everything that waits, up to a bound, checks each job against
+//! the state as the jobs before it leave it, commits them in one transaction,
+//! then makes them visible and answers. Jobs that came while it was in fsync
+//! form the next group. The writes of one job happen all or not at all.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -12,9 +13,10 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use super::cache::Cache;
+use super::collections::Collections;
 use super::event::Event;
 use super::file::{Row, StateFile};
-use super::object::{Collection, Key, Stored};
+use super::object::{Draft, Key, Stored};
 
 /// Writes in one transaction; bounds how long the first of them waits.
 const GROUP: usize = 512;
@@ -28,11 +30,17 @@ pub(crate) enum Condition {
     Revision(u64),
 }
 
+/// Something to keep until a job is done, whether or not anybody still waits
+/// for it: dropped once readers see the writes, or they have failed.
+pub(crate) type Hold = Box<dyn Any + Send>;
+
 /// What a write does.
 #[derive(Debug)]
 pub(crate) enum Change {
     Put(Value),
     Delete,
+    /// Nothing: only the condition counts, for what else is written with it.
+    Keep,
 }
 
 /// One write.
@@ -44,6 +52,38 @@ pub(crate) struct Write {
     /// A namespace that must exist and not be going away. Checked here and not
     /// before, so that nothing is born into a namespace after its end.
     pub(crate) namespace: Option<Key>,
+}
+
+/// A write whose object is encoded.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    key: Key,
+    condition: Condition,
+    step: Step,
+    namespace: Option<Key>,
+}
+
+/// A change, encoded.
+#[derive(Debug)]
+enum Step {
+    Put(Draft),
+    Delete,
+    Keep,
+}
+
+impl From<Write> for Prepared {
+    fn from(write: Write) -> Self {
+        Self {
+            key: write.key,
+            condition: write.condition,
+            step: match write.change {
+                Change::Put(value) => Step::Put(Draft::new(value)),
+                Change::Delete => Step::Delete,
+                Change::Keep => Step::Keep,
+            },
+            namespace: write.namespace,
+        }
+    }
 }
 
 /// Why a write did not happen.
@@ -58,6 +98,9 @@ pub(crate) enum WriteError {
     /// The object has another version by now.
     #[error("the object has changed")]
     Conflict,
+    /// A write that goes with the first one of its job cannot be done.
+    #[error("an object that goes with it has changed")]
+    Companion,
     /// The namespace does not exist.
     #[error("the namespace does not exist")]
     NoNamespace,
@@ -75,16 +118,17 @@ pub(crate) enum WriteError {
 /// Where the answer to a write goes.
 type Reply = oneshot::Sender<Result<Arc<Stored>, WriteError>>;
 
-/// A write and who waits for it.
+/// Writes that belong together, and who waits for the first of them.
 #[derive(Debug)]
 pub(super) struct Job {
-    pub(super) write: Write,
+    pub(super) writes: Vec<Prepared>,
+    pub(super) hold: Option<Hold>,
     pub(super) reply: Reply,
 }
 
 pub(super) struct Writer {
     file: StateFile,
-    collections: Vec<Collection>,
+    collections: Arc<Collections>,
     cache: Arc<Cache>,
 }
 
@@ -96,10 +140,11 @@ struct Group {
     overlay: HashMap<Key, Option<Arc<Stored>>>,
     events: Vec<(Key, Arc<Event>)>,
     answers: Vec<(Reply, Arc<Stored>)>,
+    holds: Vec<Hold>,
 }
 
 impl Writer {
-    pub(super) fn new(file: StateFile, collections: Vec<Collection>, cache: Arc<Cache>) -> Self {
+    pub(super) fn new(file: StateFile, collections: Arc<Collections>, cache: Arc<Cache>) -> Self {
         Self {
             file,
             collections,
@@ -119,10 +164,21 @@ impl Writer {
             revision: self.cache.revision(),
             ..Group::default()
         };
-        for Job { write, reply } in jobs {
-            match self.step(&mut group, write) {
-                Ok(stored) => group.answers.push((reply, stored)),
-                Err(error) => answer(reply, Err(error)),
+        for Job {
+            writes,
+            hold,
+            reply,
+        } in jobs
+        {
+            match self.job(&mut group, writes) {
+                Ok(stored) => {
+                    group.answers.push((reply, stored));
+                    group.holds.extend(hold);
+                }
+                Err(error) => {
+                    drop(hold);
+                    answer(reply, Err(error));
+                }
             }
         }
         if group.events.is_empty() {
@@ -131,11 +187,12 @@ impl Writer {
         let rows: Vec<Row<'_>> = group
             .events
             .iter()
-            .map(|(key, event)| (key, event.current.as_ref().map(|stored| &stored.json[..])))
+            .map(|(key, event)| (key, event.revision, event.current.as_deref()))
             .collect();
         match self.file.commit(&self.collections, &rows, group.revision) {
             Ok(()) => {
                 self.cache.apply(group.events, group.revision);
+                drop(group.holds);
                 for (reply, stored) in group.answers {
                     answer(reply, Ok(stored));
                 }
@@ -150,7 +207,29 @@ impl Writer {
         }
     }
 
-    fn step(&self, group: &mut Group, write: Write) -> Result<Arc<Stored>, WriteError> {
+    /// All writes of a job, or none; returns what the first one left.
+    fn job(&self, group: &mut Group, writes: Vec<Prepared>) -> Result<Arc<Stored>, WriteError> {
+        let mut checked = Vec::with_capacity(writes.len());
+        for write in writes {
+            let current = self.check(group, &write).map_err(|error| {
+                if checked.is_empty() {
+                    error
+                } else {
+                    WriteError::Companion
+                }
+            })?;
+            checked.push((write, current));
+        }
+        let mut first = None;
+        for (write, current) in checked {
+            let left = Self::step(group, write, current);
+            first = first.or(left);
+        }
+        first.ok_or(WriteError::Missing)
+    }
+
+    /// Whether a write may happen; what it changes.
+    fn check(&self, group: &Group, write: &Prepared) -> Result<Option<Arc<Stored>>, WriteError> {
         let current = self.look(group, &write.key);
         match (write.condition, &current) {
             (Condition::Absent, Some(_)) => return Err(WriteError::Exists),
@@ -167,22 +246,29 @@ impl Writer {
                 Some(_) => {}
             }
         }
-        let Some(collection) = self.collections.get(write.key.kind) else {
-            return Err(WriteError::Missing);
-        };
+        match self.collections.get(write.key.kind) {
+            None => Err(WriteError::Missing),
+            Some(_) => Ok(current),
+        }
+    }
+
+    fn step(
+        group: &mut Group,
+        write: Prepared,
+        current: Option<Arc<Stored>>,
+    ) -> Option<Arc<Stored>> {
         let revision = group.revision + 1;
-        let next = match write.change {
-            Change::Put(value) => Some(Arc::new(Stored::encode(collection, value, revision))),
-            Change::Delete => None,
+        let next = match write.step {
+            Step::Put(draft) => Some(Arc::new(draft.finish(revision))),
+            Step::Delete => None,
+            Step::Keep => return current,
         };
-        let Some(result) = next.clone().or_else(|| current.clone()) else {
-            return Err(WriteError::Missing);
-        };
+        let result = next.clone().or_else(|| current.clone());
         group.revision = revision;
         group.overlay.insert(write.key.clone(), next.clone());
         let event = Event::new(revision, write.key.name.clone(), current, next);
         group.events.push((write.key, Arc::new(event)));
-        Ok(result)
+        result
     }
 
     fn look(&self, group: &Group, key: &Key) -> Option<Arc<Stored>> {
