@@ -5,33 +5,15 @@ use std::net::{IpAddr, SocketAddr};
 
 use portolan_api::value::{at, set, strings_at};
 use portolan_api::{Status, meta};
-use portolan_plan::allocate::Addresses;
+use portolan_plan::allocate::AddressRange;
 use serde_json::{Value, json};
 
 use crate::OpenError;
 use crate::context::{Context, Resource};
 use crate::rest::{create_object, default_objects};
-use crate::store::WriteError;
+use crate::store::{Change, Condition, Write, WriteError};
 
 const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
-
-/// Take what the stored Services have out of the pools.
-pub(crate) fn adopt_services(context: &Context) {
-    let Some(services) = context.core("Service") else {
-        return;
-    };
-    let snapshot = context.store.cache().snapshot(services.index);
-    for (name, stored) in &snapshot.objects {
-        for problem in context.allocator.adopt(&stored.value()) {
-            tracing::warn!(
-                namespace = name.namespace,
-                name = name.name,
-                problem,
-                "a stored Service has an address or port that it should not have"
-            );
-        }
-    }
-}
 
 /// Make what is missing, and correct what depends on the configuration.
 pub(crate) async fn ensure(context: &Context) -> Result<(), OpenError> {
@@ -39,7 +21,7 @@ pub(crate) async fn ensure(context: &Context) -> Result<(), OpenError> {
         let object = json!({"metadata": {"name": namespace}});
         make(context, "Namespace", object).await?;
         for (resource, object) in default_objects(context, namespace) {
-            ensure_object(context, resource, object).await?;
+            ensure_object(context, &resource, object).await?;
         }
     }
     kubernetes(context).await?;
@@ -52,7 +34,7 @@ async fn kubernetes(context: &Context) -> Result<(), OpenError> {
         .config
         .service_cidrs
         .first()
-        .and_then(|net| Addresses::new(*net).first())
+        .and_then(|net| AddressRange::new(*net).nth(1))
     else {
         return Ok(());
     };
@@ -85,16 +67,15 @@ async fn kubernetes(context: &Context) -> Result<(), OpenError> {
 
 async fn endpoints(context: &Context, addresses: &[String], port: u16) -> Result<(), OpenError> {
     let ips: Vec<Value> = addresses.iter().map(|ip| json!({"ip": ip})).collect();
+    let ports = json!([{"name": "https", "port": port, "protocol": "TCP"}]);
+    let subset = (!ips.is_empty()).then(|| json!({"addresses": ips, "ports": ports}));
     let object = json!({
         "metadata": {
             "name": "kubernetes",
             "namespace": "default",
             "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"},
         },
-        "subsets": [{
-            "addresses": ips,
-            "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
-        }],
+        "subsets": subset.into_iter().collect::<Vec<_>>(),
     });
     make(context, "Endpoints", object).await
 }
@@ -122,7 +103,7 @@ async fn slice(
         "endpoints": endpoints,
         "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
     });
-    ensure_object(context, resource, object).await
+    ensure_object(context, &resource, object).await
 }
 
 /// kube-system/kube-dns at the addresses that pods' resolv.conf names.
@@ -181,20 +162,26 @@ async fn make_at(context: &Context, service: Value, addresses: &[IpAddr]) -> Res
             .filter_map(|text| text.parse().ok())
             .collect();
         if held != addresses {
+            let mut writes = vec![Write {
+                key,
+                condition: Condition::Revision(stored.revision),
+                change: Change::Delete,
+                namespace: None,
+            }];
+            writes.extend(context.allocator.companions(None, Some(&found), ""));
             context
                 .store
-                .remove(key, stored.revision)
+                .transact(writes, None)
                 .await
                 .map_err(|error| refused(&service, error.to_string()))?;
-            context.allocator.release(&found);
         }
     }
-    ensure_object(context, resource, service).await
+    ensure_object(context, &resource, service).await
 }
 
 async fn make(context: &Context, kind: &str, object: Value) -> Result<(), OpenError> {
     match context.core(kind) {
-        Some(resource) => ensure_object(context, resource, object).await,
+        Some(resource) => ensure_object(context, &resource, object).await,
         None => Ok(()),
     }
 }
@@ -204,7 +191,7 @@ const OWNED: &[&str] = &["spec.ports", "subsets", "endpoints", "ports", "data"];
 
 async fn ensure_object(
     context: &Context,
-    resource: Resource,
+    resource: &Resource,
     mut object: Value,
 ) -> Result<(), OpenError> {
     resource.kind.stamp(&mut object);
@@ -218,7 +205,7 @@ async fn ensure_object(
         };
     };
     let mut wanted = stored.value();
-    (resource.kind.defaults)(&mut object);
+    resource.kind.default(&mut object);
     for path in OWNED {
         let owned = at(&object, path);
         if !owned.is_null() {

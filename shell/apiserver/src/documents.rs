@@ -1,11 +1,13 @@
 //! Discovery, OpenAPI, version and health: what clients read before they ask
 //! for objects. The large documents are made once.
 
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
 use http::header::{ETAG, HeaderValue, IF_NONE_MATCH};
 use http::{HeaderMap, StatusCode};
+use portolan_api::kinds::KindRef;
 use portolan_api::{Status, discovery, openapi};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -16,11 +18,41 @@ use crate::negotiate;
 /// The Kubernetes version whose API is served.
 const GIT_VERSION: &str = concat!("v1.36.0+portolan-", env!("CARGO_PKG_VERSION"));
 
-/// Documents that never change while the program runs.
-#[derive(Debug, Default)]
+/// What is told about the kinds of one snapshot; large documents are made when
+/// first asked for.
+#[derive(Debug)]
 pub(crate) struct Documents {
+    kinds: Vec<KindRef>,
     v2_json: OnceLock<Document>,
     v2_protobuf: OnceLock<Document>,
+    v3_index: OnceLock<Document>,
+    v3: OnceLock<BTreeMap<String, Document>>,
+}
+
+impl Documents {
+    pub(crate) fn new(kinds: Vec<KindRef>) -> Self {
+        Self {
+            kinds,
+            v2_json: OnceLock::new(),
+            v2_protobuf: OnceLock::new(),
+            v3_index: OnceLock::new(),
+            v3: OnceLock::new(),
+        }
+    }
+
+    /// The documents of v3 by path.
+    fn v3(&self) -> &BTreeMap<String, Document> {
+        self.v3.get_or_init(|| {
+            openapi::v3_paths(&self.kinds)
+                .into_iter()
+                .filter_map(|path| {
+                    let document = openapi::v3(&self.kinds, &path)?;
+                    let body = Bytes::from(document.to_string());
+                    Some((path, Document::new(body)))
+                })
+                .collect()
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -79,7 +111,7 @@ fn platform() -> &'static str {
 }
 
 /// `/`.
-pub(crate) fn paths() -> Answer {
+pub(crate) fn paths(documents: &Documents) -> Answer {
     let mut paths: Vec<String> = [
         "/api",
         "/apis",
@@ -93,7 +125,7 @@ pub(crate) fn paths() -> Answer {
     ]
     .map(str::to_owned)
     .into();
-    for kind in portolan_api::kinds::all() {
+    for kind in &documents.kinds {
         let root = kind.root_path();
         if !paths.contains(&root) {
             paths.push(root);
@@ -104,7 +136,13 @@ pub(crate) fn paths() -> Answer {
 }
 
 /// `/api`, `/apis` and below.
-pub(crate) fn discovery(path: &[String], headers: &HeaderMap, address: &str) -> Answer {
+pub(crate) fn discovery(
+    documents: &Documents,
+    path: &[String],
+    headers: &HeaderMap,
+    address: &str,
+) -> Answer {
+    let kinds = &documents.kinds;
     let texts: Vec<&str> = path.iter().map(String::as_str).collect();
     let wants_aggregated = negotiate::accept(headers)
         .split(',')
@@ -116,7 +154,7 @@ pub(crate) fn discovery(path: &[String], headers: &HeaderMap, address: &str) -> 
         });
     let document = match texts.as_slice() {
         ["api"] | ["apis"] if wants_aggregated => {
-            let document = discovery::aggregated(texts.first() == Some(&"api"));
+            let document = discovery::aggregated(kinds, texts.first() == Some(&"api"));
             return answer::bytes(
                 StatusCode::OK,
                 discovery::AGGREGATED_MEDIA_TYPE,
@@ -124,10 +162,10 @@ pub(crate) fn discovery(path: &[String], headers: &HeaderMap, address: &str) -> 
             );
         }
         ["api"] => Some(discovery::core_versions(address)),
-        ["apis"] => Some(discovery::groups()),
-        ["api", version] => discovery::resources("", version),
-        ["apis", group] => discovery::group(group),
-        ["apis", group, version] => discovery::resources(group, version),
+        ["apis"] => Some(discovery::groups(kinds)),
+        ["api", version] => discovery::resources(kinds, "", version),
+        ["apis", group] => discovery::group(kinds, group),
+        ["apis", group, version] => discovery::resources(kinds, group, version),
         _ => None,
     };
     match document {
@@ -138,6 +176,7 @@ pub(crate) fn discovery(path: &[String], headers: &HeaderMap, address: &str) -> 
 
 /// `/openapi/…`.
 pub(crate) fn openapi(documents: &Documents, path: &str, headers: &HeaderMap) -> Answer {
+    let kinds = &documents.kinds;
     match path {
         "v2" => {
             let accept = negotiate::accept(headers);
@@ -145,20 +184,28 @@ pub(crate) fn openapi(documents: &Documents, path: &str, headers: &HeaderMap) ->
             if accept.contains("proto-openapi.spec.v2") && !accept.contains(answer::JSON) {
                 return documents
                     .v2_protobuf
-                    .get_or_init(|| Document::new(Bytes::from(openapi::v2_protobuf())))
+                    .get_or_init(|| Document::new(Bytes::from(openapi::v2_protobuf(kinds))))
                     .answer(headers, openapi::V2_PROTOBUF_MEDIA_TYPE);
             }
             documents
                 .v2_json
-                .get_or_init(|| Document::new(Bytes::from(openapi::v2().to_string())))
+                .get_or_init(|| Document::new(Bytes::from(openapi::v2(kinds).to_string())))
                 .answer(headers, answer::JSON)
         }
-        "v3" => answer::json(StatusCode::OK, &openapi::v3_index()),
-        other => match other.strip_prefix("v3/").and_then(openapi::v3) {
-            Some(document) => {
-                Document::new(Bytes::from(document.to_string())).answer(headers, answer::JSON)
+        "v3" => documents
+            .v3_index
+            .get_or_init(|| {
+                let parts = documents.v3().iter();
+                let parts = parts.map(|(path, document)| (path.as_str(), &document.body[..]));
+                Document::new(Bytes::from(openapi::v3_index(parts).to_string()))
+            })
+            .answer(headers, answer::JSON),
+        other => {
+            let path = other.strip_prefix("v3/").unwrap_or_default();
+            match documents.v3().get(path) {
+                Some(document) => document.answer(headers, answer::JSON),
+                None => answer::status(&Status::no_such_path()),
             }
-            None => answer::status(&Status::no_such_path()),
-        },
+        }
     }
 }

@@ -95,7 +95,9 @@ mod tests {
                 "involvedObject": {"kind": "Pod", "name": "p", "namespace": "default"},
                 "lastTimestamp": seen(minutes),
             });
-            create_object(context, events, object, false).await.unwrap();
+            create_object(context, &events, object, false)
+                .await
+                .unwrap();
         }
         let left = || {
             let snapshot = context.store.cache().snapshot(events.index);

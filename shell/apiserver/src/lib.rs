@@ -24,6 +24,7 @@ mod listen;
 mod tls;
 
 mod dispatch;
+mod registry;
 mod request;
 
 mod auth;
@@ -38,9 +39,11 @@ mod health;
 mod metrics;
 
 mod context;
+mod custom;
 
 mod rest;
 mod select;
+mod streams;
 
 mod allocator;
 
@@ -48,6 +51,7 @@ mod store;
 
 mod bootstrap;
 mod janitor;
+mod service_ips;
 
 pub use config::{Config, OpenError, ServeError};
 pub use pods::{
@@ -55,4 +59,4 @@ pub use pods::{
     Input, LogError, LogOptions, LogRequest, LogStream, Output, PodBackend, Process, StreamError,
     Streams, TerminalSize,
 };
-pub use server::Server;
+pub use server::{Server, cluster_dns};

@@ -19,6 +19,7 @@ use portolan_api::Status;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::answer::Failure;
+use crate::metrics::Lasting;
 
 /// Requests at work at a time: Kubernetes' 400 readers and 200 writers.
 const PLACES: usize = 600;
@@ -79,9 +80,15 @@ impl Default for Limits {
 
 /// The right to be at work; given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Place(
-    #[expect(dead_code, reason = "held for its drop")] Vec<OwnedSemaphorePermit>,
-);
+#[expect(dead_code, reason = "held for its drop")]
+pub(crate) struct Place(Vec<OwnedSemaphorePermit>, Option<Lasting>);
+
+impl Place {
+    /// A place that is counted as open while it lasts.
+    pub(crate) fn counted(self, lasting: Lasting) -> Self {
+        Self(self.0, Some(lasting))
+    }
+}
 
 impl Limits {
     /// Wait for a place for a request that ends.
@@ -93,7 +100,7 @@ impl Limits {
         let waiting = async {
             let own = Arc::clone(&flow.places).acquire_owned().await.ok()?;
             let common = Arc::clone(&self.places).acquire_owned().await.ok()?;
-            Some(Place(vec![queued, own, common]))
+            Some(Place(vec![queued, own, common], None))
         };
         match tokio::time::timeout(WAIT, waiting).await {
             Ok(Some(place)) => Ok(place),
@@ -107,7 +114,7 @@ impl Limits {
         let place = Arc::clone(&flow.lasting)
             .try_acquire_owned()
             .map_err(|_full| too_many())?;
-        Ok(Place(vec![place]))
+        Ok(Place(vec![place], None))
     }
 
     fn flow(&self, user: &str, headers: &HeaderMap) -> Arc<Flow> {
@@ -149,7 +156,6 @@ fn too_many() -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures::FutureExt as _;
     use http::HeaderValue;
 
     fn from(agent: &'static str) -> HeaderMap {
@@ -182,15 +188,15 @@ mod tests {
         assert!(limits.enter("u", &greedy).await.is_ok());
     }
 
-    #[test]
-    fn watches_do_not_take_the_places_of_requests() {
+    #[tokio::test]
+    async fn watches_do_not_take_the_places_of_requests() {
         let limits = Limits::default();
         let agent = from("a/1");
         let held: Vec<Place> = (0..LASTING_PER_FLOW)
             .map(|_| limits.stay("u", &agent).unwrap())
             .collect();
         assert_eq!(limits.stay("u", &agent).unwrap_err().code, 429);
-        assert!(limits.enter("u", &agent).now_or_never().unwrap().is_ok());
+        assert!(limits.enter("u", &agent).await.is_ok());
         drop(held);
         assert!(limits.stay("u", &agent).is_ok());
     }

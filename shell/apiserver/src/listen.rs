@@ -4,6 +4,7 @@
 //! streams per connection, time for handshake and headers, size of a body.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +13,9 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -63,25 +65,27 @@ pub(crate) async fn serve(
             accepted = listener.accept() => accepted,
             () = shutdown.cancelled() => break,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+        let Ok(seat) = Arc::clone(&places).try_acquire_owned() else {
             tracing::warn!("too many connections, one refused");
             continue;
         };
-        let context = Arc::clone(&context);
-        let tls = Arc::clone(&tls);
-        let shutdown = shutdown.clone();
-        connections.spawn(async move {
-            connection(context, tls, stream, shutdown).await;
-            drop(place);
-        });
+        // Upgraded connections outlive this task and take the seat with them.
+        let newcomer = Newcomer {
+            context: Arc::clone(&context),
+            sessions: connections.clone(),
+            seat: Arc::new(seat),
+            peer: peer.ip(),
+            ending: shutdown.clone(),
+        };
+        connections.spawn(connection(newcomer, Arc::clone(&tls), stream));
     }
     drop(listener);
     connections.close();
@@ -94,14 +98,25 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-async fn connection(
+/// What a new connection gets.
+struct Newcomer {
     context: Arc<Context>,
-    tls: Arc<Tls>,
-    stream: TcpStream,
-    shutdown: CancellationToken,
-) {
+    sessions: TaskTracker,
+    seat: Arc<OwnedSemaphorePermit>,
+    peer: IpAddr,
+    ending: CancellationToken,
+}
+
+async fn connection(newcomer: Newcomer, tls: Arc<Tls>, stream: TcpStream) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
+    }
+    // Sessions of other protocols have no pings of ours.
+    let keepalive = TcpKeepalive::new()
+        .with_time(PING_INTERVAL)
+        .with_interval(PING_TIMEOUT);
+    if let Err(error) = SockRef::from(&stream).set_tcp_keepalive(&keepalive) {
+        tracing::debug!(%error, "cannot set SO_KEEPALIVE");
     }
     let acceptor = TlsAcceptor::from(Arc::clone(&tls.config));
     let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
@@ -116,10 +131,14 @@ async fn connection(
         }
     };
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let shutdown = newcomer.ending.clone();
     let connection = Arc::new(Connection {
-        context,
+        context: newcomer.context,
         certificate_user: tls.user(chain),
-        ending: shutdown.clone(),
+        ending: newcomer.ending,
+        sessions: newcomer.sessions,
+        seat: newcomer.seat,
+        peer: Some(newcomer.peer),
     });
     let service = service_fn(move |request: http::Request<Incoming>| {
         let connection = Arc::clone(&connection);
@@ -130,7 +149,8 @@ async fn connection(
         .compress_when(compressible);
     let service = ServiceBuilder::new().layer(compression).service(service);
     let builder = builder();
-    let serving = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let service = TowerToHyperService::new(service);
+    let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     let mut serving = std::pin::pin!(serving);
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,

@@ -115,7 +115,8 @@ pub(crate) fn body(headers: &HeaderMap, body: &Bytes) -> Result<Value, Failure> 
     }
 }
 
-fn yaml(body: &Bytes) -> Result<Value, String> {
+/// Read a body in YAML, of which JSON is a part.
+pub(crate) fn yaml(body: &Bytes) -> Result<Value, String> {
     let text = std::str::from_utf8(body).map_err(|error| error.to_string())?;
     let documents = portolan_api::yaml::parse(text).map_err(|error| error.to_string())?;
     let mut documents = documents.into_iter();

@@ -141,6 +141,8 @@ pub struct Process {
     /// With a terminal: its size, whenever it changes.
     pub resize: Option<mpsc::Sender<TerminalSize>>,
     /// Resolves when the process has ended; output may still be buffered then.
+    /// The server takes a Process apart and keeps this to the end of the session:
+    /// what ends the command hangs on it.
     pub exit: BoxFuture<'static, Result<Exit, StreamError>>,
 }
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use http::Method;
-use portolan_api::kinds;
 
-use crate::context::{Resource, resources};
+use crate::context::Resource;
+use crate::registry::Served;
 
 /// What a request is about.
 #[derive(Debug)]
@@ -143,7 +143,7 @@ fn decode(text: &str, plus_is_space: bool) -> String {
 }
 
 /// Read method and URI.
-pub(crate) fn target(method: &Method, path: &str, query: Option<&str>) -> Target {
+pub(crate) fn target(served: &Served, method: &Method, path: &str, query: Option<&str>) -> Target {
     let segments: Vec<String> = path
         .split('/')
         .filter(|segment| !segment.is_empty())
@@ -159,21 +159,23 @@ pub(crate) fn target(method: &Method, path: &str, query: Option<&str>) -> Target
         ["api"] | ["apis"] | ["api", _] | ["apis", _] | ["apis", _, _] => {
             Target::Discovery(segments)
         }
-        ["api", version, rest @ ..] => resource(method, ("", version), rest, query),
-        ["apis", group, version, rest @ ..] => resource(method, (group, version), rest, query),
+        ["api", version, rest @ ..] => resource(served, method, ("", version), (rest, query)),
+        ["apis", group, version, rest @ ..] => {
+            resource(served, method, (group, version), (rest, query))
+        }
         _ => Target::Unknown,
     }
 }
 
 fn resource(
+    served: &Served,
     method: &Method,
     (group, version): (&str, &str),
-    rest: &[&str],
-    query: Option<&str>,
+    (rest, query): (&[&str], Option<&str>),
 ) -> Target {
     let find = |plural: &str, namespaced: bool| {
-        resources().find(|resource| {
-            let kind: &kinds::Kind = resource.kind;
+        served.resources.iter().find(|resource| {
+            let kind = &resource.kind;
             kind.group == group
                 && kind.version == version
                 && kind.plural == plural
@@ -197,6 +199,8 @@ fn resource(
         [] => ("", ""),
         [name] => (*name, ""),
         [name, subresource] => (*name, *subresource),
+        // What is below belongs to whoever is proxied to.
+        [name, "proxy", ..] => (*name, "proxy"),
         _ => return Target::Unknown,
     };
     // A namespaced object has no address without its namespace.
@@ -206,7 +210,7 @@ fn resource(
     let query = Query::parse(query.unwrap_or_default());
     Target::Resource(Asked {
         verb: verb(method, !name.is_empty(), &query),
-        resource,
+        resource: resource.clone(),
         namespace: namespace.to_owned(),
         name: name.to_owned(),
         subresource: subresource.to_owned(),
@@ -233,7 +237,7 @@ mod tests {
     use super::*;
 
     fn asked(method: &Method, path: &str, query: &str) -> Asked {
-        let target = target(method, path, Some(query));
+        let target = target(&Served::table(), method, path, Some(query));
         let Target::Resource(asked) = target else {
             panic!("{path}: {target:?}");
         };
@@ -278,7 +282,10 @@ mod tests {
             "/api/v1/namespaces/x/pods/p/log/more",
         ] {
             assert!(
-                matches!(target(&Method::GET, path, None), Target::Unknown),
+                matches!(
+                    target(&Served::table(), &Method::GET, path, None),
+                    Target::Unknown
+                ),
                 "{path}"
             );
         }

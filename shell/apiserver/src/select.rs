@@ -1,6 +1,7 @@
 //! Which objects a list or watch is about.
 
 use portolan_api::Status;
+use portolan_api::kinds::KindRef;
 use portolan_api::selector::{FieldSelector, LabelSelector};
 
 use crate::answer::Failure;
@@ -14,6 +15,10 @@ pub(crate) struct Selection {
     namespace: String,
     labels: LabelSelector,
     fields: FieldSelector,
+    kind: KindRef,
+    /// Set where fields must be read anew each time: the stored form has
+    /// others, or the kind's definition may change.
+    live: Option<KindRef>,
 }
 
 impl Selection {
@@ -23,7 +28,7 @@ impl Selection {
         };
         let labels = LabelSelector::parse(asked.query.text("labelSelector"))
             .map_err(|error| bad(&format_args!("unable to parse requirement: {error}")))?;
-        let kind = asked.resource.kind;
+        let kind = &asked.resource.kind;
         let fields = FieldSelector::parse(kind, asked.query.text("fieldSelector"))
             .map_err(|error| bad(&error))?;
         let namespace = if kind.namespaced {
@@ -34,6 +39,9 @@ impl Selection {
         Ok(Self {
             namespace,
             labels,
+            live: ((kind.converts() || kind.custom.is_some()) && !fields.is_empty())
+                .then(|| kind.clone()),
+            kind: kind.clone(),
             fields,
         })
     }
@@ -56,6 +64,16 @@ impl Selection {
         {
             return false;
         }
-        self.labels.matches_labels(&stored.labels) && self.fields.matches_fields(&stored.fields)
+        if !self.labels.matches_labels(|key| stored.label(key)) {
+            return false;
+        }
+        match &self.live {
+            None => self.fields.matches_fields(|field| match field {
+                "metadata.name" => Some(&name.name),
+                "metadata.namespace" => Some(&name.namespace),
+                other => stored.field(&self.kind, other),
+            }),
+            Some(kind) => self.fields.matches(kind, &kind.read_form(stored.value())),
+        }
     }
 }

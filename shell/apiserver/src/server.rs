@@ -1,7 +1,9 @@
 //! The server: opened once, served on any number of listeners.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -10,8 +12,12 @@ use crate::context::{self, Context};
 use crate::identity::{self, Identity};
 use crate::store::Store;
 use crate::tls::Tls;
-use crate::{Config, OpenError, PodBackend, ServeError, bootstrap, janitor, listen};
+use crate::{
+    Config, OpenError, PodBackend, ServeError, bootstrap, custom, janitor, listen, service_ips,
+};
 
+/// Why there is no place for the collections that every server has.
+const TOO_MANY: &str = "the state holds too many kinds: delete CustomResourceDefinitions with the program that wrote it";
 /// Name of the state file in the data directory.
 const STATE_FILE: &str = "state.redb";
 
@@ -44,7 +50,9 @@ impl Server {
             let store = Store::open(&path, context::collections())?;
             let identity = Identity::open(&config)?;
             let tls = Tls::new(&identity)?;
-            let allocator = Allocator::new(&config.service_cidrs, config.node_ports.clone());
+            let allocator =
+                Allocator::new(&config.service_cidrs, config.node_ports.clone(), &store)
+                    .ok_or_else(|| OpenError::Config(TOO_MANY.to_owned()))?;
             let context = Arc::new(Context::new(config, store, identity, allocator));
             Ok((context, Arc::new(tls)))
         });
@@ -52,9 +60,11 @@ impl Server {
             doing: "open the data directory".to_owned(),
             source: Box::new(error),
         })??;
-        bootstrap::adopt_services(&context);
+        service_ips::prepare(&context).await?;
         bootstrap::ensure(&context).await?;
+        custom::start(&context).await;
         janitor::start(&context);
+        service_ips::start(&context);
         Ok(Arc::new(Self { context, tls }))
     }
 
@@ -106,4 +116,10 @@ fn check(config: &Config) -> Result<(), OpenError> {
         }
     }
     Ok(())
+}
+
+/// The address of DNS in a range of Services, by custom the tenth; `None` for
+/// a range that is too small.
+pub fn cluster_dns(services: IpNet) -> Option<IpAddr> {
+    portolan_plan::allocate::AddressRange::new(services).nth(10)
 }

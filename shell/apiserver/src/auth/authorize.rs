@@ -10,7 +10,7 @@ use super::User;
 use crate::request::{Asked, Target};
 
 /// May do everything.
-const MASTERS: &str = "system:masters";
+pub(super) const MASTERS: &str = "system:masters";
 /// Every authenticated user.
 pub(super) const AUTHENTICATED: &str = "system:authenticated";
 /// Every service account.

@@ -1,6 +1,7 @@
 //! Who asks, and whether they may. The only place where either is decided.
 
 mod authorize;
+mod impersonate;
 
 use std::collections::BTreeMap;
 
@@ -10,8 +11,9 @@ use crate::context::Context;
 use crate::identity::{Claims, TokenError};
 use crate::store::Key;
 
-use authorize::{AUTHENTICATED, SERVICE_ACCOUNTS};
+use authorize::{AUTHENTICATED, MASTERS, SERVICE_ACCOUNTS};
 pub(crate) use authorize::{Attributes, allowed, authorize, rules_status};
+pub(crate) use impersonate::impersonate;
 
 /// An authenticated client, as `userInfo` of the reviews tells it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,6 +36,11 @@ impl User {
             groups,
             ..Self::default()
         }
+    }
+
+    /// Whether the user is an administrator.
+    fn may_do_everything(&self) -> bool {
+        self.is_in(MASTERS)
     }
 
     /// The same user with one more word about the credential.

@@ -103,8 +103,8 @@ fn server_names(config: &Config) -> BTreeSet<San> {
 }
 
 fn first_address(net: &IpNet) -> Option<San> {
-    portolan_plan::allocate::Addresses::new(*net)
-        .first()
+    portolan_plan::allocate::AddressRange::new(*net)
+        .nth(1)
         .map(San::Ip)
 }
 

@@ -16,7 +16,7 @@ const ROOT_CA: &str = "kube-root-ca.crt";
 /// The namespace that must exist for a new object.
 pub(super) fn namespace_guard(
     context: &Context,
-    resource: Resource,
+    resource: &Resource,
     namespace: &str,
 ) -> Option<Key> {
     if !resource.kind.namespaced {
@@ -29,7 +29,7 @@ pub(super) fn namespace_guard(
 /// Refuse early what the store would refuse at the end.
 pub(super) fn check_namespace(
     context: &Context,
-    kind: &'static Kind,
+    kind: &Kind,
     guard: &Key,
     name: &str,
 ) -> Result<(), Failure> {
@@ -44,7 +44,7 @@ pub(super) fn check_namespace(
 /// 404, `namespaces "x" not found`.
 pub(super) fn no_namespace(context: &Context, namespace: &str) -> Status {
     match context.core("Namespace") {
-        Some(namespaces) => Status::not_found(namespaces.kind, namespace),
+        Some(namespaces) => Status::not_found(&namespaces.kind, namespace),
         None => Status::no_such_path(),
     }
 }
@@ -64,7 +64,7 @@ pub(super) fn terminating(kind: &Kind, namespace: &str, name: &str) -> Status {
 }
 
 /// What the server fills into a new object.
-pub(super) fn complete(resource: Resource, object: &mut Value) {
+pub(super) fn complete(resource: &Resource, object: &mut Value) {
     if resource.is("", "Pod") {
         set_default_text(object, "spec.serviceAccountName", DEFAULT_ACCOUNT);
         let account = str_at(object, "spec.serviceAccountName").to_owned();

@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 
 use super::change::TRIES;
 use super::create::now;
-use super::{Call, refused};
+use super::{Call, decode, refused};
 use crate::answer::{self, Answer, Failure};
-use crate::negotiate;
 use crate::store::WriteError;
 
 pub(super) async fn bind(call: &Call) -> Result<Answer, Failure> {
-    let binding = negotiate::body(&call.headers, &call.body)?;
-    let kind = call.asked.resource.kind;
+    let (binding, _) = decode::BINDING.read(call)?;
+    decode::BINDING.check_name(call, &binding)?;
+    let kind = &call.asked.resource.kind;
     let name = &call.asked.name;
     let node = str_at(&binding, "target.name");
     if node.is_empty() {
@@ -64,7 +64,7 @@ fn success() -> Answer {
 }
 
 fn check(call: &Call, pod: &Value, uid: &str) -> Result<(), Failure> {
-    let kind = call.asked.resource.kind;
+    let kind = &call.asked.resource.kind;
     let name = &call.asked.name;
     let found = meta::uid(pod);
     if !uid.is_empty() && uid != found {

@@ -4,17 +4,51 @@
 use std::sync::Arc;
 
 use portolan_api::value::{int_at, strings_at};
-use portolan_api::{Status, meta};
+use portolan_api::{Status, managed, meta};
 use serde_json::Value;
 
-use super::create::unstored;
-use super::write_error;
+use super::create::{now, unstored};
+use super::owners::Owners;
+use super::{Call, write_error};
 use crate::answer::Failure;
 use crate::context::{Context, Resource};
-use crate::store::{Key, Stored, WriteError};
+use crate::custom;
+use crate::store::{Change, Condition, Hold, Key, Stored, Write, WriteError};
 
 /// How often a change that does not name a version is tried on the next one.
 pub(super) const TRIES: usize = 32;
+
+/// Change the object of the path to what `make` makes of it, again if another
+/// write comes between; the object before and after.
+pub(super) async fn change(
+    call: &Call,
+    part: Part,
+    owners: Owners<'_>,
+    mut make: impl FnMut(&Value, &Stored) -> Result<Value, Failure>,
+) -> Result<(Value, Arc<Stored>), Failure> {
+    let dry_run = call.dry_run()?;
+    let resource = &call.asked.resource;
+    for _ in 0..TRIES {
+        let stored = call.current()?;
+        let old = resource.value(&stored);
+        let object = make(&old, &stored)?;
+        let replacement = Replacement {
+            context: &call.context,
+            resource: resource.clone(),
+            key: call.key(),
+            stored: &stored,
+            part,
+            dry_run,
+            owners,
+        };
+        match replacement.store(&old, object).await {
+            Ok(new) => return Ok((old, new)),
+            Err(Replaced::Failed(failure)) => return Err(failure),
+            Err(Replaced::Changed) => {}
+        }
+    }
+    Err(Box::new(Status::conflict(&resource.kind, &call.asked.name)))
+}
 
 /// Which part of an object a change may touch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +77,7 @@ pub(super) struct Replacement<'a> {
     pub(super) stored: &'a Arc<Stored>,
     pub(super) part: Part,
     pub(super) dry_run: bool,
+    pub(super) owners: Owners<'a>,
 }
 
 /// Why a replacement did not happen.
@@ -66,8 +101,11 @@ impl Replacement<'_> {
         old: &Value,
         mut object: Value,
     ) -> Result<Arc<Stored>, Replaced> {
-        let kind = self.resource.kind;
-        (kind.defaults)(&mut object);
+        let kind = &self.resource.kind;
+        kind.default(&mut object);
+        if self.part != Part::Finalize {
+            self.owners.record(kind, Some(old), &mut object);
+        }
         let mut reservation = None;
         let causes = match self.part {
             Part::Whole => {
@@ -76,7 +114,9 @@ impl Replacement<'_> {
                     reservation = Some(allocator.assign(&mut object, Some(old), self.dry_run)?);
                 }
                 kind.prepare_update(&mut object, old);
-                kind.validate_update(&object, old)
+                let mut causes = kind.validate_update(&object, old);
+                causes.extend(custom::rule_faults(&self.resource, &object));
+                causes
             }
             Part::Status => {
                 kind.prepare_status(&mut object, old);
@@ -97,22 +137,22 @@ impl Replacement<'_> {
         if is_finished(&object) {
             return self.finish(object).await;
         }
-        if object == *old {
+        if object == *old || managed::same_but_times(old, &object) {
             return Ok(Arc::clone(self.stored));
         }
         if self.dry_run {
-            return Ok(Arc::new(unstored(object)));
+            return Ok(Arc::new(unstored(kind.write_form(object))));
         }
-        let written = self
-            .context
-            .store
-            .replace(self.key.clone(), object, self.stored.revision)
-            .await;
-        let stored = self.map(written)?;
-        if let Some(reservation) = reservation {
-            reservation.commit(&stored.value(), Some(old));
-        }
-        Ok(stored)
+        let companions = match &reservation {
+            Some(_) => self
+                .context
+                .allocator
+                .companions(Some(&object), Some(old), &now()),
+            None => Vec::new(),
+        };
+        let hold = reservation.map(|reservation| Box::new(reservation) as Hold);
+        let change = Change::Put(kind.write_form(object));
+        self.transact(change, companions, hold).await
     }
 
     /// The last finalizer went: the object goes, too.
@@ -120,21 +160,36 @@ impl Replacement<'_> {
         if !self.dry_run {
             self.remove().await?;
         }
-        Ok(Arc::new(unstored(object)))
+        Ok(Arc::new(unstored(self.resource.kind.write_form(object))))
     }
 
     /// Remove the object and give back what it had.
     pub(super) async fn remove(&self) -> Result<Arc<Stored>, Replaced> {
-        let removed = self
-            .context
-            .store
-            .remove(self.key.clone(), self.stored.revision)
-            .await;
-        let removed = self.map(removed)?;
-        if self.resource.is("", "Service") {
-            self.context.allocator.release(&removed.value());
-        }
-        Ok(removed)
+        let companions = if self.resource.is("", "Service") {
+            let old = self.stored.value();
+            self.context.allocator.companions(None, Some(&old), "")
+        } else {
+            Vec::new()
+        };
+        self.transact(Change::Delete, companions, None).await
+    }
+
+    /// Write the object and what goes with it.
+    async fn transact(
+        &self,
+        change: Change,
+        companions: Vec<Write>,
+        hold: Option<Hold>,
+    ) -> Result<Arc<Stored>, Replaced> {
+        let mut writes = vec![Write {
+            key: self.key.clone(),
+            condition: Condition::Revision(self.stored.revision),
+            change,
+            namespace: None,
+        }];
+        writes.extend(companions);
+        let written = self.context.store.transact(writes, hold).await;
+        self.map(written)
     }
 
     pub(super) fn map(
@@ -142,7 +197,7 @@ impl Replacement<'_> {
         result: Result<Arc<Stored>, WriteError>,
     ) -> Result<Arc<Stored>, Replaced> {
         result.map_err(|error| match error {
-            WriteError::Conflict => Replaced::Changed,
+            WriteError::Conflict | WriteError::Companion => Replaced::Changed,
             WriteError::Exists
             | WriteError::Missing
             | WriteError::NoNamespace
@@ -151,7 +206,7 @@ impl Replacement<'_> {
             | WriteError::Closed => {
                 let name = &self.key.name;
                 let place = (name.namespace.as_str(), name.name.as_str());
-                let status = write_error(self.context, self.resource.kind, place, error);
+                let status = write_error(self.context, &self.resource.kind, place, error);
                 Replaced::Failed(Box::new(status))
             }
         })

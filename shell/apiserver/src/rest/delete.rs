@@ -16,7 +16,8 @@ use portolan_api::{Cause, Kind, Status, meta};
 use serde_json::{Map, Value};
 
 use super::change::{Part, Replaced, Replacement, TRIES};
-use super::{Call, list, read};
+use super::owners::Owners;
+use super::{Call, decode, list, read};
 use crate::answer::{self, Answer, Failure};
 use crate::negotiate;
 use crate::store::{Key, Stored};
@@ -50,7 +51,7 @@ enum Outcome {
 pub(super) async fn delete(call: &Call) -> Result<Answer, Failure> {
     let options = options(call)?;
     let outcome = delete_one(call, &call.key(), &options).await?;
-    let kind = call.asked.resource.kind;
+    let kind = &call.asked.resource.kind;
     match outcome {
         Outcome::Gone(stored) if !kind.delete_returns_object => {
             let uid = meta::uid(&stored.value()).to_owned();
@@ -65,7 +66,8 @@ pub(super) async fn delete(call: &Call) -> Result<Answer, Failure> {
 
 /// `pods/NAME/eviction`: a deletion that disruption budgets could refuse.
 pub(super) async fn evict(call: &Call) -> Result<Answer, Failure> {
-    let body = negotiate::body(&call.headers, &call.body)?;
+    let (body, _) = decode::EVICTION.read(call)?;
+    decode::EVICTION.check_name(call, &body)?;
     let mut options = parse(at(&body, "deleteOptions"))?;
     options.dry_run |= call.dry_run()?;
     delete_one(call, &call.key(), &options).await?;
@@ -96,7 +98,7 @@ pub(super) async fn collection(call: &Call) -> Result<Answer, Failure> {
     let mut metadata = Map::new();
     let revision = call.context.store.cache().revision();
     metadata.insert("resourceVersion".to_owned(), revision.to_string().into());
-    let body = list::encode(call.asked.resource.kind, &metadata, &deleted);
+    let body = list::encode(&call.asked.resource, &metadata, &deleted);
     Ok(answer::bytes(StatusCode::OK, answer::JSON, body))
 }
 
@@ -106,7 +108,13 @@ fn options(call: &Call) -> Result<Options, Failure> {
     let mut options = if call.body.is_empty() {
         Options::default()
     } else {
-        parse(&negotiate::body(&call.headers, &call.body)?)?
+        let body = negotiate::body(&call.headers, &call.body)?;
+        if !matches!(str_at(&body, "kind"), "" | "DeleteOptions") {
+            return Err(Box::new(Status::bad_request(
+                "decoded object cannot be converted to DeleteOptions",
+            )));
+        }
+        parse(&body)?
     };
     if let Ok(Some(grace)) = query.number("gracePeriodSeconds")
         && options.grace.is_none()
@@ -173,7 +181,7 @@ fn parse(body: &Value) -> Result<Options, Failure> {
 }
 
 async fn delete_one(call: &Call, key: &Key, options: &Options) -> Result<Outcome, Failure> {
-    let kind = call.asked.resource.kind;
+    let kind = &call.asked.resource.kind;
     let name = &key.name.name;
     protect(call, name)?;
     for _ in 0..TRIES {
@@ -184,11 +192,12 @@ async fn delete_one(call: &Call, key: &Key, options: &Options) -> Result<Outcome
         preconditions(kind, name, options, &old)?;
         let replacement = Replacement {
             context: &call.context,
-            resource: call.asked.resource,
+            resource: call.asked.resource.clone(),
             key: key.clone(),
             stored: &stored,
             part: Part::Whole,
             dry_run: options.dry_run,
+            owners: Owners::Given,
         };
         match step(&replacement, options, &old).await {
             Ok(outcome) => return Ok(outcome),
@@ -200,10 +209,10 @@ async fn delete_one(call: &Call, key: &Key, options: &Options) -> Result<Outcome
 }
 
 fn protect(call: &Call, name: &str) -> Result<(), Failure> {
-    let resource = call.asked.resource;
+    let resource = &call.asked.resource;
     if resource.is("", "Namespace") && PROTECTED.contains(&name) {
         let cause = "this namespace may not be deleted";
-        return Err(Box::new(Status::forbidden(resource.kind, name, cause)));
+        return Err(Box::new(Status::forbidden(&resource.kind, name, cause)));
     }
     Ok(())
 }
@@ -231,9 +240,10 @@ async fn step(
     options: &Options,
     old: &Value,
 ) -> Result<Outcome, Replaced> {
-    let kind = replacement.resource.kind;
+    let kind = &replacement.resource.kind;
     let mut object = old.clone();
     set_propagation(&mut object, &options.propagation);
+    kind.begin_deletion(&mut object, &super::now());
     let grace = match kind.grace_period {
         Some(default) => options.grace.unwrap_or_else(|| default(old)).max(0),
         None => 0,

@@ -12,12 +12,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::StatusCode;
 use portolan_api::table;
-use portolan_api::{Cause, Kind, Status};
+use portolan_api::{Cause, Status};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{Call, read};
 use crate::answer::{self, Answer, Failure};
+use crate::context::Resource;
 use crate::negotiate::{self, Output};
 use crate::select::Selection;
 use crate::store::{ObjectName, Snapshot, Stored};
@@ -42,21 +43,21 @@ struct Page {
 pub(super) fn list(call: &Call) -> Result<Answer, Failure> {
     let output = negotiate::output(&call.headers)?;
     let page = page(call)?;
-    let kind = call.asked.resource.kind;
+    let kind = &call.asked.resource.kind;
     let metadata = page.metadata();
     Ok(match output {
         Output::Object => {
-            let body = encode(kind, &metadata, &page.items);
+            let body = encode(&call.asked.resource, &metadata, &page.items);
             answer::bytes(StatusCode::OK, answer::JSON, body)
         }
         Output::Table => {
-            let values: Vec<Value> = page.items.iter().map(|item| item.value()).collect();
+            let values: Vec<Value> = page.values(&call.asked.resource);
             let options = read::table_options(call);
             let table = table::table(kind, &values, metadata, &options);
             answer::json(StatusCode::OK, &table)
         }
         Output::Metadata => {
-            let values: Vec<Value> = page.items.iter().map(|item| item.value()).collect();
+            let values: Vec<Value> = page.values(&call.asked.resource);
             let list = table::partial_metadata_list(&values, metadata);
             answer::json(StatusCode::OK, &list)
         }
@@ -64,6 +65,10 @@ pub(super) fn list(call: &Call) -> Result<Answer, Failure> {
 }
 
 impl Page {
+    fn values(&self, resource: &Resource) -> Vec<Value> {
+        self.items.iter().map(|item| resource.value(item)).collect()
+    }
+
     fn metadata(&self) -> Map<String, Value> {
         let mut metadata = Map::new();
         metadata.insert(
@@ -81,7 +86,12 @@ impl Page {
 }
 
 /// The list's JSON, put together from the stored JSON of its items.
-pub(super) fn encode(kind: &Kind, metadata: &Map<String, Value>, items: &[Arc<Stored>]) -> Bytes {
+pub(super) fn encode(
+    resource: &Resource,
+    metadata: &Map<String, Value>,
+    items: &[Arc<Stored>],
+) -> Bytes {
+    let kind = &resource.kind;
     let head = json!({
         "kind": kind.list_kind,
         "apiVersion": kind.api_version(),
@@ -96,7 +106,7 @@ pub(super) fn encode(kind: &Kind, metadata: &Map<String, Value>, items: &[Arc<St
         if index > 0 {
             out.put_u8(b',');
         }
-        out.put_slice(&item.json);
+        out.put_slice(&resource.json(&item.json));
     }
     out.put_slice(b"]}");
     out.freeze()

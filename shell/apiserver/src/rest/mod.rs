@@ -5,6 +5,7 @@
 //! never overwrite each other unseen.
 
 mod admit;
+mod apply;
 mod binding;
 mod change;
 mod create;
@@ -12,6 +13,7 @@ mod decode;
 mod delete;
 mod list;
 mod logs;
+mod owners;
 mod patch;
 mod read;
 mod reviews;
@@ -29,7 +31,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use admit::default_objects;
-pub(crate) use create::create_object;
+pub(crate) use create::{create_object, now};
 
 use crate::answer::{self, Answer, Failure};
 use crate::auth::User;
@@ -72,7 +74,7 @@ impl Call {
 
     fn not_found(&self) -> Failure {
         Box::new(Status::not_found(
-            self.asked.resource.kind,
+            &self.asked.resource.kind,
             &self.asked.name,
         ))
     }
@@ -104,11 +106,16 @@ impl Call {
 
 /// Answer a resource request.
 pub(crate) async fn handle(call: Call) -> Answer {
+    let kind = call.asked.resource.kind.clone();
     let answered = match call.asked.subresource.as_str() {
         "" => object(call).await,
         _ => subresource(call).await,
     };
-    answered.unwrap_or_else(|failure| answer::status(&failure))
+    let mut answer = answered.unwrap_or_else(|failure| answer::status(&failure));
+    if let Some(warning) = kind.deprecation() {
+        answer::warn(&mut answer, &[warning.to_owned()]);
+    }
+    answer
 }
 
 async fn object(call: Call) -> Result<Answer, Failure> {
@@ -120,6 +127,12 @@ async fn object(call: Call) -> Result<Answer, Failure> {
         Verb::Get => read::get(&call),
         Verb::List => list::list(&call),
         Verb::Watch => watch::watch(&call),
+        Verb::Create if call.asked.resource.ending => {
+            let mut refused = Status::method_not_allowed();
+            refused.message =
+                "create not allowed while custom resource definition is terminating".to_owned();
+            Err(Box::new(refused))
+        }
         Verb::Create if call.asked.resource.kind.is_review() => reviews::create(&call),
         Verb::Create if call.asked.name.is_empty() => create::create(&call).await,
         Verb::Update if !call.asked.name.is_empty() => update::update(&call).await,
@@ -133,7 +146,7 @@ async fn object(call: Call) -> Result<Answer, Failure> {
 }
 
 async fn subresource(call: Call) -> Result<Answer, Failure> {
-    let kind = call.asked.resource.kind;
+    let kind = &call.asked.resource.kind;
     let Some(subresource) = kind.subresource(&call.asked.subresource) else {
         return Err(Box::new(Status::no_such_path()));
     };
@@ -165,7 +178,7 @@ fn refused(call: &Call, error: WriteError) -> Failure {
     } = &call.asked;
     Box::new(write_error(
         &call.context,
-        resource.kind,
+        &resource.kind,
         (namespace, name),
         error,
     ))
@@ -174,14 +187,14 @@ fn refused(call: &Call, error: WriteError) -> Failure {
 /// A refused write of an object of this kind.
 fn write_error(
     context: &Context,
-    kind: &'static portolan_api::Kind,
+    kind: &portolan_api::Kind,
     (namespace, name): (&str, &str),
     error: WriteError,
 ) -> Status {
     match error {
         WriteError::Exists => Status::already_exists(kind, name),
         WriteError::Missing => Status::not_found(kind, name),
-        WriteError::Conflict => Status::conflict(kind, name),
+        WriteError::Conflict | WriteError::Companion => Status::conflict(kind, name),
         WriteError::NoNamespace => admit::no_namespace(context, namespace),
         WriteError::Terminating => admit::terminating(kind, namespace, name),
         WriteError::File(error) => Status::internal(error),

@@ -37,16 +37,19 @@ pub(super) fn wait_for_revision(call: &Call) -> Result<Option<u64>, Failure> {
 /// One object in the form that the client wants.
 pub(super) fn one(call: &Call, code: StatusCode, stored: &Stored) -> Result<Answer, Failure> {
     Ok(match negotiate::output(&call.headers)? {
-        Output::Object => answer::bytes(code, answer::JSON, stored.json.clone()),
+        Output::Object => {
+            let json = call.asked.resource.json(&stored.json);
+            answer::bytes(code, answer::JSON, json)
+        }
         Output::Table => {
-            let value = stored.value();
-            let kind = call.asked.resource.kind;
+            let value = call.asked.resource.value(stored);
+            let kind = &call.asked.resource.kind;
             let options = table_options(call);
             let table = table::table(kind, [&value], table::metadata_of(&value), &options);
             answer::json(code, &table)
         }
         Output::Metadata => {
-            let partial = table::partial_metadata(&stored.value());
+            let partial = table::partial_metadata(&call.asked.resource.value(stored));
             answer::bytes(code, answer::JSON, Bytes::from(partial.to_string()))
         }
     })

@@ -13,7 +13,7 @@ use crate::auth::{self, Attributes, User};
 pub(super) fn create(call: &Call) -> Result<Answer, Failure> {
     let kind = &call.asked.resource.kind;
     let (mut object, warnings) = decode::object(call)?;
-    let causes: Vec<Cause> = (kind.validate)(&object, None);
+    let causes: Vec<Cause> = kind.validate_content(&object, None);
     if !causes.is_empty() {
         return Err(Box::new(Status::invalid(
             kind,

@@ -6,10 +6,9 @@ use portolan_api::value::{int_at, set, str_at, strings_at};
 use portolan_api::{Cause, Status, meta};
 use serde_json::Value;
 
-use super::Call;
+use super::{Call, decode};
 use crate::answer::{self, Answer, Failure};
 use crate::identity::{Claims, KubernetesClaims, NamedClaim};
-use crate::negotiate;
 
 const DEFAULT_SECONDS: i64 = 3600;
 const MIN_SECONDS: i64 = 600;
@@ -19,7 +18,7 @@ const EXPIRATION: &str = "spec.expirationSeconds";
 pub(super) fn create(call: &Call) -> Result<Answer, Failure> {
     // The account must be there when the token is made; it is checked again on use.
     let account = call.current()?.value();
-    let mut request = negotiate::body(&call.headers, &call.body)?;
+    let (mut request, warnings) = decode::TOKEN_REQUEST.read(call)?;
     let seconds = int_at(&request, EXPIRATION).unwrap_or(DEFAULT_SECONDS);
     if !(MIN_SECONDS..=MAX_SECONDS).contains(&seconds) {
         let detail = "may not specify a duration less than 10 minutes or more than 2^32 seconds";
@@ -60,8 +59,6 @@ pub(super) fn create(call: &Call) -> Result<Answer, Failure> {
     let Some(token) = signer.sign(&claims) else {
         return Err(Box::new(Status::internal("cannot sign a token")));
     };
-    set(&mut request, "apiVersion", "authentication.k8s.io/v1");
-    set(&mut request, "kind", "TokenRequest");
     meta::set_name(&mut request, name);
     meta::set_namespace(&mut request, namespace);
     set(&mut request, "spec.audiences", audiences);
@@ -73,7 +70,9 @@ pub(super) fn create(call: &Call) -> Result<Answer, Failure> {
         "status.expirationTimestamp",
         expires.to_string(),
     );
-    Ok(answer::json(StatusCode::CREATED, &request))
+    let mut answer = answer::json(StatusCode::CREATED, &request);
+    answer::warn(&mut answer, &warnings);
+    Ok(answer)
 }
 
 /// The pod with whose end the token is to end.
@@ -89,14 +88,14 @@ fn bound_pod(call: &Call, request: &Value) -> Result<Option<NamedClaim>, Failure
         .context
         .store
         .get(&pods.key(&call.asked.namespace, name))
-        .ok_or_else(|| Box::new(Status::not_found(pods.kind, name)))?;
+        .ok_or_else(|| Box::new(Status::not_found(&pods.kind, name)))?;
     let pod = stored.value();
     let (wanted, found) = (str_at(request, "spec.boundObjectRef.uid"), meta::uid(&pod));
     if !wanted.is_empty() && wanted != found {
         let cause = format!(
             "the UID in the bound object reference ({wanted}) does not match the UID in record. The object might have been deleted and then recreated"
         );
-        return Err(Box::new(Status::conflict_because(pods.kind, name, &cause)));
+        return Err(Box::new(Status::conflict_because(&pods.kind, name, &cause)));
     }
     Ok(Some(NamedClaim {
         name: name.to_owned(),

@@ -18,7 +18,7 @@ use futures::stream::{self, BoxStream, StreamExt as _};
 use jiff::Timestamp;
 use portolan_api::table::{self, Include, Options};
 use portolan_api::{Cause, Status};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::{Call, read};
@@ -69,11 +69,23 @@ struct Initial {
 pub(super) fn watch(call: &Call) -> Result<Answer, Failure> {
     let watch = start(call)?;
     let ending = call.ending.clone();
+    let gone = call.asked.resource.gone.clone();
     let pieces = stream::unfold(watch, |mut watch| async move {
         let piece = watch.piece().await?;
         Some((Ok(piece), watch))
     })
-    .take_until(async move { ending.cancelled().await });
+    .take_until(async move {
+        match gone {
+            Some(gone) => {
+                futures::future::select(
+                    std::pin::pin!(ending.cancelled()),
+                    std::pin::pin!(gone.cancelled()),
+                )
+                .await;
+            }
+            None => ending.cancelled().await,
+        }
+    });
     let pieces: BoxStream<'static, Result<Bytes, std::io::Error>> = pieces.boxed();
     Ok(answer::stream(answer::JSON, pieces))
 }
@@ -122,7 +134,7 @@ fn start(call: &Call) -> Result<Watch, Failure> {
         end: now + timeout(call)?,
         context: Arc::clone(&call.context),
         asked: Asked {
-            resource: call.asked.resource,
+            resource: call.asked.resource.clone(),
             verb: call.asked.verb,
             namespace: call.asked.namespace.clone(),
             name: String::new(),
@@ -291,22 +303,31 @@ impl Watch {
                 return line(kind.text(), &object);
             }
         };
+        // The encoded line is shared by watches of the stored form only.
+        if self.asked.resource.kind.converts() {
+            let object = self.object(&event.object(kind));
+            return line(kind.text(), &object);
+        }
         event.line(kind, form, |json| self.object(&json))
     }
 
     /// An object in the form of this watch. The first row brings the columns.
     fn object(&mut self, json: &Bytes) -> Bytes {
         if self.output == Output::Object {
-            return json.clone();
+            return self.asked.resource.json(json);
         }
-        let value: Value = serde_json::from_slice(json).unwrap_or_default();
+        let value = self
+            .asked
+            .resource
+            .kind
+            .read_form(serde_json::from_slice(json).unwrap_or_default());
         let value = if self.output == Output::Table {
             let options = Options {
                 include: self.include,
                 now: Timestamp::now(),
                 headless: std::mem::replace(&mut self.headless, true),
             };
-            let kind = self.asked.resource.kind;
+            let kind = &self.asked.resource.kind;
             table::table(kind, [&value], table::metadata_of(&value), &options)
         } else {
             table::partial_metadata(&value)
@@ -316,7 +337,7 @@ impl Watch {
 
     fn bookmark(&mut self, initial_end: bool) -> Bytes {
         self.next_bookmark = Instant::now() + self.context.config.bookmark_interval;
-        let kind = self.asked.resource.kind;
+        let kind = &self.asked.resource.kind;
         let mut metadata = json!({
             "resourceVersion": self.position.to_string(),
             "creationTimestamp": null,

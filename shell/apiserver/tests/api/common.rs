@@ -61,9 +61,13 @@ pub(crate) fn config(dir: &Path) -> Config {
 
 /// Open, waiting for an earlier server in this process to let go of the file.
 pub(crate) async fn open(dir: &Path) -> Arc<Server> {
+    open_as(config(dir)).await
+}
+
+async fn open_as(config: Config) -> Arc<Server> {
     tokio::time::timeout(DEADLINE, async {
         loop {
-            match Server::open(config(dir)).await {
+            match Server::open(config.clone()).await {
                 Err(OpenError::InUse { .. }) => tokio::time::sleep(Duration::from_millis(20)).await,
                 other => return other.unwrap(),
             }
@@ -75,11 +79,23 @@ pub(crate) async fn open(dir: &Path) -> Arc<Server> {
 
 impl Lab {
     pub(crate) async fn start() -> Self {
-        Self::start_in(Arc::new(tempfile::tempdir().unwrap())).await
+        Self::start_with(|_| {}).await
+    }
+
+    /// Start with a changed configuration.
+    pub(crate) async fn start_with(edit: impl FnOnce(&mut Config)) -> Self {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        let mut config = config(dir.path());
+        edit(&mut config);
+        Self::serve(dir, open_as(config).await).await
     }
 
     pub(crate) async fn start_in(dir: Arc<TempDir>) -> Self {
         let server = open(dir.path()).await;
+        Self::serve(dir, server).await
+    }
+
+    async fn serve(dir: Arc<TempDir>, server: Arc<Server>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let url = format!("https://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();

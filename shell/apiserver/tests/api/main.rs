@@ -3,9 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod access;
+mod apply;
 mod common;
 mod ending;
 mod objects;
+mod owning;
+mod patching;
 mod replay;
 mod reviews;
 mod watching;

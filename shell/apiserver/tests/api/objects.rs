@@ -107,7 +107,7 @@ async fn bad_requests_get_a_status() {
             json!({"apiVersion": "v1", "kind": "Pod"}),
             400,
         ),
-        (Method::POST, CONFIG_MAPS, json!({"kind": "ConfigMap"}), 400),
+        (Method::POST, CONFIG_MAPS, json!({"kind": "ConfigMap"}), 422),
         (Method::POST, CONFIG_MAPS, json!([1]), 400),
         (
             Method::POST,
@@ -201,7 +201,7 @@ async fn bodies_that_cannot_be_read_get_a_status() {
     request(&lab.client, Method::GET, CONFIG_MAPS, None, &either)
         .await
         .expect(200);
-    let apply = [("content-type", "application/apply-patch+yaml")];
+    let apply = [("content-type", "application/x-unknown")];
     let path = format!("{CONFIG_MAPS}/a?fieldManager=x");
     request(&lab.client, Method::PATCH, &path, Some(&json!({})), &apply)
         .await
