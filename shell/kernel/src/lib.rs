@@ -1,5 +1,5 @@
 //! The kernel's side of every plane: network namespaces, links and routes,
-//! sysctls, and nftables over netlink.
+//! sysctls, and nftables and connection tracking over netlink.
 //!
 //! Each handle takes a [`netns::NetNs`] when it is opened. A socket stays in the
 //! namespace in which it was opened, so one process can serve many lab nodes.
@@ -7,6 +7,7 @@
 //! kernel holds and commits what it is given.
 
 mod address;
+pub mod conntrack;
 pub mod link;
 pub mod memory;
 pub mod netns;

@@ -14,13 +14,13 @@
 //! Absent on purpose: subscriptions. One subscriber makes a bulk commit ten times
 //! slower; whoever wants to know of foreign changes asks for the generation.
 
-mod socket;
+pub(crate) mod socket;
 
 use std::collections::BTreeMap;
 use std::io;
 
 use portolan_nft::netlink::{Dump, Request, Transaction, encode, messages};
-use portolan_nft::{Batch, Op, Step, Table, TableId};
+use portolan_nft::{Batch, Data, Key, Name, Op, Shape, Step, Table, TableId};
 
 use crate::netns::{NetNs, NetNsError};
 use socket::{Answer, Socket};
@@ -174,7 +174,7 @@ impl Nft {
         let mut whole = None;
         while let Some(buffer) = self.socket.receive_now().map_err(CommitError::Receive)? {
             for message in messages(buffer) {
-                let Some(Answer::Failed(cause)) = socket::answer(&message) else {
+                let Some(Answer::Failed(cause)) = socket::answer(message.kind, message.body) else {
                     continue;
                 };
                 match transaction.step(message.seq) {
@@ -235,6 +235,53 @@ impl Nft {
         Ok(dump.finish().tables.remove(id))
     }
 
+    /// What packets have put into a dynamic set or map; nothing if there is none.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel does not answer.
+    pub fn learned(&mut self, id: &TableId, set: &Name) -> Result<Vec<(Key, Data)>, ReadError> {
+        let mut dump = Dump::with_learned();
+        self.ask(&Request::Tables(id.family), &mut dump)?;
+        dump.keep(id);
+        self.ask(&Request::Sets(id.clone()), &mut dump)?;
+        self.ask(&Request::Elements(id.clone(), set.clone()), &mut dump)?;
+        let table = dump.finish().tables.remove(id);
+        let set = table.and_then(|mut table| table.sets.remove(set));
+        Ok(set.map_or_else(Vec::new, |set| set.elements.into_iter().collect()))
+    }
+
+    /// Takes elements out of a dynamic set or map. One that has gone by itself
+    /// meanwhile is no error.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses for another reason.
+    pub fn forget(&mut self, id: &TableId, set: &Name, keys: Vec<Key>) -> Result<(), CommitError> {
+        let batch = |keys: Vec<Key>| {
+            let mut batch = Batch::new();
+            let delete = Op::DeleteElements {
+                set: set.clone(),
+                shape: Shape::Points,
+                keys,
+            };
+            batch.push(id, delete);
+            batch
+        };
+        // All at once, and one by one where one of them is gone.
+        if keys.is_empty() || self.commit(&batch(keys.clone())).is_ok() {
+            return Ok(());
+        }
+        for key in keys {
+            match self.commit(&batch(vec![key])) {
+                Err(CommitError::Refused { cause, .. })
+                    if cause.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
     /// The number that changes with every commit in the namespace, whoever made it.
     ///
     /// # Errors
@@ -259,7 +306,7 @@ impl Nft {
         loop {
             let buffer = self.socket.receive().map_err(failed)?;
             for message in messages(buffer).filter(|message| message.seq == seq) {
-                match socket::answer(&message) {
+                match socket::answer(message.kind, message.body) {
                     None => {
                         dump.take(&message);
                         if *request == Request::Generation {

@@ -1,4 +1,4 @@
-//! A netlink socket for nftables.
+//! A netlink socket of netfilter, for nftables and for connection tracking.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -8,7 +8,6 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, getsockopt, recv, send, setsockopt,
     sockopt,
 };
-use portolan_nft::netlink::Message;
 
 /// A dump answers with at most this much at once (the kernel fills what it finds
 /// in the reader's last buffer, 32 KiB at most).
@@ -26,7 +25,7 @@ const MESSAGE_DONE: u16 = 3;
 
 /// A netlink socket of the netfilter family, in the namespace where it was opened.
 #[derive(Debug)]
-pub(super) struct Socket {
+pub(crate) struct Socket {
     fd: OwnedFd,
     buffer: Vec<u8>,
     /// The longest transaction that the send buffer takes.
@@ -34,20 +33,19 @@ pub(super) struct Socket {
 }
 
 /// What a control message says.
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// The end of a dump, or an acknowledgement.
     Done,
     /// A request failed.
     Failed(io::Error),
 }
 
-/// What a message says, if it is a control message.
-pub(super) fn answer(message: &Message<'_>) -> Option<Answer> {
-    if message.kind != MESSAGE_ERROR && message.kind != MESSAGE_DONE {
+/// What a message of this type and body says, if it is a control message.
+pub(crate) fn answer(kind: u16, body: &[u8]) -> Option<Answer> {
+    if kind != MESSAGE_ERROR && kind != MESSAGE_DONE {
         return None;
     }
-    let code = message
-        .body
+    let code = body
         .first_chunk::<4>()
         .map_or(0, |code| i32::from_ne_bytes(*code));
     if code == 0 {
@@ -68,7 +66,7 @@ fn retry<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
 }
 
 impl Socket {
-    pub(super) fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         let fd = nix::sys::socket::socket(
             AddressFamily::Netlink,
             SockType::Raw,
@@ -94,12 +92,12 @@ impl Socket {
     }
 
     /// The longest transaction that can be sent.
-    pub(super) fn room(&self) -> usize {
+    pub(crate) fn room(&self) -> usize {
         self.room
     }
 
     /// Make the send buffer take this many bytes, if that is allowed.
-    pub(super) fn make_room(&mut self, bytes: usize) -> bool {
+    pub(crate) fn make_room(&mut self, bytes: usize) -> bool {
         if bytes > self.room {
             let wanted = bytes + SEND_OVERHEAD;
             // Without the capability the size is silently cut to net.core.wmem_max;
@@ -113,14 +111,14 @@ impl Socket {
         bytes <= self.room
     }
 
-    pub(super) fn send(&self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn send(&self, bytes: &[u8]) -> io::Result<()> {
         // Netlink takes a message whole or not at all.
         retry(|| send(self.fd.as_raw_fd(), bytes, MsgFlags::empty()))?;
         Ok(())
     }
 
     /// Wait for the next answer.
-    pub(super) fn receive(&mut self) -> io::Result<&[u8]> {
+    pub(crate) fn receive(&mut self) -> io::Result<&[u8]> {
         let fd = self.fd.as_raw_fd();
         let len = retry(|| recv(fd, &mut self.buffer, MsgFlags::empty()))?;
         Ok(self.buffer.get(..len).unwrap_or(&[]))
@@ -128,7 +126,7 @@ impl Socket {
 
     /// The next answer, if there is one. That answers were lost for want of room is
     /// no failure: those before are kept, and one is enough to know of a failure.
-    pub(super) fn receive_now(&mut self) -> io::Result<Option<&[u8]>> {
+    pub(crate) fn receive_now(&mut self) -> io::Result<Option<&[u8]>> {
         let fd = self.fd.as_raw_fd();
         loop {
             match recv(fd, &mut self.buffer, MsgFlags::MSG_DONTWAIT) {
@@ -141,7 +139,7 @@ impl Socket {
     }
 
     /// Throw away answers to what nobody waits for any more.
-    pub(super) fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         while matches!(self.receive_now(), Ok(Some(_))) {}
     }
 }
