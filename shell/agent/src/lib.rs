@@ -3,4 +3,5 @@
 
 pub mod cluster;
 pub mod dns;
+mod health;
 pub mod node;

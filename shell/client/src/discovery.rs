@@ -26,7 +26,8 @@ impl Served {
     }
 }
 
-/// Every resource of every group in its preferred version, without subresources.
+/// Every resource of every group, without subresources: each in its group's
+/// preferred version, or in the first that has it.
 ///
 /// A group whose discovery fails (an aggregated server that is down) is left
 /// out with a warning: one dead extension must not stop the rest.
@@ -36,10 +37,11 @@ pub async fn discover(client: &Client) -> Result<Vec<Served>, RequestError> {
     push_all(&mut served, "", "v1", core);
     let groups: GroupList = get(client, "/apis".to_owned()).await?;
     for group in groups.groups {
-        let version = group.preferred_version.version;
-        match get::<ResourceList>(client, format!("/apis/{}/{version}", group.name)).await {
-            Ok(list) => push_all(&mut served, &group.name, &version, list),
-            Err(error) => tracing::warn!(group = group.name, %error, "discovery failed"),
+        for version in group.in_order() {
+            match get::<ResourceList>(client, format!("/apis/{}/{version}", group.name)).await {
+                Ok(list) => push_all(&mut served, &group.name, version, list),
+                Err(error) => tracing::warn!(group = group.name, %error, "discovery failed"),
+            }
         }
     }
     served.sort_by(|a, b| a.resource.cmp(&b.resource));
@@ -48,7 +50,8 @@ pub async fn discover(client: &Client) -> Result<Vec<Served>, RequestError> {
 
 fn push_all(served: &mut Vec<Served>, group: &str, version: &str, list: ResourceList) {
     for entry in list.resources {
-        if entry.name.contains('/') {
+        let known = |s: &Served| s.resource.group == group && s.resource.plural == entry.name;
+        if entry.name.contains('/') || served.iter().any(known) {
             continue;
         }
         served.push(Served {
@@ -90,6 +93,17 @@ struct GroupList {
 struct Group {
     name: String,
     preferred_version: Version,
+    #[serde(default)]
+    versions: Vec<Version>,
+}
+
+impl Group {
+    /// Its versions, the preferred one first.
+    fn in_order(&self) -> impl Iterator<Item = &str> {
+        let preferred = self.preferred_version.version.as_str();
+        let others = self.versions.iter().map(|version| version.version.as_str());
+        std::iter::once(preferred).chain(others.filter(move |version| *version != preferred))
+    }
 }
 
 #[derive(Deserialize)]

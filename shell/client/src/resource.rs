@@ -35,6 +35,13 @@ pub static SERVICES: Resource = Resource::fixed("", "services", "Service", true)
 pub static DEPLOYMENTS: Resource = Resource::fixed("apps", "deployments", "Deployment", true);
 /// apps/v1 ReplicaSet
 pub static REPLICA_SETS: Resource = Resource::fixed("apps", "replicasets", "ReplicaSet", true);
+/// apps/v1 StatefulSet
+pub static STATEFUL_SETS: Resource = Resource::fixed("apps", "statefulsets", "StatefulSet", true);
+/// apps/v1 DaemonSet
+pub static DAEMON_SETS: Resource = Resource::fixed("apps", "daemonsets", "DaemonSet", true);
+/// apps/v1 ControllerRevision
+pub static CONTROLLER_REVISIONS: Resource =
+    Resource::fixed("apps", "controllerrevisions", "ControllerRevision", true);
 /// discovery.k8s.io/v1 EndpointSlice
 pub static ENDPOINT_SLICES: Resource =
     Resource::fixed("discovery.k8s.io", "endpointslices", "EndpointSlice", true);

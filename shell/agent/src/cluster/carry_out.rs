@@ -2,10 +2,11 @@
 
 use futures::future::join_all;
 use portolan_client::{
-    Client, DEPLOYMENTS, Deletion, ENDPOINT_SLICES, ENDPOINTS, NODES, PODS, PatchBody,
-    REPLICA_SETS, Recorder, Regarding, RequestError, Resource, SERVICES, Severity, Target, Writer,
+    CONTROLLER_REVISIONS, Client, DAEMON_SETS, DEPLOYMENTS, Deletion, ENDPOINT_SLICES, ENDPOINTS,
+    NODES, PODS, PatchBody, REPLICA_SETS, Recorder, Regarding, RequestError, Resource, SERVICES,
+    STATEFUL_SETS, Severity, Target, Writer,
 };
-use portolan_plan::workloads::{Action, Kind, Step, Tell, Write};
+use portolan_plan::workloads::{Action, Blame, Kind, Step, Tell, Write};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -22,6 +23,9 @@ fn resource(kind: Kind) -> &'static Resource {
         Kind::Pod => &PODS,
         Kind::ReplicaSet => &REPLICA_SETS,
         Kind::Deployment => &DEPLOYMENTS,
+        Kind::StatefulSet => &STATEFUL_SETS,
+        Kind::DaemonSet => &DAEMON_SETS,
+        Kind::ControllerRevision => &CONTROLLER_REVISIONS,
         Kind::EndpointSlice => &ENDPOINT_SLICES,
         Kind::Endpoints => &ENDPOINTS,
         Kind::Service => &SERVICES,
@@ -34,6 +38,9 @@ fn resource(kind: Kind) -> &'static Resource {
 pub(super) struct Recorders {
     deployment: Recorder,
     replica_set: Recorder,
+    stateful_set: Recorder,
+    daemon_set: Recorder,
+    mirroring: Recorder,
     scheduler: Recorder,
     node: Recorder,
     endpoints: Recorder,
@@ -45,6 +52,9 @@ impl Recorders {
         Self {
             deployment: recorder("deployment-controller"),
             replica_set: recorder("replicaset-controller"),
+            stateful_set: recorder("statefulset-controller"),
+            daemon_set: recorder("daemonset-controller"),
+            mirroring: recorder("endpoint-slice-mirroring-controller"),
             scheduler: recorder("default-scheduler"),
             node: recorder("node-controller"),
             endpoints: recorder("endpoint-slice-controller"),
@@ -71,7 +81,10 @@ impl Recorders {
             Kind::ReplicaSet => &self.replica_set,
             Kind::Pod => &self.scheduler,
             Kind::Node => &self.node,
-            Kind::EndpointSlice | Kind::Endpoints | Kind::Service => &self.endpoints,
+            Kind::StatefulSet => &self.stateful_set,
+            Kind::DaemonSet => &self.daemon_set,
+            Kind::Endpoints => &self.mirroring,
+            Kind::EndpointSlice | Kind::ControllerRevision | Kind::Service => &self.endpoints,
         };
         recorder.tell(
             &regarding,
@@ -219,8 +232,8 @@ impl Hands {
             }
         };
         self.send(message).await;
-        // Only a pod's name is not known before; events about others name it.
-        if write.kind == Kind::Pod {
+        // A name that was known before is in the event already.
+        if write.key.name.is_empty() {
             name
         } else {
             String::new()
@@ -254,7 +267,14 @@ impl Hands {
             tracing::warn!(%error, message = error.message(), "write refused");
         }
         if let Some(tell) = write.failure.as_ref().filter(|_| !settled) {
-            self.recorders.tell(tell, &error.message());
+            let message = error.message();
+            self.recorders.tell(tell, &message);
+            let blame = Blame {
+                reason: tell.reason.to_owned(),
+                message,
+            };
+            self.send(Message::Refused(tell.about.uid.clone(), blame))
+                .await;
         }
         settled
     }

@@ -4,11 +4,16 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use portolan_model::workloads::{Node, ObjectKey, Pod, ReplicaSet, Service, Slice};
+use portolan_model::workloads::{
+    ControllerRevision, Meta, Node, ObjectKey, Pod, ReplicaSet, Service, Slice,
+};
 use portolan_plan::endpoints::{endpoints, endpoints_of_deleted};
-use portolan_plan::slices::{Backing, CONTROLLER, MANAGED_BY, slices};
+use portolan_plan::slices::{
+    Backing, CONTROLLER, MANAGED_BY, MIRRORING, SERVICE_NAME, by_cpu, cpus, mirror, slices,
+};
 use portolan_plan::workloads::{
-    Action, Step, Usage, deployment, lost_pods, node, replica_set, schedule,
+    Action, Step, Usage, daemon_set, deployment, lost_pods, node, replica_set, schedule,
+    stateful_set,
 };
 
 use super::world::{Task, World};
@@ -16,33 +21,17 @@ use super::world::{Task, World};
 /// What is to be done about a task now.
 pub(super) fn decide(world: &mut World, task: &Task, now: Timestamp) -> Step {
     match task {
-        Task::Slices(key) => of_slices(world, key),
-        Task::Endpoints(key) => of_endpoints(world, key),
+        Task::Slices(key) => of_slices(world, task, key),
+        Task::Endpoints(key) => of_endpoints(world, task, key),
+        Task::Mirror(key) => of_mirror(world, key),
         Task::Schedule(key) => of_schedule(world, key),
         Task::ReplicaSet(key) => of_replica_set(world, key, now),
         Task::Deployment(key) => of_deployment(world, key, now),
+        Task::StatefulSet(key) => of_stateful_set(world, key, now),
+        Task::DaemonSet(key) => of_daemon_set(world, key, now),
         Task::Node(name) => of_node(world, name, now),
         Task::LostPods(name) => of_lost_pods(world, name),
     }
-}
-
-/// The writes of a task are on the server.
-pub(super) fn succeeded(world: &mut World, task: &Task) {
-    if let Task::Slices(key) = task
-        && let Some((written, pending)) = world.triggers.get_mut(key)
-    {
-        written.clone_from(pending);
-    }
-}
-
-/// The pods that a Service selects, ended ones left out.
-fn selected<'a>(world: &'a World, service: &Service) -> Vec<&'a Pod> {
-    world
-        .pods
-        .in_namespace(&service.meta.key.namespace)
-        .map(AsRef::as_ref)
-        .filter(|pod| !pod.is_finished() && service.selects(&pod.meta.labels))
-        .collect()
 }
 
 fn node_of<'a>(world: &'a World, name: &str) -> Option<&'a Node> {
@@ -52,58 +41,82 @@ fn node_of<'a>(world: &'a World, name: &str) -> Option<&'a Node> {
         .map(AsRef::as_ref)
 }
 
-fn of_slices(world: &mut World, key: &ObjectKey) -> Step {
-    let Some(service) = world.services.get(key).cloned() else {
-        return Step::default();
-    };
-    let pods = selected(world, &service);
+/// Asks a controller of endpoints with what stands behind a Service.
+fn with_backing(
+    world: &mut World,
+    task: &Task,
+    service: &Service,
+    ask: impl FnOnce(&World, &Backing<'_>) -> Step,
+) -> Step {
     let known = world
         .triggers
-        .get(key)
+        .get(task)
         .map(|(written, _)| written.clone())
         .unwrap_or_default();
-    let (trigger, pending) = known.since(&service, &pods);
-    let existing: Vec<&Slice> = world
-        .slices
-        .controlled_by(&service.meta.uid)
-        .map(AsRef::as_ref)
-        .filter(|slice| {
-            slice
-                .meta
-                .labels
-                .get(MANAGED_BY)
-                .is_some_and(|by| by == CONTROLLER)
-        })
-        .collect();
-    let backing = Backing {
-        service: &service,
-        pods: &pods,
-        node: &|name| node_of(world, name),
-        trigger,
-    };
-    let step = slices(&backing, &existing);
-    world.triggers.insert(key.clone(), (known, pending));
-    step
-}
-
-fn of_endpoints(world: &World, key: &ObjectKey) -> Step {
-    let existing = world.endpoints.get(key).map(AsRef::as_ref);
-    let Some(service) = world.services.get(key) else {
-        return match existing {
-            Some(existing) if !existing.meta.deleting => endpoints_of_deleted(existing),
-            Some(_) | None => Step::default(),
-        };
-    };
-    let pods = selected(world, service);
+    let pods = world.selected(service);
+    let (trigger, pending) = known.since(service, &pods);
+    let cpus = by_cpu(service)
+        .then(|| cpus(world.nodes.all().map(AsRef::as_ref)))
+        .flatten();
     let backing = Backing {
         service,
         pods: &pods,
         node: &|name| node_of(world, name),
-        trigger: None,
+        trigger,
+        cpus: cpus.as_ref(),
     };
-    endpoints(
-        &backing,
-        existing.filter(|existing| !existing.meta.deleting),
+    let step = ask(world, &backing);
+    world.triggers.insert(task.clone(), (known, pending));
+    step
+}
+
+fn of_slices(world: &mut World, task: &Task, key: &ObjectKey) -> Step {
+    let Some(service) = world.services.get(key).cloned() else {
+        return Step::default();
+    };
+    with_backing(world, task, &service, |world, backing| {
+        let existing: Vec<&Slice> = world
+            .slices
+            .controlled_by(&service.meta.uid)
+            .map(AsRef::as_ref)
+            .filter(|slice| is_managed_by(slice, CONTROLLER))
+            .collect();
+        slices(backing, &existing)
+    })
+}
+
+fn is_managed_by(slice: &Slice, controller: &str) -> bool {
+    slice
+        .meta
+        .labels
+        .get(MANAGED_BY)
+        .is_some_and(|by| by == controller)
+}
+
+fn of_endpoints(world: &mut World, task: &Task, key: &ObjectKey) -> Step {
+    let existing = world.endpoints.get(key).cloned();
+    let existing = existing.as_deref().filter(|known| !known.meta.deleting);
+    let Some(service) = world.services.get(key).cloned() else {
+        return existing.map_or_else(Step::default, |existing| {
+            endpoints_of_deleted(existing, world.departed.contains(key))
+        });
+    };
+    with_backing(world, task, &service, |_, backing| {
+        endpoints(backing, existing)
+    })
+}
+
+fn of_mirror(world: &World, key: &ObjectKey) -> Step {
+    let mirrored: Vec<&Slice> = world
+        .slices
+        .labelled(&key.namespace, SERVICE_NAME, &key.name)
+        .map(AsRef::as_ref)
+        .filter(|slice| is_managed_by(slice, MIRRORING))
+        .collect();
+    mirror(
+        world.endpoints.get(key).map(AsRef::as_ref),
+        world.services.get(key).map(AsRef::as_ref),
+        &mirrored,
     )
 }
 
@@ -148,17 +161,48 @@ fn of_replica_set(world: &World, key: &ObjectKey, now: Timestamp) -> Step {
     let Some(set) = world.sets.get(key) else {
         return Step::default();
     };
+    let pods = own_pods(world, &set.meta);
+    let blame = world.blames.get(&set.meta.uid);
+    replica_set(set, &pods, &crowd(world, set), blame, now)
+}
+
+/// The pods of a workload's namespace that it controls or that nobody does.
+fn own_pods<'a>(world: &'a World, owner: &'a Meta) -> Vec<&'a Pod> {
     let orphans = world
         .pods
         .controlled_by("")
-        .filter(|pod| pod.meta.key.namespace == key.namespace);
-    let pods: Vec<&Pod> = world
+        .filter(|pod| pod.meta.key.namespace == owner.key.namespace);
+    world
         .pods
-        .controlled_by(&set.meta.uid)
+        .controlled_by(&owner.uid)
         .chain(orphans)
         .map(AsRef::as_ref)
-        .collect();
-    replica_set(set, &pods, &crowd(world, set), now)
+        .collect()
+}
+
+fn of_stateful_set(world: &World, key: &ObjectKey, now: Timestamp) -> Step {
+    let Some(set) = world.stateful_sets.get(key) else {
+        return Step::default();
+    };
+    let pods = own_pods(world, &set.meta);
+    stateful_set(set, &revisions(world, key), &pods, now)
+}
+
+fn of_daemon_set(world: &World, key: &ObjectKey, now: Timestamp) -> Step {
+    let Some(set) = world.daemon_sets.get(key) else {
+        return Step::default();
+    };
+    let pods = own_pods(world, &set.meta);
+    let nodes: Vec<&Node> = world.nodes.all().map(AsRef::as_ref).collect();
+    daemon_set(set, &revisions(world, key), &pods, &nodes, now)
+}
+
+fn revisions<'a>(world: &'a World, key: &ObjectKey) -> Vec<&'a ControllerRevision> {
+    world
+        .revisions
+        .in_namespace(&key.namespace)
+        .map(AsRef::as_ref)
+        .collect()
 }
 
 /// Pods per node of the whole workload: of all ReplicaSets of one Deployment.
@@ -190,7 +234,8 @@ fn of_deployment(world: &World, key: &ObjectKey, now: Timestamp) -> Step {
         .map(AsRef::as_ref)
         .collect();
     let has_pods = |uid: &str| world.pods.controlled_by(uid).any(|pod| !pod.is_finished());
-    deployment(wanted, &sets, &has_pods, now)
+    let blame = world.blames.get(&wanted.meta.uid);
+    deployment(wanted, &sets, &has_pods, blame, now)
 }
 
 fn of_node(world: &World, name: &str, now: Timestamp) -> Step {

@@ -3,9 +3,10 @@
 use futures::StreamExt;
 use portolan_client::{Client, Event, Params, Resource, watch};
 use portolan_model::workloads::{
-    Deployment, Endpoints, Lease, Node, Object, ObjectKey, Pod, ReplicaSet, Service, Slice,
+    ControllerRevision, DaemonSet, Deployment, Endpoints, Lease, Node, Object, ObjectKey, Pod,
+    ReplicaSet, Service, Slice, StatefulSet,
 };
-use portolan_plan::workloads::Kind;
+use portolan_plan::workloads::{Blame, Kind};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
@@ -32,6 +33,12 @@ pub(super) enum Message {
     ReplicaSet(News<ReplicaSet>),
     /// News of Deployments.
     Deployment(News<Deployment>),
+    /// News of StatefulSets.
+    StatefulSet(News<StatefulSet>),
+    /// News of DaemonSets.
+    DaemonSet(News<DaemonSet>),
+    /// News of ControllerRevisions.
+    Revision(News<ControllerRevision>),
     /// News of Services.
     Service(News<Service>),
     /// News of EndpointSlices.
@@ -48,6 +55,8 @@ pub(super) enum Message {
     ToldToGo(Kind, ObjectKey, String),
     /// A pod was bound to a node, or was not.
     Bound(ObjectKey, String, Option<String>),
+    /// A write for the workload with this uid was refused.
+    Refused(String, Blame),
     /// A task's writes are carried out, or one failed.
     Done {
         /// The task.
@@ -69,6 +78,9 @@ pub(super) fn start(client: &Client, inbox: &mpsc::Sender<Message>) {
     feed(&at::PODS).start(Message::Pod);
     feed(&at::REPLICA_SETS).start(Message::ReplicaSet);
     feed(&at::DEPLOYMENTS).start(Message::Deployment);
+    feed(&at::STATEFUL_SETS).start(Message::StatefulSet);
+    feed(&at::DAEMON_SETS).start(Message::DaemonSet);
+    feed(&at::CONTROLLER_REVISIONS).start(Message::Revision);
     feed(&at::SERVICES).start(Message::Service);
     feed(&at::ENDPOINT_SLICES).start(Message::Slice);
     feed(&at::ENDPOINTS).start(Message::Endpoints);

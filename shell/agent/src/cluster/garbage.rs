@@ -31,8 +31,8 @@ enum Message {
     Seen(usize, Box<Event<Metadata>>),
     /// What is served now.
     Served(Vec<Resource>),
-    /// Of these owners of an object it is known that they do not exist.
-    Missing(Vec<String>),
+    /// Of these owners, by namespace and uid, it is known that they do not exist.
+    Missing(Vec<(String, String)>),
     /// The writes for an object are done.
     Done(String, bool),
 }
@@ -187,7 +187,12 @@ impl Collector {
                 let uid = object.metadata.uid;
                 let look = self.graph.remove(&uid);
                 // The watch saw it go: no need to ask the server.
-                self.absent.insert(uid);
+                for dependent in &look {
+                    if let Some(dependent) = self.graph.get(dependent) {
+                        let namespace = dependent.key.namespace.clone();
+                        self.absent.insert((namespace, uid.clone()));
+                    }
+                }
                 look
             }
         };
@@ -224,14 +229,15 @@ impl Collector {
         };
         Some(match gc {
             Gc::LookUp { owners, .. } => {
+                let namespace = vertex.key.namespace.clone();
                 let owners = owners
                     .into_iter()
-                    .map(|owner| {
-                        let place = self.place_of(&owner, &vertex.key.namespace);
-                        (owner, place)
+                    .filter_map(|owner| {
+                        let place = self.place_of(&owner, &namespace)?;
+                        Some((owner, place))
                     })
                     .collect();
-                Job::LookUp(owners)
+                Job::LookUp(namespace, owners)
             }
             Gc::Delete {
                 uid,
@@ -257,7 +263,9 @@ impl Collector {
         })
     }
 
-    /// Where an owner lives; none where its kind is not served.
+    /// Where an owner lives; none where its kind is not served, which may
+    /// change, and where an object of no namespace names an owner that has
+    /// one: nobody can tell which is meant. Neither is a reason to delete.
     fn place_of(&self, owner: &Reference, namespace: &str) -> Option<Place> {
         let group = owner
             .api_version
@@ -267,6 +275,9 @@ impl Collector {
             .resources
             .iter()
             .find(|resource| resource.kind == owner.kind && resource.group == group)?;
+        if resource.namespaced && namespace.is_empty() {
+            return None;
+        }
         let namespace = if resource.namespaced { namespace } else { "" };
         Some(Place {
             resource: resource.clone(),
@@ -313,7 +324,7 @@ impl Place {
 
 /// A request, or several.
 enum Job {
-    LookUp(Vec<(Reference, Option<Place>)>),
+    LookUp(String, Vec<(Reference, Place)>),
     Delete(Place, Deletion),
     Patch(Place, serde_json::Value),
 }
@@ -322,7 +333,7 @@ async fn carry_out(writer: Writer, uid: String, jobs: Vec<Job>, inbox: mpsc::Sen
     let mut success = true;
     for job in jobs {
         let result = match job {
-            Job::LookUp(owners) => look_up(&writer, owners, &inbox).await,
+            Job::LookUp(namespace, owners) => look_up(&writer, &namespace, owners, &inbox).await,
             Job::Delete(place, deletion) => {
                 writer.delete(place.target(), &deletion).await.map(|_| true)
             }
@@ -350,19 +361,16 @@ async fn carry_out(writer: Writer, uid: String, jobs: Vec<Job>, inbox: mpsc::Sen
 /// object again, now or when the graph has caught up.
 async fn look_up(
     writer: &Writer,
-    owners: Vec<(Reference, Option<Place>)>,
+    namespace: &str,
+    owners: Vec<(Reference, Place)>,
     inbox: &mpsc::Sender<Message>,
 ) -> Result<bool, RequestError> {
     let mut missing = Vec::new();
     for (owner, place) in owners {
-        // A kind that is not served may come back: never delete for that.
-        let Some(place) = place else {
-            continue;
-        };
         match writer.get(place.target()).await {
             Ok(object) if portolan_api::meta::uid(&object) == owner.uid => {}
-            Ok(_namesake) => missing.push(owner.uid),
-            Err(error) if error.is_not_found() => missing.push(owner.uid),
+            Ok(_namesake) => missing.push((namespace.to_owned(), owner.uid)),
+            Err(error) if error.is_not_found() => missing.push((namespace.to_owned(), owner.uid)),
             Err(error) => return Err(error),
         }
     }

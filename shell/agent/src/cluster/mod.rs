@@ -24,6 +24,7 @@ mod feed;
 mod garbage;
 mod namespaces;
 mod queue;
+mod touch;
 mod world;
 
 use std::time::{Duration, Instant};
@@ -128,8 +129,11 @@ async fn workloads(client: Client, config: ClusterConfig, shutdown: &Cancellatio
                 queue.add_after(task.clone(), now + after);
             }
             if step.is_done() {
-                decide::succeeded(&mut world, &task);
+                let again = world.succeeded(&task);
                 queue.done(&task, true, now);
+                if again {
+                    queue.add(task);
+                }
             } else {
                 in_flight += 1;
                 hands.carry_out(task, step);
@@ -142,10 +146,11 @@ fn take(message: Message, world: &mut World, queue: &mut Queue<Task>, in_flight:
     let now = Instant::now();
     if let Message::Done { task, success } = &message {
         *in_flight = in_flight.saturating_sub(1);
-        if *success {
-            decide::succeeded(world, task);
-        }
+        let again = *success && world.succeeded(task);
         queue.done(task, *success, now);
+        if again {
+            queue.add(task.clone());
+        }
     }
     for (task, after) in world.take(message) {
         match after {

@@ -7,11 +7,11 @@ use std::time::Duration;
 use futures::StreamExt;
 use portolan_api::value::{list_at, set};
 use portolan_client::{
-    Backoff, Client, Deletion, Event, NAMESPACES, Params, PatchBody, RequestError, Resource,
+    Backoff, Client, Deletion, Event, NAMESPACES, PODS, Params, PatchBody, RequestError, Resource,
     Served, Target, Writer, discover, watch,
 };
 use portolan_model::workloads::{Namespace, Object};
-use portolan_plan::workloads::{Content, NamespaceStep, namespace};
+use portolan_plan::workloads::{Content, Emptying, NamespaceStep, namespace, namespace_status};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -36,7 +36,7 @@ pub(super) async fn run(client: Client, config: ClusterConfig, shutdown: Cancell
                     let found = Namespace::read(&object);
                     let name = found.meta.key.name.clone();
                     if found.meta.deleting && !found.finalizers.is_empty() && busy.insert(name) {
-                        deletions.spawn(delete(client.clone(), config.clone(), found));
+                        deletions.spawn(delete(client.clone(), config.clone(), found.meta.key.name));
                     }
                 }
                 Some(Event::Init | Event::InitDone { .. } | Event::Delete(_)) => {}
@@ -47,12 +47,10 @@ pub(super) async fn run(client: Client, config: ClusterConfig, shutdown: Cancell
 }
 
 /// Empties a namespace and lets it go. Answers with its name.
-async fn delete(client: Client, config: ClusterConfig, found: Namespace) -> String {
-    let name = found.meta.key.name.clone();
+async fn delete(client: Client, config: ClusterConfig, name: String) -> String {
     let emptier = Emptier {
         writer: Writer::new(client, "namespace-controller"),
         name: name.clone(),
-        found,
     };
     let mut retry = Backoff::new(config.retry.0, Duration::from_secs(30));
     let mut asked = 0;
@@ -76,40 +74,76 @@ async fn delete(client: Client, config: ClusterConfig, found: Namespace) -> Stri
 struct Emptier {
     writer: Writer,
     name: String,
-    found: Namespace,
 }
 
 impl Emptier {
     /// Tells everything to go and looks at what is left. Answers with how long
     /// to wait, or none when the namespace may go.
     async fn round(&self, asked: u32) -> Result<Option<Duration>, RequestError> {
-        let served = discover(self.writer.client()).await?;
-        let mut left = Vec::new();
-        for kind in served
-            .iter()
-            .filter(|s| s.resource.namespaced && s.can(&["list", "delete"]))
-        {
-            let content = self.content(&kind.resource).await?;
-            if content.objects > 0 {
-                self.tell_to_go(kind).await?;
-                left.push(self.content(&kind.resource).await?);
-            }
-        }
-        match namespace(&self.found, &left, asked) {
+        let now = self.writer.get(self.target()).await?;
+        let emptying = self.empty(asked).await;
+        match namespace(&Namespace::read(&now), &emptying, jiff::Timestamp::now()) {
             NamespaceStep::Nothing => Ok(None),
-            NamespaceStep::Wait {
-                remaining,
-                held,
-                again,
-            } => {
-                self.explain(&remaining, &held).await?;
+            NamespaceStep::Wait { conditions, again } => {
+                if let Some(conditions) = conditions {
+                    let status = namespace_status(&conditions);
+                    let target = self.target().subresource("status");
+                    self.writer
+                        .patch(target, PatchBody::Strategic(&status))
+                        .await?;
+                }
                 Ok(Some(again))
             }
             NamespaceStep::Finalize(others) => {
-                self.finalize(&others).await?;
+                self.finalize(now, &others).await?;
                 Ok(None)
             }
         }
+    }
+
+    fn target(&self) -> Target<'_> {
+        Target::one(&NAMESPACES, None, &self.name)
+    }
+
+    /// Tells everything to go: pods first, the rest when they are gone.
+    async fn empty(&self, asked: u32) -> Emptying {
+        let mut emptying = Emptying {
+            asked,
+            ..Emptying::default()
+        };
+        let served = match discover(self.writer.client()).await {
+            Ok(served) => served,
+            Err(error) => {
+                emptying.discovery = Some(error.message());
+                return emptying;
+            }
+        };
+        let (pods, others): (Vec<Served>, Vec<Served>) = served
+            .into_iter()
+            .filter(|s| s.resource.namespaced && s.can(&["list", "delete"]))
+            .partition(|s| s.resource == PODS);
+        for kinds in [pods, others] {
+            for kind in kinds {
+                match self.empty_of(&kind).await {
+                    Ok(content) => emptying.left.push(content),
+                    Err(error) => emptying.failures.push(error.message()),
+                }
+            }
+            if emptying.left.iter().any(|content| content.objects > 0) {
+                break;
+            }
+        }
+        emptying
+    }
+
+    /// Tells the objects of a kind to go, and counts what is left.
+    async fn empty_of(&self, kind: &Served) -> Result<Content, RequestError> {
+        let content = self.content(&kind.resource).await?;
+        if content.objects == 0 {
+            return Ok(content);
+        }
+        self.tell_to_go(kind).await?;
+        self.content(&kind.resource).await
     }
 
     async fn content(&self, resource: &Resource) -> Result<Content, RequestError> {
@@ -154,57 +188,12 @@ impl Emptier {
         Ok(())
     }
 
-    /// Says in the namespace's status what it waits for.
-    async fn explain(&self, remaining: &str, held: &str) -> Result<(), RequestError> {
-        let now = jiff::Timestamp::now()
-            .strftime("%Y-%m-%dT%H:%M:%SZ")
-            .to_string();
-        let condition = |kind: &str, holds: bool, reason: &str, message: &str| {
-            json!({
-                "type": kind,
-                "status": if holds { "True" } else { "False" },
-                "reason": reason,
-                "message": message,
-                "lastTransitionTime": now,
-            })
-        };
-        let finalizers = if held.is_empty() {
-            condition(
-                "NamespaceFinalizersRemaining",
-                false,
-                "ContentHasNoFinalizers",
-                "All content-preserving finalizers finished",
-            )
-        } else {
-            condition(
-                "NamespaceFinalizersRemaining",
-                true,
-                "SomeFinalizersRemain",
-                held,
-            )
-        };
-        let content = condition(
-            "NamespaceContentRemaining",
-            true,
-            "SomeResourcesRemain",
-            remaining,
-        );
-        let body = json!({"status": {"conditions": [content, finalizers]}});
-        let target = Target::one(&NAMESPACES, None, &self.name).subresource("status");
-        self.writer
-            .patch(target, PatchBody::Strategic(&body))
-            .await
-            .map(|_| ())
-    }
-
     /// Takes our finalizer off; the server removes the namespace with the last one.
-    async fn finalize(&self, others: &[String]) -> Result<(), RequestError> {
-        let target = Target::one(&NAMESPACES, None, &self.name);
-        let mut object = self.writer.get(target).await?;
+    async fn finalize(&self, mut object: Value, others: &[String]) -> Result<(), RequestError> {
         set(&mut object, "spec.finalizers", json!(others));
         match self
             .writer
-            .replace(target.subresource("finalize"), &object)
+            .replace(self.target().subresource("finalize"), &object)
             .await
         {
             Err(error) if !error.is_not_found() => Err(error),

@@ -1,13 +1,14 @@
-//! What the loop knows, and which decisions a piece of news touches.
+//! What the loop knows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use portolan_model::workloads::{
-    Deployment, Endpoints, Lease, Node, Object, ObjectKey, Pod, ReplicaSet, Service, Slice,
+    ControllerRevision, DaemonSet, Deployment, Endpoints, Lease, Node, Object, ObjectKey, Pod,
+    ReplicaSet, Service, Slice, StatefulSet,
 };
-use portolan_plan::slices::{SERVICE_NAME, Triggers};
-use portolan_plan::workloads::{Kind, Store};
+use portolan_plan::slices::{self, SERVICE_NAME, Triggers};
+use portolan_plan::workloads::{Blame, Kind, Store};
 use serde_json::Value;
 
 use super::ClusterConfig;
@@ -21,12 +22,18 @@ pub(super) enum Task {
     Slices(ObjectKey),
     /// The Endpoints of a Service.
     Endpoints(ObjectKey),
+    /// The EndpointSlices that mirror Endpoints which somebody wrote.
+    Mirror(ObjectKey),
     /// The node of a pod.
     Schedule(ObjectKey),
     /// The pods of a ReplicaSet.
     ReplicaSet(ObjectKey),
     /// The ReplicaSets of a Deployment.
     Deployment(ObjectKey),
+    /// The pods and revisions of a StatefulSet.
+    StatefulSet(ObjectKey),
+    /// The pods and revisions of a DaemonSet.
+    DaemonSet(ObjectKey),
     /// Whether a node lives.
     Node(String),
     /// The pods of a node that does not exist.
@@ -42,35 +49,53 @@ pub(super) struct World {
     pub(super) pods: Store<Pod>,
     pub(super) sets: Store<ReplicaSet>,
     pub(super) deployments: Store<Deployment>,
+    pub(super) stateful_sets: Store<StatefulSet>,
+    pub(super) daemon_sets: Store<DaemonSet>,
+    pub(super) revisions: Store<ControllerRevision>,
     pub(super) services: Store<Service>,
     pub(super) slices: Store<Slice>,
     pub(super) endpoints: Store<Endpoints>,
     pub(super) nodes: Store<Node>,
-    leases: Store<Lease>,
+    pub(super) leases: Store<Lease>,
     /// When each node was last heard of, by our own clock.
-    heard: BTreeMap<String, Instant>,
+    pub(super) heard: BTreeMap<String, Instant>,
+    /// Pods without a node.
+    pub(super) waiting: BTreeSet<ObjectKey>,
     /// Pods that are being bound, by key: uid and node.
     pub(super) assumed: BTreeMap<ObjectKey, (String, String)>,
     /// What was last written of each Service's triggers (E15), and what is
-    /// being written.
-    pub(super) triggers: BTreeMap<ObjectKey, (Triggers, Triggers)>,
+    /// being written: for its slices and for its Endpoints.
+    pub(super) triggers: BTreeMap<Task, (Triggers, Triggers)>,
+    /// Services that were seen to go, and whose Endpoints go with them.
+    pub(super) departed: BTreeSet<ObjectKey>,
+    /// Why the last writes for workloads failed, by the workloads' uid.
+    pub(super) blames: BTreeMap<String, Blame>,
 }
 
 impl World {
     pub(super) fn new(config: ClusterConfig) -> Self {
         Self {
             config,
-            pods: Store::default(),
+            pods: Store::by(|pod| pairs(&pod.meta.labels).collect()),
             sets: Store::default(),
             deployments: Store::default(),
-            services: Store::default(),
-            slices: Store::default(),
+            stateful_sets: Store::default(),
+            daemon_sets: Store::default(),
+            revisions: Store::default(),
+            services: slices::services_by_selector(),
+            slices: Store::by(|slice| {
+                let of_service = |(key, _): &(&str, &str)| *key == SERVICE_NAME;
+                pairs(&slice.meta.labels).filter(of_service).collect()
+            }),
             endpoints: Store::default(),
             nodes: Store::default(),
             leases: Store::default(),
             heard: BTreeMap::new(),
+            waiting: BTreeSet::new(),
             assumed: BTreeMap::new(),
             triggers: BTreeMap::new(),
+            departed: BTreeSet::new(),
+            blames: BTreeMap::new(),
         }
     }
 
@@ -79,6 +104,9 @@ impl World {
         self.pods.is_listed()
             && self.sets.is_listed()
             && self.deployments.is_listed()
+            && self.stateful_sets.is_listed()
+            && self.daemon_sets.is_listed()
+            && self.revisions.is_listed()
             && self.services.is_listed()
             && self.slices.is_listed()
             && self.endpoints.is_listed()
@@ -92,6 +120,54 @@ impl World {
         self.heard.get(node).copied()
     }
 
+    /// The pods of a Service, ended ones left out.
+    pub(super) fn selected(&self, service: &Service) -> Vec<&Pod> {
+        let namespace = &service.meta.key.namespace;
+        let rarest = service
+            .selector
+            .iter()
+            .flat_map(pairs)
+            .min_by_key(|(key, value)| self.pods.count_labelled(namespace, key, value));
+        let Some((key, value)) = rarest else {
+            return Vec::new();
+        };
+        self.pods
+            .labelled(namespace, key, value)
+            .map(AsRef::as_ref)
+            .filter(|pod| !pod.is_finished() && service.selects(&pod.meta.labels))
+            .collect()
+    }
+
+    /// The Services that lead to pods with these labels.
+    pub(super) fn selecting<'a>(
+        &'a self,
+        namespace: &'a str,
+        labels: &'a BTreeMap<String, String>,
+    ) -> impl Iterator<Item = &'a Service> {
+        slices::selecting(&self.services, namespace, labels)
+    }
+
+    /// A task's writes are on the server. True if it must be looked at again.
+    pub(super) fn succeeded(&mut self, task: &Task) -> bool {
+        if let Some((written, pending)) = self.triggers.get_mut(task) {
+            written.clone_from(pending);
+        }
+        let uid = match task {
+            Task::ReplicaSet(key) => self.sets.get(key).map(|set| &set.meta.uid),
+            Task::Deployment(key) => self.deployments.get(key).map(|d| &d.meta.uid),
+            Task::Slices(_)
+            | Task::Endpoints(_)
+            | Task::Mirror(_)
+            | Task::Schedule(_)
+            | Task::StatefulSet(_)
+            | Task::DaemonSet(_)
+            | Task::Node(_)
+            | Task::LostPods(_) => None,
+        };
+        // What is no longer wrong must leave the status.
+        uid.is_some_and(|uid| self.blames.remove(uid).is_some())
+    }
+
     /// Takes news in. Answers with what has to be decided again.
     pub(super) fn take(&mut self, message: Message) -> Touched {
         let mut touched = Vec::new();
@@ -100,6 +176,20 @@ impl World {
             Message::ReplicaSet(news) => self.news(news, |w| &mut w.sets, Self::set, &mut touched),
             Message::Deployment(news) => {
                 self.news(news, |w| &mut w.deployments, Self::deployment, &mut touched);
+            }
+            Message::StatefulSet(news) => {
+                self.news(
+                    news,
+                    |w| &mut w.stateful_sets,
+                    Self::stateful_set,
+                    &mut touched,
+                );
+            }
+            Message::DaemonSet(news) => {
+                self.news(news, |w| &mut w.daemon_sets, Self::daemon_set, &mut touched);
+            }
+            Message::Revision(news) => {
+                self.news(news, |w| &mut w.revisions, Self::revision, &mut touched);
             }
             Message::Service(news) => {
                 self.news(news, |w| &mut w.services, Self::service, &mut touched);
@@ -113,6 +203,9 @@ impl World {
             Message::Wrote(kind, object) => self.wrote(kind, &object, &mut touched),
             Message::ToldToGo(kind, key, uid) => self.told_to_go(kind, &key, &uid, &mut touched),
             Message::Bound(key, uid, node) => self.bound(&key, &uid, node, &mut touched),
+            Message::Refused(uid, blame) => {
+                self.blames.insert(uid, blame);
+            }
             Message::Done { .. } => {}
         }
         touched
@@ -157,137 +250,6 @@ impl World {
         }
     }
 
-    fn pod(&mut self, pod: &Pod, gone: bool, touched: &mut Touched) {
-        let namespace = &pod.meta.key.namespace;
-        for service in self.services.in_namespace(namespace) {
-            if service.selects(&pod.meta.labels) {
-                touched.push((Task::Slices(service.meta.key.clone()), None));
-                touched.push((Task::Endpoints(service.meta.key.clone()), None));
-            }
-        }
-        self.pods_owner(pod, gone, touched);
-        let assumed = self
-            .assumed
-            .get(&pod.meta.key)
-            .is_some_and(|(uid, _)| *uid == pod.meta.uid);
-        if assumed && (gone || !pod.node.is_empty()) {
-            self.assumed.remove(&pod.meta.key);
-        }
-        if gone || pod.is_finished() {
-            self.waiting_pods(touched);
-        } else if pod.node.is_empty() {
-            touched.push((Task::Schedule(pod.meta.key.clone()), None));
-        } else if self.nodes.get(&ObjectKey::new("", &pod.node)).is_none() {
-            let grace = self.config.orphan_grace;
-            touched.push((Task::LostPods(pod.node.clone()), Some(grace)));
-        }
-    }
-
-    /// The ReplicaSet of a pod, or those that may adopt it.
-    fn pods_owner(&self, pod: &Pod, gone: bool, touched: &mut Touched) {
-        let namespace = &pod.meta.key.namespace;
-        match &pod.meta.controller {
-            Some(owner) if owner.kind == "ReplicaSet" => {
-                let key = ObjectKey::new(namespace, &owner.name);
-                if gone || pod.is_finished() {
-                    // A Recreate rollout may wait for the last of its pods.
-                    let set = self.sets.get(&key);
-                    if let Some(owner) = set.and_then(|set| set.meta.controller.as_ref()) {
-                        let key = ObjectKey::new(namespace, &owner.name);
-                        touched.push((Task::Deployment(key), None));
-                    }
-                }
-                touched.push((Task::ReplicaSet(key), None));
-            }
-            Some(_) => {}
-            None => {
-                let adopters = self
-                    .sets
-                    .in_namespace(namespace)
-                    .filter(|set| set.selector.matches(&pod.meta.labels));
-                touched.extend(adopters.map(|s| (Task::ReplicaSet(s.meta.key.clone()), None)));
-            }
-        }
-    }
-
-    /// Pods that wait for a node.
-    fn waiting_pods(&self, touched: &mut Touched) {
-        let waiting = self
-            .pods
-            .all()
-            .filter(|pod| pod.node.is_empty() && pod.is_active());
-        touched.extend(waiting.map(|pod| (Task::Schedule(pod.meta.key.clone()), None)));
-    }
-
-    fn set(&mut self, set: &ReplicaSet, _gone: bool, touched: &mut Touched) {
-        let namespace = &set.meta.key.namespace;
-        touched.push((Task::ReplicaSet(set.meta.key.clone()), None));
-        match &set.meta.controller {
-            Some(owner) => {
-                let key = ObjectKey::new(namespace, &owner.name);
-                touched.push((Task::Deployment(key), None));
-            }
-            None => {
-                let adopters = self
-                    .deployments
-                    .in_namespace(namespace)
-                    .filter(|d| d.selector.matches(&set.meta.labels));
-                touched.extend(adopters.map(|d| (Task::Deployment(d.meta.key.clone()), None)));
-            }
-        }
-    }
-
-    fn deployment(&mut self, deployment: &Deployment, _gone: bool, touched: &mut Touched) {
-        touched.push((Task::Deployment(deployment.meta.key.clone()), None));
-    }
-
-    fn service(&mut self, service: &Service, gone: bool, touched: &mut Touched) {
-        if gone {
-            self.triggers.remove(&service.meta.key);
-        }
-        touched.push((Task::Slices(service.meta.key.clone()), None));
-        touched.push((Task::Endpoints(service.meta.key.clone()), None));
-    }
-
-    fn slice(&mut self, slice: &Slice, _gone: bool, touched: &mut Touched) {
-        if let Some(service) = slice.meta.labels.get(SERVICE_NAME) {
-            let key = ObjectKey::new(&slice.meta.key.namespace, service);
-            touched.push((Task::Slices(key), None));
-        }
-    }
-
-    fn of_endpoints(&mut self, endpoints: &Endpoints, _gone: bool, touched: &mut Touched) {
-        touched.push((Task::Endpoints(endpoints.meta.key.clone()), None));
-    }
-
-    fn node(&mut self, node: &Node, gone: bool, touched: &mut Touched) {
-        let name = &node.meta.key.name;
-        touched.push((Task::Node(name.clone()), None));
-        self.waiting_pods(touched);
-        if gone {
-            touched.push((Task::LostPods(name.clone()), Some(self.config.orphan_grace)));
-        }
-        // Zones of endpoints (E7), and endpoints that waited for the node (E11).
-        for pod in self.pods.all().filter(|pod| pod.node == *name) {
-            for service in self.services.in_namespace(&pod.meta.key.namespace) {
-                if service.selects(&pod.meta.labels) {
-                    touched.push((Task::Slices(service.meta.key.clone()), None));
-                }
-            }
-        }
-    }
-
-    /// Only a change of the lease counts, and only by our own clock.
-    fn lease(&mut self, lease: &Lease, gone: bool, touched: &mut Touched) {
-        let node = &lease.meta.key.name;
-        if gone {
-            self.heard.remove(node);
-        } else {
-            self.heard.insert(node.clone(), Instant::now());
-        }
-        touched.push((Task::Node(node.clone()), None));
-    }
-
     /// The server's answer to a write is news like any other, only earlier.
     fn wrote(&mut self, kind: Kind, object: &Value, touched: &mut Touched) {
         match kind {
@@ -295,6 +257,20 @@ impl World {
             Kind::ReplicaSet => self.answer(object, |w| &mut w.sets, Self::set, touched),
             Kind::Deployment => {
                 self.answer(object, |w| &mut w.deployments, Self::deployment, touched);
+            }
+            Kind::StatefulSet => {
+                self.answer(
+                    object,
+                    |w| &mut w.stateful_sets,
+                    Self::stateful_set,
+                    touched,
+                );
+            }
+            Kind::DaemonSet => {
+                self.answer(object, |w| &mut w.daemon_sets, Self::daemon_set, touched);
+            }
+            Kind::ControllerRevision => {
+                self.answer(object, |w| &mut w.revisions, Self::revision, touched);
             }
             Kind::EndpointSlice => self.answer(object, |w| &mut w.slices, Self::slice, touched),
             Kind::Endpoints => {
@@ -329,9 +305,11 @@ impl World {
                 }
             }
             Kind::ReplicaSet => self.sets.told_to_go(key, uid),
+            Kind::ControllerRevision => self.revisions.told_to_go(key, uid),
             Kind::EndpointSlice => self.slices.told_to_go(key, uid),
             Kind::Endpoints => self.endpoints.told_to_go(key, uid),
-            Kind::Deployment | Kind::Service | Kind::Node => {}
+            Kind::Deployment | Kind::StatefulSet | Kind::DaemonSet | Kind::Service | Kind::Node => {
+            }
         }
     }
 
@@ -348,6 +326,13 @@ impl World {
             }
         }
     }
+}
+
+/// Labels as pairs of texts.
+fn pairs(labels: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, &str)> {
+    labels
+        .iter()
+        .map(|(key, value)| (key.as_str(), value.as_str()))
 }
 
 /// Whether nothing but the version changed.

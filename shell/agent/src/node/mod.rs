@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! list+watch ─► Cluster ─► plan ─► delta ─► nftables
-//!                            └──► zone  ─► DNS sockets
+//!                  │         └──► zone  ─► DNS sockets
+//!                  └─► flows that must end ─► connection tracking
 //! ```
 //!
 //! One task owns the cluster and the plan. It drains its queue, plans once,
@@ -11,11 +12,13 @@
 //! programmed as it is: the next agent reads it and commits the difference.
 
 mod config;
+mod flows;
 mod names;
 mod plane;
 mod state;
 
 pub use config::NodeConfig;
+pub use flows::Flows;
 pub use names::NamesError;
-pub use plane::PlaneError;
+pub use plane::{PlaneError, forget_clients};
 pub use state::{NodeError, run};

@@ -7,7 +7,7 @@
 use portolan_kernel::netns::NetNs;
 use portolan_kernel::nft::{CommitError, Nft, OpenError, ReadError};
 use portolan_nft::{Batch, Ruleset, diff_into};
-use portolan_plan::NodePlan;
+use portolan_plan::{NodePlan, is_stale};
 use portolan_render::nft as render;
 
 /// A namespace's nftables, as far as they are ours.
@@ -70,6 +70,15 @@ impl Plane {
         Ok(steps)
     }
 
+    /// Forgets the clients whose endpoint is none any more (P13); returns how many.
+    pub(crate) fn forget_clients(&mut self, plan: &NodePlan) -> Result<usize, PlaneError> {
+        let count = forget_clients(&mut self.nft, plan)?;
+        if count > 0 {
+            self.remember()?;
+        }
+        Ok(count)
+    }
+
     /// Whether the ruleset changed since our last commit, by whoever.
     pub(crate) fn is_foreign(&mut self) -> Result<bool, PlaneError> {
         let now = self.nft.generation().map_err(PlaneError::Read)?;
@@ -80,4 +89,28 @@ impl Plane {
         self.generation = Some(self.nft.generation().map_err(PlaneError::Read)?);
         Ok(())
     }
+}
+
+/// Takes the clients whose endpoint is none any more (P13) out of the kernel's
+/// memory; returns how many. It costs what is remembered.
+///
+/// # Errors
+/// If the kernel does not answer or refuses.
+pub fn forget_clients(nft: &mut Nft, plan: &NodePlan) -> Result<usize, PlaneError> {
+    let mut count = 0;
+    for (table, map) in render::memories() {
+        let learned = nft.learned(&table, &map).map_err(PlaneError::Read)?;
+        let stale: Vec<_> = learned
+            .into_iter()
+            .filter(|(key, data)| {
+                render::remembered(&table, key, data)
+                    .is_none_or(|remembered| is_stale(plan, &remembered))
+            })
+            .map(|(key, _)| key)
+            .collect();
+        count += stale.len();
+        nft.forget(&table, &map, stale)
+            .map_err(PlaneError::Commit)?;
+    }
+    Ok(count)
 }

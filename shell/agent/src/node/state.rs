@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use portolan_client::facts::{Facts, facts};
+use portolan_kernel::conntrack::ConntrackError;
 use portolan_model::{Change, Cluster, Dirty, Kind, Problem};
+use portolan_plan::conntrack::Scope;
 use portolan_plan::{NodePlan, NodeView, Touched, renode};
 use portolan_render::nft as render;
 use tokio::sync::mpsc;
@@ -11,8 +13,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::config::NodeConfig;
+use super::flows::Flows;
 use super::names::{Names, NamesError};
 use super::plane::{Plane, PlaneError};
+use crate::health::Health;
 
 /// How often the ruleset's generation is looked at: foreign changes are found
 /// by polling, since one subscriber to notifications makes a bulk commit ten
@@ -22,6 +26,8 @@ const LOOK: Duration = Duration::from_millis(200);
 const QUIET: Duration = Duration::from_secs(60);
 /// The first wait before a failed commit is tried again; it doubles.
 const RETRY: Duration = Duration::from_millis(50);
+/// How often it is looked for clients to be forgotten.
+const LOOKS: u8 = 2;
 /// The longest wait before a failed commit is tried again.
 const RETRY_LIMIT: Duration = Duration::from_secs(5);
 
@@ -36,6 +42,15 @@ pub enum NodeError {
         /// What failed.
         #[source]
         cause: PlaneError,
+    },
+    /// Connection tracking could not be opened.
+    #[error("start the flows of node {node}")]
+    Flows {
+        /// The node.
+        node: String,
+        /// What failed.
+        #[source]
+        cause: ConntrackError,
     },
     /// The names' side could not be opened.
     #[error("start the names of node {node}")]
@@ -58,13 +73,20 @@ struct State {
     plan: NodePlan,
     view: NodeView,
     plane: Plane,
+    flows: Flows,
     names: Names,
+    health: Health,
     /// Kinds whose first list has not arrived yet.
     awaited: Vec<Kind>,
     /// What changed since the last round of planning.
     dirty: Dirty,
     /// Set after an error and at start: compare the whole image.
     repair: bool,
+    /// How often it is still looked for clients to be forgotten: once after a
+    /// commit, and once more for those who were under way meanwhile.
+    forget: u8,
+    /// Judge all flows after the next comparison, whatever it finds.
+    judge_all: bool,
     /// The DNS server does not stand as the plan wants it.
     names_failed: bool,
     retry: Duration,
@@ -81,6 +103,10 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), 
         node: node.clone(),
         cause,
     })?;
+    let flows = Flows::start(&config.netns, &node).map_err(|cause| NodeError::Flows {
+        node: node.clone(),
+        cause,
+    })?;
     let names = Names::open(&config).map_err(|cause| NodeError::Names { node, cause })?;
     let view = first_view(&config);
     let stream = facts(config.kube.clone(), shutdown.clone());
@@ -89,10 +115,14 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), 
         cluster: Cluster::default(),
         view,
         plane,
+        flows,
         names,
+        health: Health::start(&config.netns),
         awaited: Kind::ALL.to_vec(),
         dirty: Dirty::default(),
         repair: true,
+        forget: LOOKS,
+        judge_all: true,
         names_failed: false,
         retry: RETRY,
         quiet_since: Instant::now(),
@@ -167,7 +197,16 @@ impl State {
             return;
         }
         let mut touched = renode(&mut self.plan, &self.cluster, &self.view, &dirty);
+        // A repair judges all flows.
+        let scope = if self.repair {
+            Scope::default()
+        } else {
+            Scope::of(&self.plan, &self.cluster, &dirty, &touched)
+        };
         drop(dirty);
+        if touched.may_forget() {
+            self.forget = LOOKS;
+        }
         if !self.names.is_published() {
             // The first round renders whole images: what it touched is of no
             // use, and as large as the cluster.
@@ -178,12 +217,31 @@ impl State {
             self.mend().await;
         } else {
             let delta = render::delta(&self.plan, &touched);
-            if let Err(error) = tokio::task::block_in_place(|| self.plane.commit(&delta)) {
-                self.failed(&error);
+            match tokio::task::block_in_place(|| self.plane.commit(&delta)) {
+                Ok(()) => {
+                    self.flows.order(scope, &self.plan, &self.cluster);
+                    self.health.holds(&self.plan);
+                }
+                Err(error) => self.failed(&error),
             }
         }
+        self.forget_clients();
         // The name follows the kernel: what resolves also connects.
         self.publish(&touched).await;
+    }
+
+    /// Forgets the clients of endpoints that are gone.
+    fn forget_clients(&mut self) {
+        if self.forget == 0 || self.repair {
+            return;
+        }
+        match tokio::task::block_in_place(|| self.plane.forget_clients(&self.plan)) {
+            Ok(count) => {
+                self.forget -= 1;
+                tracing::debug!(node = %self.config.node_name, count, "clients forgotten");
+            }
+            Err(error) => self.failed(&error),
+        }
     }
 
     /// Publishes names; a failure is tried again with the next look.
@@ -211,6 +269,12 @@ impl State {
             Ok(steps) => {
                 self.repair = false;
                 self.retry = RETRY;
+                self.health.holds(&self.plan);
+                if steps > 0 || self.judge_all {
+                    self.judge_all = false;
+                    let everything = Scope::everything();
+                    self.flows.order(everything, &self.plan, &self.cluster);
+                }
                 tracing::debug!(node = %self.config.node_name, steps, "the kernel holds the plan");
             }
             Err(error) => {
@@ -223,6 +287,8 @@ impl State {
 
     fn failed(&mut self, error: &PlaneError) {
         self.repair = true;
+        self.health.failed();
+        self.judge_all = true;
         let error = error as &dyn std::error::Error;
         tracing::warn!(node = %self.config.node_name, error, "the kernel refused; comparing in whole");
     }
@@ -235,6 +301,7 @@ impl State {
         if self.quiet_since.elapsed() >= QUIET {
             self.quiet_since = Instant::now();
             self.repair = true;
+            self.judge_all = true;
         }
         match tokio::task::block_in_place(|| self.plane.is_foreign()) {
             Ok(foreign) => self.repair |= foreign,
@@ -243,6 +310,7 @@ impl State {
         if self.repair {
             self.mend().await;
         }
+        self.forget_clients();
         if self.names_failed {
             self.publish(&Touched::default()).await;
         }

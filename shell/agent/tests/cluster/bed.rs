@@ -22,6 +22,9 @@ pub(crate) struct Bed {
     writer: Writer,
     shutdown: CancellationToken,
     tasks: TaskTracker,
+    behaviour: ClusterConfig,
+    /// Ends the controllers alone.
+    controllers: CancellationToken,
     _dir: tempfile::TempDir,
 }
 
@@ -50,19 +53,30 @@ impl Bed {
             assert!(result.is_ok(), "{result:?}");
         });
         let client = from_kubeconfig_text(&kubeconfig).await?;
-        let bed = Self {
+        let mut bed = Self {
             writer: Writer::new(client.clone(), "test"),
             shutdown: shutdown.clone(),
             tasks: tasks.clone(),
+            behaviour,
+            controllers: CancellationToken::new(),
             _dir: dir,
         };
         for i in 1..=nodes {
             bed.node(&format!("node-{i}")).await?;
         }
-        tasks.spawn(kubelets(client.clone(), shutdown.clone()));
-        let controllers = cluster::run(client, behaviour, shutdown);
-        tasks.spawn(controllers);
+        tasks.spawn(kubelets(client, shutdown));
+        bed.restart_controllers();
         Ok(bed)
+    }
+
+    /// The controllers die wherever they are, and others take over.
+    pub(crate) fn restart_controllers(&mut self) {
+        self.controllers.cancel();
+        self.controllers = self.shutdown.child_token();
+        let client = self.writer.client().clone();
+        let end = self.controllers.clone();
+        self.tasks
+            .spawn(cluster::run(client, self.behaviour.clone(), end));
     }
 
     pub(crate) async fn stop(self) -> Result<()> {
@@ -73,7 +87,8 @@ impl Bed {
             .context("something does not stop")
     }
 
-    async fn node(&self, name: &str) -> Result<()> {
+    /// One more node.
+    pub(crate) async fn node(&self, name: &str) -> Result<()> {
         let body = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name,
             "labels": {"topology.kubernetes.io/zone": "lab"}}});
         self.create(&NODES, "", &body).await?;

@@ -2,6 +2,8 @@
 //! nothing: they make pods ready at once and let deleted pods go.
 
 mod bed;
+mod owners;
+mod workloads;
 
 use std::time::Duration;
 
@@ -15,14 +17,14 @@ use portolan_client::{
 use portolan_plan::workloads::NodeTimes;
 use serde_json::{Value, json};
 
-const NS: &str = "default";
+pub(crate) const NS: &str = "default";
 
-fn number(object: &Value, pointer: &str) -> i64 {
+pub(crate) fn number(object: &Value, pointer: &str) -> i64 {
     object.pointer(pointer).and_then(Value::as_i64).unwrap_or(0)
 }
 
 /// What `kubectl rollout status` waits for.
-fn rolled_out(deployment: &Value) -> bool {
+pub(crate) fn rolled_out(deployment: &Value) -> bool {
     let wanted = number(deployment, "/spec/replicas");
     number(deployment, "/status/observedGeneration") >= number(deployment, "/metadata/generation")
         && number(deployment, "/status/updatedReplicas") == wanted
@@ -30,7 +32,7 @@ fn rolled_out(deployment: &Value) -> bool {
         && number(deployment, "/status/availableReplicas") == wanted
 }
 
-fn ready_endpoints(slices: &[Value]) -> usize {
+pub(crate) fn ready_endpoints(slices: &[Value]) -> usize {
     slices
         .iter()
         .filter(|s| s["metadata"]["labels"]["kubernetes.io/service-name"] == "web")
@@ -80,6 +82,8 @@ async fn e1_a_deployment_becomes_pods_on_all_nodes_and_endpoints() -> Result<()>
     bed.until("Endpoints", &ENDPOINTS, NS, |all| {
         all.iter().any(|e| {
             e["metadata"]["name"] == "web"
+                && e["metadata"]["annotations"]["endpoints.kubernetes.io/last-change-trigger-time"]
+                    .is_string()
                 && e["subsets"][0]["addresses"].as_array().map(Vec::len) == Some(6)
         })
     })
@@ -273,6 +277,47 @@ async fn a_namespace_goes_with_everything_in_it() -> Result<()> {
     ] {
         assert_eq!(bed.list(kind, "shop").await?.len(), 0, "{kind}");
     }
+    bed.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_keeps_all_else_until_its_pods_are_gone() -> Result<()> {
+    let bed = Bed::start(1).await?;
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}});
+    bed.create(&NAMESPACES, "", &namespace).await?;
+    bed.create(&SERVICES, "shop", &service("web")).await?;
+    let held = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "held", "finalizers": ["example.com/hold"]},
+        "spec": {"containers": [{"name": "c", "image": "i"}]},
+    });
+    bed.create(&PODS, "shop", &held).await?;
+    bed.delete(&NAMESPACES, "", "shop").await?;
+    bed.until("what it waits for", &NAMESPACES, "", |all| {
+        let conditions = all
+            .iter()
+            .filter(|n| n["metadata"]["name"] == "shop")
+            .filter_map(|n| n["status"]["conditions"].as_array())
+            .flatten();
+        let told: Vec<&str> = conditions.filter_map(|c| c["message"].as_str()).collect();
+        told.contains(&"Some resources are remaining: pods. has 1 resource instances")
+            && told.contains(
+                &"Some content in the namespace has finalizers remaining: \
+                  example.com/hold in 1 resource instances",
+            )
+    })
+    .await?;
+    assert_eq!(
+        bed.list(&SERVICES, "shop").await?.len(),
+        1,
+        "not yet told to go"
+    );
+    let release = json!({"metadata": {"finalizers": null}});
+    bed.patch(&PODS, "shop", "held", &release).await?;
+    bed.until("the namespace gone", &NAMESPACES, "", |all| {
+        !all.iter().any(|n| n["metadata"]["name"] == "shop")
+    })
+    .await?;
     bed.stop().await
 }
 

@@ -1,0 +1,121 @@
+//! HTTP/1.1 for a few callers that ask now and then.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
+use super::answer::answer;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 128;
+/// Connections that are served at once at one port.
+const CONNECTIONS: usize = 64;
+/// The longest that a caller may take for its request's head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest that a connection lasts.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
+/// The pause after a connection that could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A socket, in the namespace of the calling thread.
+pub(super) fn bind(address: SocketAddr) -> io::Result<StdListener> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Answers until it is told to stop.
+pub(super) async fn run(listener: StdListener, port: u16, facts: Shared, stop: CancellationToken) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::warn!(port, %error, "health checks are not answered");
+            return;
+        }
+    };
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let (facts, stop) = (Arc::clone(&facts), stop.clone());
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        _late = tokio::time::timeout(CONNECTION_TIMEOUT, one(stream, port, facts)) => {}
+                    }
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::debug!(port, %error, "a health check could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn one(stream: TcpStream, port: u16, facts: Shared) {
+    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+        let response = respond(&facts, port, request.uri().path());
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(port, %error, "a health check broke off");
+    }
+}
+
+fn respond(facts: &Shared, port: u16, path: &str) -> Response<Full<Bytes>> {
+    let found = {
+        let facts = facts.lock().unwrap_or_else(PoisonError::into_inner);
+        answer(&facts, port, path)
+    };
+    let Some(found) = found else {
+        let mut missing = Response::new(Full::from("404 page not found\n"));
+        *missing.status_mut() = StatusCode::NOT_FOUND;
+        return missing;
+    };
+    let mut response = Response::new(Full::from(found.body.to_string()));
+    *response.status_mut() = found.code;
+    let headers = response.headers_mut();
+    let json = header::HeaderValue::from_static("application/json");
+    headers.insert(header::CONTENT_TYPE, json);
+    let nosniff = header::HeaderValue::from_static("nosniff");
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    if let Some(weight) = found.weight {
+        headers.insert("x-load-balancing-endpoint-weight", weight.into());
+    }
+    response
+}

@@ -1,0 +1,235 @@
+//! The flows plane: tracked flows, ended where the plan says so (P17).
+//!
+//! A worker of its own does this, beside the loop, on a snapshot: a listing of a
+//! large table takes longer than a change may wait. Orders that come while it
+//! works are merged into the next run; between two runs it rests nine times as
+//! long as the last one took, so that a storm of changes costs a tenth of a core
+//! at most and the last order is never lost. A failed run is an order again.
+//!
+//! Runs follow commits: rules that are not in the kernel yet would make new stale
+//! entries.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use portolan_conntrack::{Entry, Family as WireFamily, Filter};
+use portolan_kernel::conntrack::{Conntrack, ConntrackError};
+use portolan_kernel::netns::NetNs;
+use portolan_model::{Cluster, Family, Protocol};
+use portolan_plan::NodePlan;
+use portolan_plan::conntrack::{Flow, Judge, Question, Scope};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+/// How many times as long as a run took nothing is done after it.
+const REST: u32 = 9;
+/// The shortest rest.
+const REST_MIN: Duration = Duration::from_millis(50);
+/// The longest one: a client must not wait longer for its new endpoint.
+const REST_MAX: Duration = Duration::from_secs(5);
+/// How long is waited after a run that failed; it doubles.
+const RETRY: Duration = Duration::from_secs(1);
+/// The longest wait after a run that failed.
+const RETRY_LIMIT: Duration = Duration::from_secs(60);
+
+/// What is to be judged, and by what.
+#[derive(Debug)]
+struct Order {
+    scope: Scope,
+    plan: NodePlan,
+    cluster: Cluster,
+}
+
+/// Where orders wait. The newest plan counts, for all of them.
+#[derive(Debug, Default)]
+struct Desk {
+    order: Mutex<Option<Order>>,
+    called: Notify,
+}
+
+/// The worker of one node. It ends with this handle.
+#[derive(Debug)]
+pub struct Flows {
+    desk: Arc<Desk>,
+    worker: JoinHandle<()>,
+}
+
+impl Flows {
+    /// Opens the connection tracking of a namespace and waits for orders.
+    ///
+    /// # Errors
+    /// If the kernel gives no socket.
+    pub fn start(netns: &NetNs, node: &str) -> Result<Self, ConntrackError> {
+        let conntrack = Conntrack::open(netns)?;
+        let desk = Arc::new(Desk::default());
+        let worker = tokio::spawn(work(conntrack, Arc::clone(&desk), node.to_owned()));
+        Ok(Self { desk, worker })
+    }
+
+    /// Orders a scope to be judged by this plan, unless no flow can be in it.
+    pub fn order(&self, scope: Scope, plan: &NodePlan, cluster: &Cluster) {
+        if scope.questions(plan).is_empty() {
+            return;
+        }
+        self.desk.put(Order {
+            scope,
+            plan: plan.clone(),
+            cluster: cluster.clone(),
+        });
+    }
+}
+
+impl Drop for Flows {
+    fn drop(&mut self) {
+        self.worker.abort();
+    }
+}
+
+impl Desk {
+    fn lock(&self) -> MutexGuard<'_, Option<Order>> {
+        self.order.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A newer order, which takes in the one that waits.
+    fn put(&self, mut order: Order) {
+        let mut waiting = self.lock();
+        if let Some(older) = waiting.take() {
+            order.scope.merge(older.scope);
+        }
+        *waiting = Some(order);
+        self.called.notify_one();
+    }
+
+    /// An order that failed, which gives way to a newer one.
+    fn put_back(&self, failed: Order) {
+        let mut waiting = self.lock();
+        match waiting.as_mut() {
+            Some(newer) => newer.scope.merge(failed.scope),
+            None => *waiting = Some(failed),
+        }
+        self.called.notify_one();
+    }
+}
+
+async fn work(mut conntrack: Conntrack, desk: Arc<Desk>, node: String) {
+    let mut retry = RETRY;
+    loop {
+        desk.called.notified().await;
+        let Some(order) = desk.lock().take() else {
+            continue;
+        };
+        let run = tokio::task::spawn_blocking(move || {
+            let started = Instant::now();
+            let done = reconcile(&mut conntrack, &order);
+            (conntrack, order, done, started.elapsed())
+        });
+        let Ok((returned, order, done, took)) = run.await else {
+            // The runtime ends, or a run panicked: nothing is left to work with.
+            return;
+        };
+        conntrack = returned;
+        let rest = match done {
+            Ok(ended) => {
+                // Snapshots must not outlive their use.
+                drop(order);
+                retry = RETRY;
+                tracing::debug!(node, ended, ?took, "flows were judged");
+                (took * REST).clamp(REST_MIN, REST_MAX)
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(node, error, "stale flows could not be ended");
+                desk.put_back(order);
+                let rest = retry;
+                retry = (retry * 2).min(RETRY_LIMIT);
+                rest
+            }
+        };
+        tokio::time::sleep(rest).await;
+    }
+}
+
+/// Judges every flow of an order and ends what is stale; how many that were.
+fn reconcile(conntrack: &mut Conntrack, order: &Order) -> Result<usize, ConntrackError> {
+    let Order {
+        scope,
+        plan,
+        cluster,
+    } = order;
+    let own: BTreeSet<IpAddr> = if scope.needs_own_addresses(plan) {
+        conntrack.own_addresses()?
+    } else {
+        BTreeSet::new()
+    };
+    let mut judge = Judge::new(plan, cluster, scope, &own);
+    let mut ended = 0;
+    for question in scope.questions(plan) {
+        let stale = conntrack.pick(&filter(&question), |entry| {
+            judge.judge(&flow(entry)?).map(|_| *entry)
+        })?;
+        ended += conntrack.delete(&stale)?;
+    }
+    Ok(ended)
+}
+
+fn filter(question: &Question) -> Filter {
+    Filter {
+        family: question.family.map(|family| match family {
+            Family::V4 => WireFamily::V4,
+            Family::V6 => WireFamily::V6,
+        }),
+        destination: question.address,
+        protocol: Some(question.protocol.number()),
+        destination_port: question.port,
+        status: None,
+    }
+}
+
+fn flow(entry: &Entry) -> Option<Flow> {
+    let protocols = [Protocol::Udp, Protocol::Sctp];
+    Some(Flow {
+        protocol: protocols
+            .into_iter()
+            .find(|protocol| protocol.number() == entry.original.protocol)?,
+        to: entry.original.to()?,
+        answers_from: entry.reply.from()?,
+        zoned: entry.zone != 0 || entry.original.zone != 0 || entry.reply.zone != 0,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use portolan_plan::NodeView;
+
+    use super::*;
+
+    fn order(node: &str, scope: Scope) -> Order {
+        Order {
+            scope,
+            plan: NodePlan::empty(NodeView {
+                node: node.into(),
+                ..NodeView::default()
+            }),
+            cluster: Cluster::default(),
+        }
+    }
+
+    #[test]
+    fn p17_no_order_is_lost_and_the_newest_plan_counts() {
+        let desk = Desk::default();
+        desk.put(order("old", Scope::everything()));
+        desk.put(order("new", Scope::default()));
+        let failed = desk.lock().take().unwrap();
+        assert_eq!(failed.scope, Scope::everything());
+        assert_eq!(&*failed.plan.view.node, "new");
+        desk.put(order("newest", Scope::default()));
+        desk.put_back(failed);
+        let next = desk.lock().take().unwrap();
+        assert_eq!(next.scope, Scope::everything());
+        assert_eq!(&*next.plan.view.node, "newest");
+        desk.put_back(next);
+        assert!(desk.lock().is_some());
+    }
+}
