@@ -269,12 +269,11 @@ impl NodeNet {
             .iter()
             .zip(addresses::outside())
         {
+            // Also what Services need: their addresses are translated on the
+            // node, but only where a route leads somewhere.
             let default = addresses::everything(gateway.addr());
             let mut routes = vec![Route::new(default, RouteKind::Via(gateway.addr()))];
             let family = |net: &IpNet| net.addr().is_ipv4() == own.addr().is_ipv4();
-            for range in addresses::services().iter().filter(|net| family(net)) {
-                routes.push(Route::new(*range, RouteKind::Via(gateway.addr())));
-            }
             for other in (1..=nodes).filter(|other| *other != self.number) {
                 let via = addresses::node(other).into_iter().find(|net| family(net));
                 let pods = addresses::pods_of(other)

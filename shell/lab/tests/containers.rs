@@ -8,10 +8,11 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use nix::sys::signal::Signal;
 use portolan_kernel::netns::NetNs;
 use portolan_lab::container::{
-    Bind, ContainerSpec, DEFAULT_PATH, Exit, Launched, Launcher, Report, exec,
+    Bind, ContainerSpec, DEFAULT_PATH, ExecError, Executing, Exit, Launched, Launcher, Report,
+    Wanted, exec, start,
 };
 use support::{Folder, PATIENCE, block_on, in_lab};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 fn launcher() -> Launcher {
     Launcher::new(PathBuf::from(env!("CARGO_BIN_EXE_lab-program")))
@@ -45,6 +46,7 @@ async fn to_the_end(launched: Launched) -> (String, Vec<Report>) {
         mut stderr,
         mut reports,
         signals,
+        ..
     } = launched;
     let mut all = Vec::new();
     while let Some(report) = reports.next().await {
@@ -267,6 +269,7 @@ fn a_dropped_container_is_dead() {
                 mut reports,
                 signals,
                 stderr,
+                ..
             } = launcher().launch(&spec, &netns).expect("launched");
             let Some(Report::Started { pid }) = reports.next().await else {
                 panic!("not started")
@@ -296,7 +299,7 @@ fn commands_run_inside_a_running_container() {
             let launcher = launcher();
             let run = async |text: &str, limit| {
                 let argv = ["sh", "-c", text].map(str::to_owned);
-                exec(&launcher, pid, &argv, &spec.env, limit).await
+                exec(&launcher, (pid, None), &argv, &spec.env, limit).await
             };
             let done = run(
                 "hostname; cat /etc/hosts; echo $COLOUR; echo bad >&2; exit 4",
@@ -323,14 +326,182 @@ fn commands_run_inside_a_running_container() {
                 "{}",
                 many.output
             );
-            let none = exec(&launcher, pid, &["nosuch".to_owned()], &spec.env, PATIENCE)
-                .await
-                .expect("ran");
+            let none = exec(
+                &launcher,
+                (pid, None),
+                &["nosuch".to_owned()],
+                &spec.env,
+                PATIENCE,
+            )
+            .await
+            .expect("ran");
             assert_eq!(none.code, 126);
             assert!(
                 none.output.contains("executable file not found in $PATH"),
                 "{}",
                 none.output
+            );
+        });
+    });
+}
+
+/// A container that sleeps, and a command started in it.
+async fn started(folder: &Folder, wanted: Wanted) -> (Launched, Result<Executing, ExecError>) {
+    let netns = NetNs::create().expect("a namespace");
+    let spec = spec(folder, &["sleep", "600"]);
+    let mut launched = launcher().launch(&spec, &netns).expect("launched");
+    let Some(Report::Started { pid }) = launched.reports.next().await else {
+        panic!("not started")
+    };
+    let executing = start(&launcher(), pid, &wanted).await;
+    (launched, executing)
+}
+
+fn shell(text: &str) -> Wanted {
+    Wanted {
+        argv: ["sh", "-c", text].map(str::to_owned).to_vec(),
+        env: vec![("PATH".into(), DEFAULT_PATH.into())],
+        stdin: true,
+        ..Wanted::default()
+    }
+}
+
+/// Reads until `text` has come.
+async fn until(from: &mut (impl AsyncRead + Unpin), text: &str) -> String {
+    let mut seen = String::new();
+    let mut buffer = [0; 1024];
+    tokio::time::timeout(PATIENCE, async {
+        while !seen.contains(text) {
+            let read = from.read(&mut buffer).await.expect("output");
+            assert!(read > 0, "the end, after {seen:?}");
+            seen.push_str(&String::from_utf8_lossy(&buffer[..read]));
+        }
+    })
+    .await
+    .unwrap_or_else(|_late| panic!("no {text:?}"));
+    seen
+}
+
+#[test]
+fn a_command_reads_until_its_input_ends() {
+    in_lab("a_command_reads_until_its_input_ends", || {
+        block_on(async {
+            let folder = Folder::new("input");
+            let (_container, executing) =
+                started(&folder, shell("wc -c; echo bad >&2; exit 7")).await;
+            let mut executing = executing.expect("started");
+            let mut stdin = executing.stdin.take().expect("an input");
+            stdin.write_all(&[b'x'; 100_000]).await.expect("written");
+            drop(stdin);
+            let (mut out, mut err) = (String::new(), String::new());
+            executing
+                .stdout
+                .read_to_string(&mut out)
+                .await
+                .expect("text");
+            let mut stderr = executing.stderr.take().expect("errors apart");
+            stderr.read_to_string(&mut err).await.expect("text");
+            assert_eq!((out.trim(), err.as_str()), ("100000", "bad\n"));
+            assert_eq!(executing.wait().await.expect("an exit"), 7);
+        });
+    });
+}
+
+#[test]
+fn a_command_has_a_real_terminal() {
+    in_lab("a_command_has_a_real_terminal", || {
+        block_on(async {
+            let folder = Folder::new("terminal");
+            let text = "tty; echo up; read x; stty size; trap 'echo caught' INT; sh -c 'echo waits; exec sleep 600'; echo after; exit 3";
+            let wanted = Wanted {
+                terminal: true,
+                ..shell(text)
+            };
+            let (_container, executing) = started(&folder, wanted).await;
+            let mut executing = executing.expect("started");
+            assert!(executing.stderr.is_none(), "a terminal carries both");
+            let terminal = executing.terminal.clone().expect("a terminal");
+            let head = until(&mut executing.stdout, "up").await;
+            assert!(head.contains("/dev/pts/0"), "{head}");
+            terminal.resize(101, 33).expect("resized");
+            let mut stdin = executing.stdin.take().expect("an input");
+            stdin.write_all(b"go\n").await.expect("written");
+            let sized = until(&mut executing.stdout, "waits").await;
+            assert!(sized.contains("33 101"), "{sized}");
+            // Ctrl-C goes to the foreground, not to the container.
+            stdin.write_all(b"\x03").await.expect("written");
+            until(&mut executing.stdout, "after").await;
+            assert_eq!(executing.wait().await.expect("an exit"), 3);
+        });
+    });
+}
+
+#[test]
+fn a_command_whose_client_is_gone_is_killed() {
+    in_lab("a_command_whose_client_is_gone_is_killed", || {
+        block_on(async {
+            let folder = Folder::new("gone");
+            let (container, executing) =
+                started(&folder, shell("echo $$ >/tmp/pid; echo up; exec sleep 601")).await;
+            let mut executing = executing.expect("started");
+            until(&mut executing.stdout, "up").await;
+            drop(executing);
+            support::eventually("the command ends", async || {
+                let found = std::fs::read_dir("/proc").ok()?.flatten().any(|process| {
+                    std::fs::read(process.path().join("cmdline"))
+                        .is_ok_and(|line| line.starts_with(b"sleep\x00601"))
+                });
+                (!found).then_some(())
+            })
+            .await;
+            drop(container);
+        });
+    });
+}
+
+#[test]
+fn what_cannot_be_executed_is_said() {
+    in_lab("what_cannot_be_executed_is_said", || {
+        block_on(async {
+            for terminal in [false, true] {
+                let folder = Folder::new("nosuch");
+                let wanted = Wanted {
+                    argv: vec!["nosuch".to_owned()],
+                    terminal,
+                    ..shell("")
+                };
+                let (_container, executing) = started(&folder, wanted).await;
+                let Err(ExecError::Refused { message }) = executing else {
+                    panic!("it runs")
+                };
+                let expected = "exec: \"nosuch\": executable file not found in $PATH";
+                assert_eq!(message, expected);
+            }
+        });
+    });
+}
+
+#[test]
+fn a_container_has_a_terminal_and_an_input() {
+    in_lab("a_container_has_a_terminal_and_an_input", || {
+        block_on(async {
+            let folder = Folder::new("console");
+            let netns = NetNs::create().expect("a namespace");
+            let mut spec = spec(&folder, &["sh", "-c", "tty; read x; echo got $x; exit 2"]);
+            (spec.stdin, spec.terminal) = (true, true);
+            let mut launched = launcher().launch(&spec, &netns).expect("launched");
+            let console = launched.console.take().expect("a console");
+            let mut terminal = console.terminal().await.expect("a terminal");
+            until(&mut terminal, "/dev/pts/0").await;
+            terminal.write_all(b"it\n").await.expect("written");
+            until(&mut terminal, "got it").await;
+            let mut reports = Vec::new();
+            while let Some(report) = launched.reports.next().await {
+                reports.push(report);
+            }
+            assert!(
+                matches!(reports.last(), Some(Report::Exited(Exit { code: 2, .. }))),
+                "{reports:?}"
             );
         });
     });

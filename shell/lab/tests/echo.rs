@@ -73,6 +73,7 @@ impl Place {
             launcher: self.launcher.clone(),
             pid: 0,
             env: Arc::default(),
+            user: None,
         };
         let handler = Handler::Http {
             https: false,
@@ -116,6 +117,7 @@ async fn summary(launched: Launched) -> (Value, Exit) {
         mut stderr,
         mut reports,
         signals,
+        ..
     } = launched;
     let mut text = String::new();
     stdout.read_to_string(&mut text).await.expect("text");

@@ -44,6 +44,7 @@ async fn ask(netns: &NetNs, at: SocketAddr, http: bool) -> Answer {
         launcher: Launcher::new(PathBuf::from("/proc/self/exe")),
         pid: 0,
         env: Arc::default(),
+        user: None,
     };
     let (host, port) = (None, at.port());
     let handler = if http {

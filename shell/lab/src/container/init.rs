@@ -30,8 +30,10 @@ use nix::{
 use super::{
     POD_EXEC, POD_INIT, exec,
     launch::{Exit, Report},
-    rootfs,
+    ownership, rootfs,
     spec::ContainerSpec,
+    terminal,
+    user::User,
 };
 
 /// Capabilities of an ordinary container, as container engines grant them.
@@ -105,8 +107,12 @@ pub fn init_main() -> Option<i32> {
     let role = args.next()?;
     let numbers: Vec<RawFd> = args.map_while(|arg| arg.parse().ok()).collect();
     match (role.as_str(), numbers.as_slice()) {
-        (POD_INIT, [control, netns]) => Some(keeper(*control, *netns)),
-        (POD_EXEC, [pid]) => Some(exec::helper(*pid)),
+        (POD_INIT, [control, netns, spec, console]) => {
+            Some(keeper(*control, *netns, [*spec, *console]))
+        }
+        (POD_EXEC, [pid, spec, control, console]) => {
+            Some(exec::helper(*pid, *spec, *control, *console))
+        }
         (POD_INIT | POD_EXEC, _) => Some(2),
         _ => None,
     }
@@ -124,11 +130,12 @@ pub(crate) fn in_one_line(error: &dyn Error) -> String {
 }
 
 /// Starts the container, reports, and stays until it is over.
-fn keeper(control: RawFd, netns: RawFd) -> i32 {
-    // SAFETY: the lab handed both descriptors over for this process alone.
-    let (control, netns) = unsafe { (OwnedFd::from_raw_fd(control), OwnedFd::from_raw_fd(netns)) };
+fn keeper(control: RawFd, netns: RawFd, [spec, console]: [RawFd; 2]) -> i32 {
+    // SAFETY: the lab handed these descriptors over for this process alone.
+    let [control, netns, spec, console] =
+        [control, netns, spec, console].map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
     let mut control = UnixStream::from(control);
-    match start(&netns, &control) {
+    match start(&netns, &control, spec, console) {
         Ok(pid) => {
             report(&mut control, &Report::Started { pid: pid.as_raw() });
             drop(netns);
@@ -150,13 +157,14 @@ fn report(control: &mut UnixStream, report: &Report) {
 }
 
 /// Reads the specification and forks PID 1; returns once the command runs.
-fn start(netns: &OwnedFd, control: &UnixStream) -> Result<Pid, String> {
-    let mut text = String::new();
-    io::stdin()
-        .read_to_string(&mut text)
+fn start(
+    netns: &OwnedFd,
+    control: &UnixStream,
+    spec: OwnedFd,
+    console: OwnedFd,
+) -> Result<Pid, String> {
+    let spec: ContainerSpec = serde_json::from_reader(File::from(spec))
         .map_err(|e| format!("cannot read the specification: {e}"))?;
-    let spec: ContainerSpec =
-        serde_json::from_str(&text).map_err(|e| format!("cannot read the specification: {e}"))?;
     let kernel = |what: &str| {
         let what = what.to_owned();
         move |e: Errno| format!("cannot {what}: {}", e.desc())
@@ -178,7 +186,7 @@ fn start(netns: &OwnedFd, control: &UnixStream) -> Result<Pid, String> {
                 // SAFETY: the child owns its copies and does not use them again.
                 drop(unsafe { OwnedFd::from_raw_fd(fd) });
             }
-            let message = first_process(&spec);
+            let message = first_process(&spec, console);
             File::from(tell)
                 .write_all(message.as_bytes())
                 .unwrap_or_default();
@@ -186,7 +194,7 @@ fn start(netns: &OwnedFd, control: &UnixStream) -> Result<Pid, String> {
             unsafe { libc::_exit(1) }
         }
         ForkResult::Parent { child } => {
-            drop(tell);
+            drop((tell, console));
             silence().map_err(|e| format!("cannot let go of the output: {e}"))?;
             let mut message = String::new();
             let read = File::from(broken).read_to_string(&mut message);
@@ -292,7 +300,7 @@ pub(super) fn exit_of(status: WaitStatus) -> Option<Exit> {
 }
 
 /// PID 1 of the container: returns only with the reason why it cannot be.
-fn first_process(spec: &ContainerSpec) -> String {
+fn first_process(spec: &ContainerSpec, console: OwnedFd) -> String {
     if let Err(e) = set_pdeathsig(Signal::SIGKILL) {
         return format!("cannot tie the container to its keeper: {}", e.desc());
     }
@@ -310,16 +318,27 @@ fn first_process(spec: &ContainerSpec) -> String {
         );
     }
     limit_capabilities(spec);
-    if let Err(e) = null_input() {
+    if !spec.stdin
+        && let Err(e) = null_input()
+    {
         return format!("cannot open /dev/null: {e}");
     }
     if let Err(e) = setsid() {
         return format!("cannot start a session: {}", e.desc());
     }
+    if spec.terminal
+        && let Err(e) = terminal::open_and_send(&console).and_then(|path| terminal::take(&path))
+    {
+        return format!("cannot set up the terminal: {e}");
+    }
+    drop(console);
+    if let Some(Err(message)) = spec.user.as_ref().map(User::assume) {
+        return message;
+    }
     execute(&spec.argv, &spec.env)
 }
 
-/// The container reads nothing: its standard input is `/dev/null`.
+/// Nobody writes to the container: its standard input is `/dev/null`.
 fn null_input() -> io::Result<()> {
     let null = File::open("/dev/null")?;
     nix::unistd::dup2_stdin(&null)?;
@@ -369,6 +388,9 @@ pub(super) fn execute(argv: &[String], env: &[(String, String)]) -> String {
     };
     if let Err(e) = normal_signals() {
         return format!("cannot reset signals: {}", e.desc());
+    }
+    if let Err(e) = ownership::pretend_if_alone() {
+        return format!("cannot pretend to give files away: {e}");
     }
     match execve(&path, &args, &env) {
         Err(e) => format!(

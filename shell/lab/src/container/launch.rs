@@ -23,10 +23,10 @@ use tokio::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
-    process::{ChildStderr, ChildStdout, Command},
+    process::{ChildStderr, ChildStdin, ChildStdout, Command},
 };
 
-use super::{POD_INIT, spec::ContainerSpec};
+use super::{POD_INIT, spec::ContainerSpec, terminal::Terminal};
 
 /// How a container's PID 1 ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,14 +86,31 @@ pub struct Launcher {
 /// A container that was launched. Dropping `signals` kills it.
 #[derive(Debug)]
 pub struct Launched {
-    /// What it writes to its standard output.
+    /// Its input, if the specification wants one and no terminal.
+    pub stdin: Option<ChildStdin>,
+    /// What it writes to its standard output; nothing with a terminal.
     pub stdout: ChildStdout,
-    /// What it writes to its standard error.
+    /// What it writes to its standard error; nothing with a terminal.
     pub stderr: ChildStderr,
+    /// Where its terminal comes from, if the specification wants one.
+    pub console: Option<Console>,
     /// What the keeper says.
     pub reports: Reports,
     /// The way to signal it.
     pub signals: Signals,
+}
+
+/// The way on which a container's terminal comes.
+#[derive(Debug)]
+pub struct Console {
+    socket: StdUnixStream,
+}
+
+impl Console {
+    /// The terminal, once the container has opened it.
+    pub async fn terminal(self) -> io::Result<Terminal> {
+        Terminal::receive(self.socket).await
+    }
 }
 
 /// Reports of one keeper, in order.
@@ -134,17 +151,28 @@ impl Launcher {
         let input = in_memory(&text).map_err(no_spec)?;
         let (ours, theirs) = StdUnixStream::pair().map_err(no_start)?;
         ours.set_nonblocking(true).map_err(no_start)?;
-        let handed = [theirs.as_raw_fd(), netns.as_raw_fd()];
+        let (console, their_console) = StdUnixStream::pair().map_err(no_start)?;
+        let handed = [
+            theirs.as_raw_fd(),
+            netns.as_raw_fd(),
+            input.as_raw_fd(),
+            their_console.as_raw_fd(),
+        ];
+        let stdin = match spec.stdin && !spec.terminal {
+            true => Stdio::piped(),
+            false => Stdio::null(),
+        };
         let mut command = Command::new(&self.program);
         command
             .arg(POD_INIT)
             .args(handed.map(|fd| fd.to_string()))
-            .stdin(Stdio::from(input))
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         inherit(&mut command, handed.to_vec());
         let mut child = command.spawn().map_err(no_start)?;
-        drop(theirs);
+        drop((theirs, their_console, input));
+        let stdin = child.stdin.take();
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let (Some(stdout), Some(stderr)) = (stdout, stderr) else {
             return Err(no_start(io::Error::other("no pipes")));
@@ -157,8 +185,10 @@ impl Launcher {
         });
         let (read, half) = UnixStream::from_std(ours).map_err(no_start)?.into_split();
         Ok(Launched {
+            stdin,
             stdout,
             stderr,
+            console: spec.terminal.then_some(Console { socket: console }),
             reports: Reports {
                 lines: BufReader::new(read).lines(),
             },

@@ -20,22 +20,27 @@
 //! are bound read-only; `/etc` is an overlay so that the pod has its own
 //! `hosts`, `hostname` and `resolv.conf`; `/tmp`, `/run` and `/var/tmp` are empty.
 //!
-//! Absent on purpose: cgroups, seccomp profiles, other users than root (a
-//! rootless lab has just one user id).
+//! Absent on purpose: cgroups, seccomp profiles. A rootless lab has just one
+//! user id, so that only root's has other users than root.
 
 mod exec;
 pub mod files;
 mod init;
 mod launch;
 mod mounts;
+mod ownership;
 mod rootfs;
 mod spec;
+mod terminal;
+mod user;
 
-pub use exec::{ExecError, Executed, exec};
+pub use exec::{ExecError, Executed, Executing, Wanted, exec, start};
 pub(crate) use init::in_one_line;
 pub use init::init_main;
-pub use launch::{Exit, LaunchError, Launched, Launcher, Report, Reports, Signals};
+pub use launch::{Console, Exit, LaunchError, Launched, Launcher, Report, Reports, Signals};
 pub use spec::{Bind, ContainerSpec, DEFAULT_PATH};
+pub use terminal::Terminal;
+pub use user::User;
 
 /// First argument of the program when it is started as a container's keeper.
 pub const POD_INIT: &str = "__pod-init";

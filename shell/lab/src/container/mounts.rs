@@ -86,6 +86,15 @@ pub(super) fn bind(source: &Path, target: &Path) -> Result<(), MountError> {
 /// mount_setattr(2) (Linux 5.12) is the only way to reach a whole tree: a bind
 /// remount changes the top mount alone.
 pub(super) fn read_only(target: &Path) -> Result<(), MountError> {
+    set_read_only(target, libc::AT_RECURSIVE)
+}
+
+/// Makes the mount at `target` read-only, and none below it.
+pub(super) fn read_only_alone(target: &Path) -> Result<(), MountError> {
+    set_read_only(target, 0)
+}
+
+fn set_read_only(target: &Path, below: libc::c_int) -> Result<(), MountError> {
     let refused = |cause| MountError::Mount {
         what: "a read-only view".to_owned(),
         target: target.to_owned(),
@@ -105,7 +114,7 @@ pub(super) fn read_only(target: &Path) -> Result<(), MountError> {
             libc::SYS_mount_setattr,
             libc::AT_FDCWD,
             path.as_ptr(),
-            libc::AT_RECURSIVE,
+            below,
             &raw const attributes,
             size_of::<libc::mount_attr>(),
         )

@@ -23,7 +23,7 @@ use nix::{
 
 use super::{
     PROGRAM,
-    mounts::{MountError, about, bind, mount_fs, propagation, read_only},
+    mounts::{MountError, about, bind, mount_fs, propagation, read_only, read_only_alone},
     spec::{Bind, ContainerSpec},
 };
 
@@ -76,7 +76,11 @@ pub(super) fn enter(spec: &ContainerSpec) -> Result<(), MountError> {
             mount_fs("tmpfs", &target, MsFlags::MS_RDONLY, "mode=000,size=4k")?;
         }
     }
-    let mut layers = Layers { root, next: 1 };
+    let mut layers = Layers {
+        root,
+        next: 1,
+        covered: Vec::new(),
+    };
     for volume in &spec.binds {
         volume_at(&mut layers, volume)?;
     }
@@ -91,7 +95,27 @@ pub(super) fn enter(spec: &ContainerSpec) -> Result<(), MountError> {
         }
         fs::write(&target, text).map_err(about("write", &target))?;
     }
+    if spec.read_only_root {
+        only_volumes_written(spec, &layers)?;
+    }
     become_root(root)
+}
+
+/// `readOnlyRootFilesystem`: what is the container's own becomes read-only,
+/// volumes stay as they are.
+fn only_volumes_written(spec: &ContainerSpec, layers: &Layers<'_>) -> Result<(), MountError> {
+    let root = &spec.root;
+    let volumes: Vec<PathBuf> = spec.binds.iter().map(|v| within(root, &v.target)).collect();
+    let own = ["tmp", "run", "var/tmp", "etc"].map(|path| root.join(path));
+    let all = own.into_iter().chain(layers.covered.iter().cloned());
+    for target in all.chain([root.clone()]) {
+        let mounted = target.is_dir() && !volumes.contains(&target);
+        if mounted && read_only_alone(&target).is_err() {
+            // Not a mount of its own: the root's flag holds for it.
+            tracing::debug!(target = %target.display(), "no mount");
+        }
+    }
+    Ok(())
 }
 
 /// Binds each top-level folder of the host read-only; links are copied.
@@ -130,6 +154,7 @@ fn etc(spec: &ContainerSpec) -> Result<(), MountError> {
     let mut layers = Layers {
         root: &spec.root,
         next: 0,
+        covered: Vec::new(),
     };
     let target = spec.root.join("etc");
     let upper = layers.new_layer()?;
@@ -251,6 +276,8 @@ fn volume_at(layers: &mut Layers<'_>, volume: &Bind) -> Result<(), MountError> {
 struct Layers<'a> {
     root: &'a Path,
     next: usize,
+    /// Where overlays are.
+    covered: Vec<PathBuf>,
 }
 
 impl Layers<'_> {
@@ -290,6 +317,7 @@ impl Layers<'_> {
         let there = there.unwrap_or(self.root);
         let upper = self.new_layer()?;
         self.overlay(there, &upper)?;
+        self.covered.push(there.to_owned());
         fs::create_dir_all(folder).map_err(about("make the folder", folder))
     }
 }

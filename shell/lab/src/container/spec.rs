@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::user::User;
+
 /// `PATH` of a container that sets none; the last entry is the lab's own program.
 pub const DEFAULT_PATH: &str =
     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/.portolan";
@@ -44,4 +46,12 @@ pub struct ContainerSpec {
     pub drop_capabilities: Vec<String>,
     /// `securityContext.privileged`: every capability that the lab has.
     pub privileged: bool,
+    /// Whether somebody may write to it.
+    pub stdin: bool,
+    /// Whether it gets a terminal.
+    pub terminal: bool,
+    /// Who it runs as; root without one.
+    pub user: Option<User>,
+    /// `readOnlyRootFilesystem`: only volumes can be written to.
+    pub read_only_root: bool,
 }

@@ -5,7 +5,7 @@ use std::{net::IpAddr, path::PathBuf, sync::Arc};
 use ipnet::IpNet;
 use portolan_kernel::netns::NetNs;
 
-use super::network::PodNetwork;
+use super::{inside::Inside, network::PodNetwork};
 use crate::{image::ImageTable, logs::Logs};
 
 /// Everything about one node, and what all nodes share.
@@ -40,4 +40,6 @@ pub struct KubeletConfig {
     pub images: Arc<ImageTable>,
     /// Where pods' output goes. Shared by the nodes of one lab.
     pub logs: Arc<Logs>,
+    /// Where running pods are found. Shared by the nodes of one lab.
+    pub inside: Arc<Inside>,
 }

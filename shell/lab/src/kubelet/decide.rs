@@ -63,14 +63,25 @@ pub(super) fn decide(pod: &Pod, state: &PodState, now: Timestamp) -> Decision {
     let Some(spec) = &pod.spec else {
         return out;
     };
+    if let Some(deadline) = state.deadline(spec)
+        && now < deadline
+        && !finished(pod)
+    {
+        out.wake_at(deadline);
+    }
     if state.gone || pod.metadata.deletion_timestamp.is_some() {
         end(pod, spec, state, now, &mut out);
         return out;
     }
-    if finished(pod) || (over(spec, state) && !state.any_running()) {
+    let overdue = state.overdue(spec, now);
+    if finished(pod) || ((overdue || over(spec, state)) && !state.any_running()) {
         if state.ips.is_some() && !state.any_running() {
             out.actions.push(Action::Detach);
         }
+        return out;
+    }
+    if overdue {
+        stop_all(spec, state, now, &mut out);
         return out;
     }
     if let Some(blocked) = &state.blocked
@@ -84,7 +95,7 @@ pub(super) fn decide(pod: &Pod, state: &PodState, now: Timestamp) -> Decision {
         return out;
     }
     if over(spec, state) {
-        stop_sidecars(spec, state, now, &mut out);
+        stop_all(spec, state, now, &mut out);
         return out;
     }
     condemned(spec, state, now, &mut out);
@@ -214,8 +225,8 @@ fn over(spec: &PodSpec, state: &PodState) -> bool {
     spec.containers.iter().all(done) || spec.init_containers.iter().flatten().any(failed)
 }
 
-/// Sidecars end when everything else has.
-fn stop_sidecars(spec: &PodSpec, state: &PodState, now: Timestamp, out: &mut Decision) {
+/// Sidecars end when everything else has, and everything when the pod's time is up.
+fn stop_all(spec: &PodSpec, state: &PodState, now: Timestamp, out: &mut Decision) {
     let grace = spec.termination_grace_period_seconds.unwrap_or(30).max(1);
     for (name, container) in &state.containers {
         match container.stopping {

@@ -8,10 +8,11 @@ use k8s_openapi::{
     api::core::v1::{Container, EnvVarSource, Pod, Service},
 };
 
+use super::resources;
 use crate::container::{DEFAULT_PATH, files::expand};
 
 /// ConfigMaps and Secrets that a pod refers to, by kind and name.
-pub(super) type Sources = BTreeMap<(&'static str, String), BTreeMap<String, String>>;
+pub(super) type Sources = BTreeMap<(&'static str, String), BTreeMap<String, Vec<u8>>>;
 
 /// What the node knows of a pod besides its object.
 #[derive(Clone, Debug, Default)]
@@ -140,10 +141,11 @@ pub(super) fn of_container(
             (None, None) => continue,
         };
         match sources.get(&source) {
-            Some(data) => vars.extend(
-                data.iter()
-                    .map(|(key, value)| (format!("{prefix}{key}"), value.clone())),
-            ),
+            Some(data) => {
+                for (key, value) in data {
+                    vars.insert(format!("{prefix}{key}"), text(value)?);
+                }
+            }
             None if optional == Some(true) => {}
             None => return Err(format!("{} {:?} not found", source.0, source.1)),
         }
@@ -156,7 +158,7 @@ pub(super) fn of_container(
                 known.extend(vars.clone());
                 Some(expand(value, &known))
             }
-            (_, Some(from)) => from_source(from, pod, facts, sources)?,
+            (_, Some(from)) => from_source(from, (pod, container), facts, sources)?,
             (Some(_) | None, None) => Some(String::new()),
         };
         if let Some(value) = value {
@@ -196,16 +198,15 @@ pub(super) fn of_container(
 /// A value from elsewhere; `None` for what is optional and absent.
 fn from_source(
     from: &EnvVarSource,
-    pod: &Pod,
+    (pod, container): (&Pod, &Container),
     facts: &Facts,
     sources: &Sources,
 ) -> Result<Option<String>, String> {
     if let Some(reference) = &from.field_ref {
         return field(&reference.field_path, pod, facts).map(Some);
     }
-    if from.resource_field_ref.is_some() {
-        // Nothing is limited in a lab.
-        return Ok(Some("0".to_owned()));
+    if let Some(reference) = &from.resource_field_ref {
+        return resources::value(reference, pod, Some(container)).map(Some);
     }
     let (kind, name, key, optional) = match (&from.config_map_key_ref, &from.secret_key_ref) {
         (Some(r), _) => ("configmap", &r.name, &r.key, r.optional),
@@ -214,7 +215,7 @@ fn from_source(
     };
     let data = sources.get(&(kind, name.clone()));
     match data.map(|data| data.get(key)) {
-        Some(Some(value)) => Ok(Some(value.clone())),
+        Some(Some(value)) => text(value).map(Some),
         _ if optional == Some(true) => Ok(None),
         None => Err(format!("{kind} {name:?} not found")),
         Some(None) => Err(format!(
@@ -223,6 +224,14 @@ fn from_source(
             pod.metadata.namespace.as_deref().unwrap_or_default()
         )),
     }
+}
+
+/// A variable's value, which must be text: the words are those with which
+/// kubelet's call to its runtime fails.
+fn text(bytes: &[u8]) -> Result<String, String> {
+    String::from_utf8(bytes.to_vec()).map_err(|_not_text| {
+        "rpc error: code = Internal desc = grpc: error while marshaling: string field contains invalid UTF-8".to_owned()
+    })
 }
 
 fn kind_of(kind: &str) -> &'static str {
@@ -339,7 +348,7 @@ mod tests {
              - {name: HOSTNAME, value: other}\n",
         );
         let services = BTreeMap::from([("WEB_SERVICE_HOST".to_owned(), "10.96.0.9".to_owned())]);
-        let conf = BTreeMap::from([("k".to_owned(), "v".to_owned())]);
+        let conf = BTreeMap::from([("k".to_owned(), b"v".to_vec())]);
         let sources = Sources::from([(("configmap", "conf".to_owned()), conf)]);
         let env = of_container(&pod, &container, &facts, &services, &sources).unwrap();
         let text: Vec<String> = env

@@ -1,6 +1,6 @@
 //! A container's running instance: started, probed, stopped.
 
-use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Lifecycle, LifecycleHandler};
@@ -15,17 +15,15 @@ use super::{
     backoff::go_duration,
     prepare::{self, PrepareError},
     state::{Condemned, Ended, Life, Stopping},
+    termination::Termination,
     worker::{Worker, one_line},
 };
 use crate::{
-    container::{ContainerSpec, Exit, Report, Reports, Signals},
+    container::{Exit, Report, Reports, Signals},
     image::{Found, Image},
-    logs::LogKey,
     probe::{self, Answer, Asker, Handler, Kind, Machine, Spec},
 };
 
-/// How long the keeper may take to start a command.
-const START_WITHIN: Duration = Duration::from_secs(30);
 /// Pause before a container whose configuration is wrong is tried again.
 const CONFIG_AGAIN: u32 = 3;
 
@@ -36,6 +34,8 @@ pub(super) enum Happened {
         name: String,
         id: String,
         exit: Exit,
+        /// Its last words.
+        message: String,
     },
     Probed {
         name: String,
@@ -51,11 +51,11 @@ pub(super) enum Happened {
 
 /// A running container. Dropped, it is killed and no longer probed.
 pub(super) struct Instance {
-    id: String,
-    signals: Arc<Mutex<Signals>>,
-    asker: Asker,
-    started: watch::Sender<bool>,
-    tasks: JoinSet<()>,
+    pub(super) id: String,
+    pub(super) signals: Arc<Mutex<Signals>>,
+    pub(super) asker: Asker,
+    pub(super) started: watch::Sender<bool>,
+    pub(super) tasks: JoinSet<()>,
 }
 
 impl Worker {
@@ -207,56 +207,6 @@ impl Worker {
         self.block("Failed", &format!("Error: {message}"));
     }
 
-    /// Runs the command; returns once it runs, or with the reason why it does not.
-    async fn launch(
-        &mut self,
-        container: &Container,
-        spec: &ContainerSpec,
-        id: &str,
-        number: u32,
-    ) -> Result<(Instance, i32), String> {
-        let Some(net) = &self.net else {
-            return Err("the pod has no network".to_owned());
-        };
-        let launched = self.shared.launcher.launch(spec, &net.netns);
-        let launched = launched.map_err(|e| one_line(&e))?;
-        let mut reports = launched.reports;
-        let key = LogKey {
-            namespace: self.identity.namespace.clone(),
-            pod: self.identity.name.clone(),
-            uid: Some(self.identity.uid.clone()),
-            container: container.name.clone(),
-        };
-        let logs = &self.shared.config.logs;
-        let recording = logs.record(&key, number, launched.stdout, launched.stderr);
-        drop(recording.map_err(|e| one_line(&e))?);
-        let created = format!("Created container: {}", container.name);
-        self.tell_user(Some(&container.name), Severity::Normal, "Created", &created);
-        let pid = match tokio::time::timeout(START_WITHIN, reports.next()).await {
-            Ok(Some(Report::Started { pid })) => pid,
-            Ok(Some(Report::Failed { message })) => return Err(message),
-            Ok(Some(Report::Exited(_)) | None) => {
-                return Err("the container's keeper died".to_owned());
-            }
-            Err(_late) => return Err("context deadline exceeded".to_owned()),
-        };
-        let asker = Asker {
-            netns: self.shared.config.node_netns.clone(),
-            ip: (net.ips.first().copied()).unwrap_or(Ipv4Addr::LOCALHOST.into()),
-            launcher: self.shared.launcher.clone(),
-            pid,
-            env: Arc::new(spec.env.clone()),
-        };
-        let instance = Instance {
-            id: id.to_owned(),
-            signals: Arc::new(Mutex::new(launched.signals)),
-            asker,
-            started: watch::Sender::new(false),
-            tasks: JoinSet::new(),
-        };
-        Ok((instance.observed(container, reports, &self.tell), pid))
-    }
-
     /// The command runs.
     fn up(&mut self, container: &Container, instance: Instance, pid: i32) {
         let name = &container.name;
@@ -319,7 +269,10 @@ impl Worker {
             let limit = Duration::from_secs(u64::try_from(grace).unwrap_or_default());
             instance.tasks.spawn(async move {
                 if let Some((hook, container)) = hook {
-                    pre_stop(&asker, &container, &hook, limit).await;
+                    // Whatever the hook does, the container ends afterwards.
+                    if let Err(message) = run_hook(&asker, &container, &hook, limit).await {
+                        tracing::debug!(container = container.name, message, "preStop hook failed");
+                    }
                 }
                 signals.lock().await.send(Signal::SIGTERM).await;
             });
@@ -340,14 +293,23 @@ impl Worker {
     /// Takes note of what happened, if it concerns the present instance.
     pub(super) fn happened(&mut self, event: Happened) {
         match event {
-            Happened::Exited { name, id, exit } => {
+            Happened::Exited {
+                name,
+                id,
+                exit,
+                message,
+            } => {
                 if self
                     .instances
                     .get(&name)
                     .is_some_and(|instance| instance.id == id)
                 {
-                    self.instances.remove(&name);
-                    self.exited(&name, id, exit);
+                    if let Some(instance) = self.instances.remove(&name) {
+                        let inside = &self.shared.config.inside;
+                        let pid = instance.asker.pid;
+                        inside.leave(&self.identity.uid, &name, pid, exit.code);
+                    }
+                    self.exited(&name, id, exit, message);
                 }
             }
             Happened::Probed {
@@ -369,7 +331,7 @@ impl Worker {
         }
     }
 
-    fn exited(&mut self, name: &str, id: String, exit: Exit) {
+    fn exited(&mut self, name: &str, id: String, exit: Exit, message: String) {
         let state = self.state.containers.entry(name.to_owned()).or_default();
         let started = match &state.life {
             Life::Running { since, .. } => Some(*since),
@@ -380,7 +342,7 @@ impl Worker {
             code: exit.code,
             signal: None,
             reason: if exit.code == 0 { "Completed" } else { "Error" },
-            message: String::new(),
+            message,
             started,
             finished: Timestamp::now(),
         });
@@ -425,14 +387,20 @@ impl Worker {
 
 impl Instance {
     /// Starts the tasks that tell the worker of its end and of its probes.
-    fn observed(
+    pub(super) fn observed(
         mut self,
         container: &Container,
         reports: Reports,
+        last_words: Termination,
         tell: &mpsc::Sender<Happened>,
     ) -> Self {
         let (name, id) = (&container.name, &self.id);
-        let end = wait(reports, tell.clone(), name.clone(), id.clone());
+        let end = wait(
+            reports,
+            last_words,
+            tell.clone(),
+            (name.clone(), id.clone()),
+        );
         self.tasks.spawn(end);
         for kind in [Kind::Startup, Kind::Readiness, Kind::Liveness] {
             let Some(spec) = Spec::of(container, kind) else {
@@ -453,7 +421,12 @@ impl Instance {
 }
 
 /// Waits for the end of a container.
-async fn wait(mut reports: Reports, tell: mpsc::Sender<Happened>, name: String, id: String) {
+async fn wait(
+    mut reports: Reports,
+    last_words: Termination,
+    tell: mpsc::Sender<Happened>,
+    (name, id): (String, String),
+) {
     let exit = loop {
         match reports.next().await {
             Some(Report::Exited(exit)) => break exit,
@@ -467,30 +440,40 @@ async fn wait(mut reports: Reports, tell: mpsc::Sender<Happened>, name: String, 
             }
         }
     };
-    if tell
-        .send(Happened::Exited { name, id, exit })
-        .await
-        .is_err()
-    {
+    let message = last_words.message(exit.code).await;
+    let event = Happened::Exited {
+        name,
+        id,
+        exit,
+        message,
+    };
+    if tell.send(event).await.is_err() {
         tracing::debug!("nobody waits for the container any more");
     }
 }
 
-/// Runs a `preStop` hook; whatever it does, the container ends afterwards.
-async fn pre_stop(asker: &Asker, container: &Container, hook: &LifecycleHandler, limit: Duration) {
+/// Runs a lifecycle hook; `Err` is what it failed with.
+pub(super) async fn run_hook(
+    asker: &Asker,
+    container: &Container,
+    hook: &LifecycleHandler,
+    limit: Duration,
+) -> Result<(), String> {
     if let Some(sleep) = &hook.sleep {
         let pause = Duration::from_secs(u64::try_from(sleep.seconds).unwrap_or_default());
-        return tokio::time::sleep(pause.min(limit)).await;
+        tokio::time::sleep(pause.min(limit)).await;
+        return Ok(());
     }
     let handler = match (&hook.exec, &hook.http_get) {
         (Some(exec), _) => Handler::Exec {
             command: exec.command.clone().unwrap_or_default(),
         },
         (None, Some(get)) => Handler::http(container, get),
-        (None, None) => return,
+        (None, None) => return Ok(()),
     };
-    if let Answer::Failure(message) = probe::check(asker, &handler, limit).await {
-        tracing::debug!(container = container.name, message, "preStop hook failed");
+    match probe::check(asker, &handler, limit).await {
+        Answer::Success => Ok(()),
+        Answer::Failure(message) => Err(message),
     }
 }
 

@@ -15,18 +15,25 @@
 //! start finds them, and brings them up again with new addresses.
 //!
 //! Absent on purpose: the kubelet's own HTTP server (logs are read through
-//! [`crate::logs::Logs`]), static pods, eviction, image garbage collection.
+//! [`crate::logs::Logs`], the ways into pods are in [`Inside`]), static pods, eviction, image garbage collection.
 
+mod atomic;
+mod attached;
 mod backoff;
 mod config;
 mod decide;
 mod env;
+mod inside;
 mod instance;
+mod launching;
 mod network;
 mod node;
 mod prepare;
+mod resources;
+mod security;
 mod state;
 mod status;
+mod termination;
 mod volumes;
 mod worker;
 
@@ -49,6 +56,7 @@ use crate::container::Launcher;
 use worker::{Seen, Shared};
 
 pub use config::KubeletConfig;
+pub use inside::{Input, Inside, InsideError, Output, Process, Streams};
 pub use network::{NetworkError, PodIdentity, PodNet, PodNetwork};
 
 /// Why a pod manager could not start.

@@ -19,7 +19,8 @@ use kube::{
 use super::{
     KubeletConfig,
     env::{self, Facts, Sources},
-    volumes::{self, Contents},
+    security, termination,
+    volumes::{self, Contents, TokenKind, USUAL_TOKEN_SECONDS},
 };
 use crate::{
     container::{
@@ -29,12 +30,16 @@ use crate::{
     image::{Image, Port, Wanted},
 };
 
+/// How often ConfigMaps and Secrets are read again for the volumes that show
+/// them.
+const FOLLOW: SignedDuration = SignedDuration::from_secs(5);
 /// How long one request to the API server may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a token is good, kubelet's choice: an hour and seven seconds.
-const TOKEN_SECONDS: i64 = 3607;
 /// A server that gives shorter ones is not asked more often than this calls for.
 const LEAST_TOKEN_LIFE: SignedDuration = SignedDuration::from_secs(60);
+
+/// What a UTS name can hold.
+pub(super) const LONGEST_HOSTNAME: usize = 64;
 
 /// What keeps a pod or a container from starting.
 #[derive(Debug, thiserror::Error)]
@@ -82,32 +87,58 @@ pub(super) fn pod_dir(config: &KubeletConfig, uid: &str) -> PathBuf {
     config.data_dir.join("pods").join(uid)
 }
 
-/// Fills the pod's volumes; returns when their token should be renewed, which
-/// is done by filling them again.
+/// What a pod's volumes were filled with, and when to look again.
+#[derive(Clone, Default)]
+pub(super) struct Filled {
+    tokens: BTreeMap<TokenKind, Token>,
+    /// When the token should be renewed or the objects read again, which is
+    /// done by filling the volumes again.
+    pub(super) again: Option<Timestamp>,
+}
+
+/// Fills the pod's volumes, with the token that they have while it is good.
 pub(super) async fn fill_volumes(
     config: &KubeletConfig,
     pod: &Pod,
     facts: &Facts,
     dir: &Path,
-) -> Result<Option<Timestamp>, PrepareError> {
+    before: &Filled,
+) -> Result<Filled, PrepareError> {
     let namespace = pod.metadata.namespace.clone().unwrap_or_default();
-    let sources = sources(config, &namespace, volumes::references(pod)).await?;
-    let token = match volumes::account(pod) {
-        Some(account) => token(config, pod, &namespace, &account).await?,
-        None => None,
-    };
+    let references = volumes::references(pod);
+    let now = Timestamp::now();
+    let follow = (!references.is_empty()).then(|| now.checked_add(FOLLOW).unwrap_or(now));
+    let sources = sources(config, &namespace, references, Binary::Shown).await?;
+    let mut tokens = BTreeMap::new();
+    for kind in volumes::tokens(pod) {
+        let good = before.tokens.get(&kind).filter(|token| now < token.renew);
+        let token = match good.cloned() {
+            Some(good) => Some(good),
+            None => token(config, pod, &namespace, &kind).await?,
+        };
+        tokens.extend(token.map(|token| (kind, token)));
+    }
+    let texts = tokens
+        .iter()
+        .map(|(kind, token)| (kind.clone(), token.text.clone()))
+        .collect();
     let contents = Contents {
         pod,
         facts,
         sources: &sources,
-        token: token.as_ref().map(|token| token.text.as_str()),
+        tokens: &texts,
         ca: &config.cluster_ca,
     };
     volumes::make(dir, &contents).map_err(PrepareError::Objects)?;
-    Ok(token.map(|token| token.renew))
+    let renew = tokens.values().map(|token| token.renew).min();
+    Ok(Filled {
+        tokens,
+        again: [renew, follow].into_iter().flatten().min(),
+    })
 }
 
 /// A service account token and when to ask for the next one.
+#[derive(Clone)]
 struct Token {
     text: String,
     renew: Timestamp,
@@ -119,12 +150,14 @@ async fn token(
     config: &KubeletConfig,
     pod: &Pod,
     namespace: &str,
-    account: &str,
+    kind: &TokenKind,
 ) -> Result<Option<Token>, PrepareError> {
+    let account = &volumes::account(pod);
     let accounts: Api<ServiceAccount> = Api::namespaced(config.client.clone(), namespace);
     let request = TokenRequest {
         spec: Some(TokenRequestSpec {
-            expiration_seconds: Some(TOKEN_SECONDS),
+            expiration_seconds: Some(kind.seconds),
+            audiences: kind.audience.clone().map(|audience| vec![audience]),
             bound_object_ref: Some(k8s_openapi::api::authentication::v1::BoundObjectReference {
                 api_version: Some("v1".to_owned()),
                 kind: Some("Pod".to_owned()),
@@ -160,10 +193,28 @@ async fn token(
 
 /// After four fifths of a token's life, as kubelet does.
 fn renewal(now: Timestamp, expires: Option<Timestamp>) -> Timestamp {
-    let hour = SignedDuration::from_secs(TOKEN_SECONDS);
+    let hour = SignedDuration::from_secs(USUAL_TOKEN_SECONDS);
     let life = expires.map_or(hour, |expires| expires.duration_since(now));
     let part = life.max(LEAST_TOKEN_LIFE) / 5 * 4;
     now.checked_add(part).unwrap_or(now)
+}
+
+/// Whether `binaryData` counts: variables never have it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Binary {
+    Shown,
+    LeftOut,
+}
+
+/// A ConfigMap's entries; the binary ones are for files, not for variables.
+fn data_of(map: ConfigMap, binary: Binary) -> BTreeMap<String, Vec<u8>> {
+    let texts = map.data.unwrap_or_default().into_iter();
+    let mut all: BTreeMap<_, _> = texts.map(|(key, text)| (key, text.into_bytes())).collect();
+    if binary == Binary::Shown {
+        let more = map.binary_data.unwrap_or_default().into_iter();
+        all.extend(more.map(|(key, bytes)| (key, bytes.0)));
+    }
+    all
 }
 
 /// Reads ConfigMaps and Secrets; what is not there is left out.
@@ -171,6 +222,7 @@ async fn sources(
     config: &KubeletConfig,
     namespace: &str,
     names: Vec<(&'static str, String)>,
+    binary: Binary,
 ) -> Result<Sources, PrepareError> {
     let mut all = Sources::new();
     for (kind, name) in names {
@@ -178,14 +230,13 @@ async fn sources(
         let data = if kind == "configmap" {
             let maps: Api<ConfigMap> = Api::namespaced(config.client.clone(), namespace);
             let map = ask(&what, maps.get(&name)).await;
-            map.map(|map| map.data.unwrap_or_default())
+            map.map(|map| data_of(map, binary))
         } else {
             let secrets: Api<Secret> = Api::namespaced(config.client.clone(), namespace);
             let secret = ask(&what, secrets.get(&name)).await;
             secret.map(|secret| {
                 let data = secret.data.unwrap_or_default().into_iter();
-                data.map(|(key, value)| (key, String::from_utf8_lossy(&value.0).into_owned()))
-                    .collect()
+                data.map(|(key, value)| (key, value.0)).collect()
             })
         };
         match data {
@@ -228,6 +279,20 @@ pub(super) fn hostname(pod: &Pod) -> String {
     name.trim_end_matches(['-', '.']).to_owned()
 }
 
+/// What the containers of a pod call themselves: with `setHostnameAsFQDN` the
+/// whole name, if the pod has a subdomain.
+pub(super) fn full_hostname(pod: &Pod, cluster_domain: &str) -> String {
+    let short = hostname(pod);
+    let spec = pod.spec.as_ref();
+    let full = spec.is_some_and(|spec| spec.set_hostname_as_fqdn == Some(true));
+    let sub = spec.and_then(|spec| spec.subdomain.as_deref());
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    match sub.filter(|sub| full && !sub.is_empty()) {
+        Some(sub) => format!("{short}.{sub}.{namespace}.svc.{cluster_domain}"),
+        None => short,
+    }
+}
+
 /// Everything that the keeper needs to start `container`.
 pub(super) async fn container_spec(
     config: &KubeletConfig,
@@ -241,7 +306,8 @@ pub(super) async fn container_spec(
     let spec = pod.spec.clone().unwrap_or_default();
     let links = spec.enable_service_links.unwrap_or(true);
     let services = service_vars(config, &namespace, links).await?;
-    let sources = sources(config, &namespace, env::references(container)).await?;
+    let references = env::references(container);
+    let sources = sources(config, &namespace, references, Binary::LeftOut).await?;
     let env = env::of_container(pod, container, facts, &services, &sources);
     let env = env.map_err(PrepareError::Objects)?;
     let vars: BTreeMap<String, String> = env.iter().cloned().collect();
@@ -268,16 +334,26 @@ pub(super) async fn container_spec(
     })?;
     let security = container.security_context.clone().unwrap_or_default();
     let capabilities = security.capabilities.unwrap_or_default();
+    let last_words = termination::file(config, &uid, &container.name);
+    let last_words = termination::bind(&last_words, container).map_err(|cause| {
+        PrepareError::Objects(format!("cannot make {}: {cause}", last_words.display()))
+    })?;
+    let mut binds = volumes::binds(&volume_dir(config, &uid), pod, container);
+    binds.push(last_words);
     let mut hide = config.hide.clone();
     hide.push(config.data_dir.clone());
     Ok(ContainerSpec {
+        stdin: container.stdin == Some(true),
+        terminal: container.tty == Some(true),
         hostname: facts.hostname.clone(),
         argv: image.argv(&wanted),
         env,
         cwd: container.working_dir.clone().unwrap_or_default(),
         root,
         files: own_files(config, pod, &spec, facts),
-        binds: volumes::binds(&volume_dir(config, &uid), pod, container),
+        binds,
+        user: security::user(pod, container).map_err(PrepareError::Objects)?,
+        read_only_root: security.read_only_root_filesystem == Some(true),
         hide,
         add_capabilities: capabilities.add.unwrap_or_default(),
         drop_capabilities: capabilities.drop.unwrap_or_default(),
@@ -307,7 +383,11 @@ fn own_files(
         })
         .collect();
     let host = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let hosts = files::hosts(&facts.pod_ips, &facts.hostname, domain.as_deref(), &aliases);
+    let short = match spec.host_network {
+        Some(true) => facts.hostname.clone(),
+        Some(false) | None => hostname(pod),
+    };
+    let hosts = files::hosts(&facts.pod_ips, &short, domain.as_deref(), &aliases);
     let resolver = resolver(config, namespace, spec, &host("/etc/resolv.conf"));
     BTreeMap::from([
         ("/etc/hosts".into(), hosts),

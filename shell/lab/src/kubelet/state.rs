@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec};
 
 use super::backoff::Backoff;
@@ -111,6 +111,17 @@ pub(super) struct Condemned {
 impl PodState {
     pub(super) fn container(&self, name: &str) -> ContainerState {
         self.containers.get(name).cloned().unwrap_or_default()
+    }
+
+    /// When `spec.activeDeadlineSeconds` end.
+    pub(super) fn deadline(&self, spec: &PodSpec) -> Option<Timestamp> {
+        let limit = SignedDuration::from_secs(spec.active_deadline_seconds?);
+        self.start_time?.saturating_add(limit).ok()
+    }
+
+    /// Whether the pod was active for longer than it may be.
+    pub(super) fn overdue(&self, spec: &PodSpec, now: Timestamp) -> bool {
+        self.deadline(spec).is_some_and(|deadline| now >= deadline)
     }
 
     pub(super) fn any_running(&self) -> bool {

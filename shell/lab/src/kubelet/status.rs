@@ -25,6 +25,12 @@ pub(super) const CONDITIONS: [&str; 4] = [
     "ContainersReady",
 ];
 
+/// Reason and message of a pod whose `activeDeadlineSeconds` are over.
+pub(super) const DEADLINE: (&str, &str) = (
+    "DeadlineExceeded",
+    "Pod was active on the node longer than the specified deadline",
+);
+
 /// Kubernetes' `Time` has whole seconds.
 pub(super) fn seconds(at: Timestamp) -> Time {
     Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
@@ -41,9 +47,14 @@ pub(super) fn status(
     let Some(spec) = &pod.spec else {
         return old;
     };
-    let phase = match old.phase.as_deref() {
-        Some(over @ ("Succeeded" | "Failed")) => over,
-        Some(_) | None => phase(pod, spec, state),
+    let over = |phase: &&str| matches!(*phase, "Succeeded" | "Failed");
+    let known = old.phase.as_deref().filter(over);
+    let overdue =
+        known.is_none() && !ending(pod, state) && !state.any_running() && state.overdue(spec, now);
+    let phase = match known {
+        Some(over) => over,
+        None if overdue => "Failed",
+        None => phase(pod, spec, state),
     };
     let init = spec.init_containers.iter().flatten();
     let init: Vec<_> = init.map(|c| container_status(c, spec, state)).collect();
@@ -68,7 +79,13 @@ pub(super) fn status(
         }
     }
     let conditions = conditions(pod, spec, state, phase, now);
+    let (reason, message) = match overdue {
+        true => (Some(DEADLINE.0.to_owned()), Some(DEADLINE.1.to_owned())),
+        false => (old.reason.clone(), old.message.clone()),
+    };
     PodStatus {
+        reason,
+        message,
         phase: Some(phase.to_owned()),
         conditions: Some(conditions),
         host_ip: host_ips.first().map(text),

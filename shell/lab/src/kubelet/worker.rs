@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use kube::{
     Api,
     api::{DeleteParams, Patch, PatchParams, Preconditions},
@@ -18,19 +18,21 @@ use super::{
     env::Facts,
     instance::{Happened, Instance},
     network::{PodIdentity, PodNet},
-    prepare,
+    prepare::{self, Filled},
     state::{Blocked, PodState},
     status,
 };
 use crate::container::Launcher;
 
+/// First pause after a deletion that the API server refused; it doubles.
+const RELEASE_AGAIN: Duration = Duration::from_millis(500);
 /// How many rounds of actions may follow each other without a pause; a pod
 /// whose actions never settle must not keep a processor busy.
 const MAX_ROUNDS: usize = 32;
 /// Pause after a status that could not be sent.
 const REPORT_AGAIN: SignedDuration = SignedDuration::from_secs(1);
-/// Pause after a token that could not be renewed.
-const RENEW_AGAIN: SignedDuration = SignedDuration::from_secs(60);
+/// Pause after volumes that could not be filled again.
+const FILL_AGAIN: SignedDuration = SignedDuration::from_secs(60);
 /// Pauses after a pod could not be set up: 1 s, doubling to 32 s.
 const MAX_DOUBLINGS: u32 = 5;
 /// Things that happened and wait for the worker.
@@ -60,8 +62,10 @@ pub(super) struct Worker {
     pub(super) instances: BTreeMap<String, Instance>,
     pub(super) tell: mpsc::Sender<Happened>,
     report_again: Option<Timestamp>,
-    /// When the token in the pod's volumes should be replaced.
-    renew: Option<Timestamp>,
+    /// What is in the pod's volumes.
+    filled: Filled,
+    /// How often the API server would not delete the object.
+    releases: u32,
     over: bool,
 }
 
@@ -82,8 +86,8 @@ pub(super) async fn run(shared: Arc<Shared>, mut seen: watch::Receiver<Seen>) {
         if worker.report().await {
             continue;
         }
-        worker.renew_token().await;
-        let wake = [wake, worker.report_again, worker.renew];
+        worker.follow_volumes().await;
+        let wake = [wake, worker.report_again, worker.filled.again];
         let wake = wake.into_iter().flatten().min();
         tokio::select! {
             changed = seen.changed(), if open => open = changed.is_ok(),
@@ -127,7 +131,8 @@ impl Worker {
             instances: BTreeMap::new(),
             tell,
             report_again: None,
-            renew: None,
+            filled: Filled::default(),
+            releases: 0,
             over: false,
         }
     }
@@ -183,6 +188,14 @@ impl Worker {
     async fn attach(&mut self) {
         let mut facts = self.facts();
         let config = &self.shared.config;
+        if facts.hostname.len() > prepare::LONGEST_HOSTNAME {
+            let (name, length) = (&facts.hostname, facts.hostname.len());
+            let message = format!(
+                "Failed to create pod sandbox: failed to construct FQDN from pod hostname and cluster domain, FQDN {name} is too long ({} characters is the max, {length} characters requested)",
+                prepare::LONGEST_HOSTNAME
+            );
+            return self.block("FailedCreatePodSandBox", &message);
+        }
         let net = if self.on_host() {
             Ok(PodNet {
                 netns: config.node_netns.clone(),
@@ -200,8 +213,8 @@ impl Worker {
         };
         facts.pod_ips.clone_from(&net.ips);
         let dir = prepare::volume_dir(config, &self.identity.uid);
-        match prepare::fill_volumes(config, &self.pod, &facts, &dir).await {
-            Ok(renew) => self.renew = renew,
+        match prepare::fill_volumes(config, &self.pod, &facts, &dir, &self.filled).await {
+            Ok(filled) => self.filled = filled,
             Err(error) => {
                 let message = one_line(&error);
                 self.net = Some(net);
@@ -212,22 +225,29 @@ impl Worker {
         self.state.last_ips.clone_from(&net.ips);
         self.state.ips = Some(net.ips.clone());
         self.state.blocked = None;
+        let (pod, node) = (net.netns.clone(), self.shared.config.node_netns.clone());
+        let inside = &self.shared.config.inside;
+        inside.connected(&self.identity.uid, pod, node);
         self.net = Some(net);
     }
 
-    /// Writes a new token in time; a failure is tried again in a minute.
-    async fn renew_token(&mut self) {
+    /// Writes a new token in time, and what ConfigMaps and Secrets have
+    /// become; a failure is tried again in a minute.
+    async fn follow_volumes(&mut self) {
         let now = Timestamp::now();
-        if self.renew.is_none_or(|renew| now < renew) || self.state.ips.is_none() {
+        if self.filled.again.is_none_or(|again| now < again) || self.state.ips.is_none() {
             return;
         }
         let config = &self.shared.config;
         let dir = prepare::volume_dir(config, &self.identity.uid);
-        let filled = prepare::fill_volumes(config, &self.pod, &self.facts(), &dir).await;
-        self.renew = filled.unwrap_or_else(|error| {
-            tracing::warn!(pod = ?self.identity, error = one_line(&error), "token not renewed yet");
-            now.checked_add(RENEW_AGAIN).ok()
-        });
+        let facts = self.facts();
+        match prepare::fill_volumes(config, &self.pod, &facts, &dir, &self.filled).await {
+            Ok(filled) => self.filled = filled,
+            Err(error) => {
+                tracing::warn!(pod = ?self.identity, error = one_line(&error), "volumes not up to date yet");
+                self.filled.again = now.checked_add(FILL_AGAIN).ok();
+            }
+        }
     }
 
     /// Something keeps the whole pod from starting: say so and try again later.
@@ -248,8 +268,9 @@ impl Worker {
 
     async fn detach(&mut self) {
         let on_host = self.on_host();
+        self.shared.config.inside.disconnected(&self.identity.uid);
         self.net = None;
-        self.renew = None;
+        self.filled = Filled::default();
         self.state.ips = None;
         if on_host {
             return;
@@ -279,7 +300,9 @@ impl Worker {
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => self.forget(),
             Err(error) => {
                 tracing::warn!(pod = ?self.identity, %error, "pod not deleted yet");
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                let pause = RELEASE_AGAIN * 2_u32.pow(self.releases.min(MAX_DOUBLINGS));
+                self.releases += 1;
+                tokio::time::sleep(pause).await;
             }
         }
     }
@@ -310,6 +333,12 @@ impl Worker {
         let ending = self.pod.metadata.deletion_timestamp.is_some();
         let last = ending && !self.state.any_running() && self.state.ips.is_none();
         let desired = status::status(&self.pod, &self.state, &self.shared.config.node_ips, now);
+        let reason = |status: Option<&PodStatus>| status.and_then(|status| status.reason.clone());
+        let late = reason(Some(&desired)).filter(|reason| reason == status::DEADLINE.0);
+        if late.is_some() && reason(self.pod.status.as_ref()) != late {
+            let (reason, message) = status::DEADLINE;
+            self.tell_user(None, Severity::Normal, reason, message);
+        }
         if self.pod.status.as_ref() != Some(&desired) {
             let mut patch = serde_json::to_value(&desired).unwrap_or_default();
             for key in ["podIP", "podIPs", "initContainerStatuses"] {
@@ -356,7 +385,7 @@ impl Worker {
             hostname: if self.on_host() {
                 self.shared.config.node_name.clone()
             } else {
-                prepare::hostname(&self.pod)
+                prepare::full_hostname(&self.pod, &self.shared.config.cluster_domain)
             },
             node_name: self.shared.config.node_name.clone(),
             pod_ips: self.state.ips.clone().unwrap_or_default(),

@@ -12,11 +12,13 @@
 //! A new container begins failing for readiness and startup, succeeding for
 //! liveness. gRPC probes are absent.
 
+mod grpc;
 mod run;
 mod spec;
 
 use std::time::Duration;
 
+pub(crate) use run::connect;
 pub use run::{Asker, check};
 pub use spec::{Handler, Spec};
 

@@ -26,8 +26,8 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::{Answer, Handler};
-use crate::container::{ExecError, Launcher, exec};
+use super::{Answer, Handler, grpc};
+use crate::container::{ExecError, Launcher, User, exec};
 
 /// Who asks about which container.
 #[derive(Clone, Debug)]
@@ -42,6 +42,8 @@ pub struct Asker {
     pub pid: i32,
     /// The container's environment.
     pub env: Arc<Vec<(String, String)>>,
+    /// The container's user.
+    pub user: Option<User>,
 }
 
 /// Asks once and waits for the answer, at most `timeout`.
@@ -59,19 +61,37 @@ pub async fn check(asker: &Asker, handler: &Handler, timeout: Duration) -> Answe
                 Err(_late) => Answer::Failure(format!("dial tcp {at}: i/o timeout")),
             }
         }
+        Handler::Grpc { port, service } => {
+            let at = SocketAddr::from((asker.ip, *port));
+            // Kubelet's client connects anew until its time is over.
+            match tokio::time::timeout(timeout, connect(&asker.netns, at)).await {
+                Ok(Ok(stream)) => grpc::ask(stream, at, service, timeout).await,
+                Ok(Err(_)) | Err(_) => grpc::late(at, timeout),
+            }
+        }
         Handler::Exec { command } => run_command(asker, command, timeout).await,
         Handler::Impossible { message } => Answer::Failure(message.clone()),
     }
 }
 
 async fn run_command(asker: &Asker, command: &[String], timeout: Duration) -> Answer {
-    match exec(&asker.launcher, asker.pid, command, &asker.env, timeout).await {
+    match exec(
+        &asker.launcher,
+        (asker.pid, asker.user.as_ref()),
+        command,
+        &asker.env,
+        timeout,
+    )
+    .await
+    {
         Ok(done) if done.code == 0 => Answer::Success,
         Ok(done) => Answer::Failure(done.output),
         Err(ExecError::Timeout { command, limit }) => Answer::Failure(format!(
             "command timed out: {command:?} timed out after {limit:?}"
         )),
-        Err(error @ ExecError::Start { .. }) => Answer::Failure(error.to_string()),
+        Err(error @ (ExecError::Start { .. } | ExecError::Refused { .. })) => {
+            Answer::Failure(error.to_string())
+        }
     }
 }
 
@@ -100,7 +120,7 @@ async fn address(asker: &Asker, host: Option<&str>, port: u16) -> Result<SocketA
 }
 
 /// A connection that begins in the network `netns`.
-async fn connect(netns: &NetNs, to: SocketAddr) -> io::Result<TcpStream> {
+pub(crate) async fn connect(netns: &NetNs, to: SocketAddr) -> io::Result<TcpStream> {
     let open = || -> io::Result<Socket> {
         let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;

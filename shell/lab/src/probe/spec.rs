@@ -56,6 +56,13 @@ pub enum Handler {
         /// What to run in the container.
         command: Vec<String>,
     },
+    /// `grpc.health.v1.Health/Check` answering SERVING is success.
+    Grpc {
+        /// The port.
+        port: u16,
+        /// Whose health.
+        service: String,
+    },
     /// Never succeeds: the spec asks for something that cannot be.
     Impossible {
         /// What.
@@ -106,12 +113,21 @@ impl Handler {
                 Err(message) => Self::Impossible { message },
             };
         }
+        if let Some(grpc) = &probe.grpc {
+            return match port(container, &IntOrString::Int(grpc.port)) {
+                Ok(port) => Self::Grpc {
+                    port,
+                    service: grpc.service.clone().unwrap_or_default(),
+                },
+                Err(message) => Self::Impossible { message },
+            };
+        }
         match &probe.exec {
             Some(exec) => Self::Exec {
                 command: exec.command.clone().unwrap_or_default(),
             },
             None => Self::Impossible {
-                message: "gRPC probes are not supported in a lab".to_owned(),
+                message: "missing probe handler".to_owned(),
             },
         }
     }
