@@ -7,6 +7,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod pods;
+mod ranges;
+
+pub(crate) use pods::{ExecArgs, Listen, PortForwardArgs, Restart, RunArgs, Streams};
+pub(crate) use ranges::{RangeArgs, Ranges};
+
 /// The whole command line.
 #[derive(Debug, Parser)]
 #[command(
@@ -47,9 +53,17 @@ pub(crate) enum Command {
         portolan get pods,services -A -o wide\n  \
         portolan get pods -l app=web -w")]
     Get(GetArgs),
+    /// Show an object with what belongs to it: endpoints, pods, events
+    #[command(after_help = "Examples:\n  \
+        portolan describe service web\n  \
+        portolan describe pod web-7d4b9c-abcde\n  \
+        portolan describe pods -l app=web\n  \
+        portolan describe node/node-1")]
+    Describe(DescribeArgs),
     /// Create or change resources from a file
     #[command(after_help = "Examples:\n  \
         portolan apply -f web.yaml\n  \
+        portolan apply -f web.yaml --server-side --field-manager ci\n  \
         cat web.yaml | portolan apply -f -")]
     Apply(ApplyArgs),
     /// Delete resources by file, by name or by label
@@ -61,6 +75,31 @@ pub(crate) enum Command {
     /// Set the number of replicas
     #[command(after_help = "Example:\n  portolan scale deployment/web --replicas 5")]
     Scale(ScaleArgs),
+    /// Put a Service in front of a Deployment, ReplicaSet, StatefulSet, pod or Service
+    #[command(after_help = "Examples:\n  \
+        portolan expose deployment web --port 80 --target-port 8080\n  \
+        portolan expose deployment web --port 80 --type NodePort --name web-public\n  \
+        portolan expose pod web-1 --port 80 --dry-run=client -o yaml")]
+    Expose(ExposeArgs),
+    /// Run a pod, and a terminal in it
+    #[command(after_help = "Examples:\n  \
+        portolan run web --image nginx --port 80 --expose\n  \
+        portolan run tmp --rm -it --image busybox --restart Never -- sh\n  \
+        portolan run once --rm -i --image curlimages/curl --restart Never -- http://web")]
+    Run(RunArgs),
+    /// Run a command in a pod; its exit code is the command's
+    #[command(after_help = "Examples:\n  \
+        portolan exec web-1 -- cat /etc/resolv.conf\n  \
+        portolan exec -it deployment/web -- sh\n  \
+        echo hello | portolan exec -i web-1 -- cat")]
+    Exec(ExecArgs),
+    /// Forward ports of this machine to a pod
+    #[command(after_help = "Examples:\n  \
+        portolan port-forward service/web 8080:80\n  \
+        portolan port-forward pod/web-1 :80\n  \
+        portolan port-forward deployment/web 8080:http 9090 --address 127.0.0.1\n\n\
+        A Service's port is that of one of its pods: the connection goes to the pod, not through the Service.")]
+    PortForward(PortForwardArgs),
     /// Print what a pod wrote
     #[command(after_help = "Examples:\n  \
         portolan logs web-7d4b9c-abcde\n  \
@@ -114,6 +153,39 @@ pub(crate) enum Output {
     Name,
 }
 
+/// How a verb that makes objects prints them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ObjectOutput {
+    /// JSON
+    Json,
+    /// YAML
+    Yaml,
+    /// kind/name
+    Name,
+}
+
+/// Who is asked whether the change would do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Rehearsal {
+    /// The change is made
+    None,
+    /// Nobody: only print what would be sent
+    Client,
+    /// The server, which stores nothing
+    Server,
+}
+
+/// Printing a change, and not making it.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct DryRun {
+    /// Do not make the change
+    #[arg(long = "dry-run", num_args = 0..=1, require_equals = true, default_value = "none", default_missing_value = "client", value_name = "WHO")]
+    pub(crate) who: Rehearsal,
+    /// How to print
+    #[arg(short, long)]
+    pub(crate) output: Option<ObjectOutput>,
+}
+
 /// How a report is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ReportOutput {
@@ -128,6 +200,8 @@ pub(crate) struct DemoArgs {
     /// How many lab nodes
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=16))]
     pub(crate) nodes: u8,
+    #[command(flatten)]
+    pub(crate) ranges: RangeArgs,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -150,6 +224,8 @@ pub(crate) struct UpArgs {
     /// Where the API server listens on this machine
     #[arg(long, default_value = "127.0.0.1:6443", value_name = "ADDRESS:PORT")]
     pub(crate) listen: SocketAddr,
+    #[command(flatten)]
+    pub(crate) ranges: RangeArgs,
 }
 
 #[derive(Debug, Args)]
@@ -183,12 +259,89 @@ pub(crate) struct GetArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct DescribeArgs {
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    /// TYPE [NAME…] or TYPE/NAME…; a name may be only the beginning of one
+    #[arg(value_name = "RESOURCE", required_unless_present = "filename")]
+    pub(crate) resources: Vec<String>,
+    /// Describe what these files name
+    #[arg(short, long = "filename", value_name = "FILE")]
+    pub(crate) filename: Vec<PathBuf>,
+    /// In all namespaces
+    #[arg(short = 'A', long)]
+    pub(crate) all_namespaces: bool,
+    /// Only objects with these labels
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    pub(crate) selector: Option<String>,
+    /// Show what happened to the object
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) show_events: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ApplyArgs {
     #[command(flatten)]
     pub(crate) connection: Connection,
     /// A file, a folder of manifests, or - for standard input
     #[arg(short, long = "filename", required = true, value_name = "FILE")]
     pub(crate) filename: Vec<PathBuf>,
+    /// The server merges, and remembers who set which field
+    #[arg(long)]
+    pub(crate) server_side: bool,
+    /// Take over fields that others set
+    #[arg(long, requires = "server_side")]
+    pub(crate) force_conflicts: bool,
+    /// Whose fields they are
+    #[arg(long, default_value = "portolan", value_name = "NAME")]
+    pub(crate) field_manager: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExposeArgs {
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    /// TYPE NAME or TYPE/NAME
+    #[arg(value_name = "RESOURCE", required_unless_present = "filename")]
+    pub(crate) resources: Vec<String>,
+    /// Expose what these files name
+    #[arg(short, long = "filename", value_name = "FILE")]
+    pub(crate) filename: Vec<PathBuf>,
+    /// The Service's name [default: that of what it exposes]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// The Service's ports [default: those of the containers]
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) port: Vec<u16>,
+    /// Number or name of the containers' port [default: the same as --port]
+    #[arg(long)]
+    pub(crate) target_port: Option<String>,
+    /// ClusterIP, NodePort, LoadBalancer or ExternalName
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) service_type: Option<String>,
+    /// TCP, UDP or SCTP
+    #[arg(long)]
+    pub(crate) protocol: Option<String>,
+    /// Labels of the pods behind it [default: the selector of what it exposes]
+    #[arg(long, value_name = "KEY=VALUE,…")]
+    pub(crate) selector: Option<String>,
+    /// Labels of the Service [default: those of what it exposes]
+    #[arg(short, long, value_name = "KEY=VALUE,…")]
+    pub(crate) labels: Option<String>,
+    /// An address to have, or None for a headless Service
+    #[arg(long, value_name = "IP")]
+    pub(crate) cluster_ip: Option<String>,
+    /// An address from outside that leads here too
+    #[arg(long, value_name = "IP")]
+    pub(crate) external_ip: Option<String>,
+    /// The address to ask a load balancer for
+    #[arg(long, value_name = "IP")]
+    pub(crate) load_balancer_ip: Option<String>,
+    /// None or ClientIP
+    #[arg(long, value_name = "AFFINITY")]
+    pub(crate) session_affinity: Option<String>,
+    #[command(flatten)]
+    pub(crate) dry_run: DryRun,
 }
 
 #[derive(Debug, Args)]
@@ -316,4 +469,44 @@ pub(crate) struct AgentArgs {
         value_name = "CIDR"
     )]
     pub(crate) cluster_cidr: Vec<ipnet::IpNet>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_has_help_and_completion() {
+        let mut script = Vec::new();
+        let shell = clap_complete::Shell::Bash;
+        clap_complete::generate(shell, &mut Cli::command(), "portolan", &mut script);
+        let script = String::from_utf8(script).unwrap();
+        for command in Cli::command().get_subcommands() {
+            let name = command.get_name();
+            assert!(command.get_about().is_some(), "{name} says what it is for");
+            assert!(
+                script.contains(&format!("portolan,{name})")),
+                "{name} completes"
+            );
+        }
+    }
+
+    #[test]
+    fn words_after_two_dashes_are_the_command() {
+        let typed = |words: &[&str]| Cli::try_parse_from(words).map(|cli| cli.command);
+        let words = ["portolan", "exec", "-it", "web", "--", "sh", "-c", "ls -l"];
+        let Ok(Command::Exec(args)) = typed(&words) else {
+            panic!("another verb");
+        };
+        assert!(args.streams.stdin && args.streams.tty);
+        assert_eq!(args.command, ["sh", "-c", "ls -l"]);
+        assert!(typed(&["portolan", "exec", "web", "ls"]).is_err());
+        assert!(typed(&["portolan", "port-forward", "web"]).is_err());
+    }
 }

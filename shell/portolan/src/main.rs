@@ -17,6 +17,7 @@ mod observed;
 mod out;
 mod resources;
 mod status;
+mod terminal;
 mod trace;
 mod verbs;
 
@@ -77,9 +78,14 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Get(args) => client(verbs::get::run(args)),
+        Command::Describe(args) => client(verbs::describe::run(args)),
         Command::Apply(args) => client(verbs::apply::run(args)),
         Command::Delete(args) => client(verbs::delete::run(args)),
         Command::Scale(args) => client(verbs::scale::run(args)),
+        Command::Expose(args) => client(verbs::expose::run(args)),
+        Command::Run(args) => talk(verbs::run::run(args)),
+        Command::Exec(args) => talk(verbs::exec::run(args)),
+        Command::PortForward(args) => client(verbs::port_forward::run(args)),
         Command::Logs(args) => client(verbs::logs::run(args)),
         Command::Service(args) => client(verbs::service::run(args)),
         Command::Trace(args) => client(trace::run(args)),
@@ -103,9 +109,16 @@ fn log_to_stderr() {
 
 /// Runs a command that only talks to an API server.
 fn client(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<ExitCode> {
+    talk(async { work.await.map(|()| ExitCode::SUCCESS) })
+}
+
+/// Runs a command whose exit code is that of something else.
+fn talk(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(work)?;
-    Ok(ExitCode::SUCCESS)
+    let done = runtime.block_on(work);
+    // A read of standard input may never end: it is not waited for.
+    runtime.shutdown_background();
+    done
 }

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use anyhow::{Context, Result};
+use ipnet::IpNet;
 use portolan_api::lean;
 use portolan_model::{Change, Cluster, Fact, Kind, Problem, intake};
 use portolan_plan::{NodePlan, NodeView};
@@ -11,10 +12,6 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::connect::{Call, Session};
-
-/// The ranges of the lab; the API does not tell them.
-const SERVICE_CIDRS: [&str; 2] = ["10.96.0.0/16", "fd00:10:96::/112"];
-const CLUSTER_CIDRS: [&str; 2] = ["10.244.0.0/16", "fd00:10:244::/48"];
 
 /// What the server holds.
 pub(crate) struct Observed {
@@ -26,6 +23,8 @@ pub(crate) struct Observed {
     pub(crate) pods: Vec<lean::Pod>,
     /// All nodes, as objects.
     pub(crate) nodes: Vec<lean::Node>,
+    /// Where Services get their addresses.
+    service_cidrs: Vec<IpNet>,
 }
 
 impl Observed {
@@ -63,6 +62,7 @@ impl Observed {
         cluster.apply(Change::Replace(Kind::Namespace, facts.collect()));
         let pods = list(session, "/api/v1/pods").await?;
         Ok(Self {
+            service_cidrs: service_cidrs(session).await?,
             cluster,
             problems,
             pods,
@@ -72,11 +72,11 @@ impl Observed {
 
     /// The plan of one node.
     pub(crate) fn plan(&self, node: &str) -> NodePlan {
-        let ranges = |texts: [&str; 2]| texts.iter().filter_map(|t| t.parse().ok()).collect();
+        let pod_cidrs = self.nodes.iter().flat_map(|node| &node.spec.pod_cidrs);
         let view = NodeView {
             node: node.into(),
-            service_cidrs: ranges(SERVICE_CIDRS),
-            cluster_pod_cidrs: ranges(CLUSTER_CIDRS),
+            service_cidrs: self.service_cidrs.clone(),
+            cluster_pod_cidrs: pod_cidrs.filter_map(|net| net.parse().ok()).collect(),
             dns_addresses: self.dns_addresses(),
             ..NodeView::default()
         };
@@ -90,6 +90,16 @@ impl Observed {
             .map(|s| s.cluster_ips.clone())
             .unwrap_or_default()
     }
+}
+
+/// The ranges of all ServiceCIDRs; a server older than 1.33 has none.
+async fn service_cidrs(session: &Session) -> Result<Vec<IpNet>> {
+    let call = Call::get("/apis/networking.k8s.io/v1/servicecidrs");
+    let answer = session.try_call(&call).await?;
+    let items = answer.body["items"].as_array().into_iter().flatten();
+    let cidrs = items.filter_map(|item| item["spec"]["cidrs"].as_array());
+    let nets = cidrs.flatten().filter_map(|net| net.as_str()?.parse().ok());
+    Ok(nets.collect())
 }
 
 async fn list<T: DeserializeOwned>(session: &Session, path: &str) -> Result<Vec<T>> {

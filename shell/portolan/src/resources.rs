@@ -23,6 +23,8 @@ pub(crate) struct Resource {
     pub(crate) short_names: Vec<String>,
     /// Whether objects live in namespaces.
     pub(crate) namespaced: bool,
+    /// Sets of kinds that it belongs to, such as `all`.
+    pub(crate) categories: Vec<String>,
 }
 
 impl Resource {
@@ -43,6 +45,15 @@ impl Resource {
             path.push_str(name);
         }
         path
+    }
+
+    /// `v1`, `apps/v1`.
+    pub(crate) fn api_version(&self) -> String {
+        if self.group.is_empty() {
+            self.version.clone()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
     }
 
     /// `service/web`, `deployment.apps/web`: how results name an object.
@@ -92,6 +103,19 @@ impl Resources {
         }
     }
 
+    /// The resources that `word` stands for: one, or a category such as `all`.
+    fn find_all(&self, word: &str) -> Result<Vec<&Resource>> {
+        let set: Vec<&Resource> = self
+            .0
+            .iter()
+            .filter(|r| r.categories.iter().any(|c| c == word))
+            .collect();
+        if set.is_empty() {
+            return Ok(vec![self.find(word)?]);
+        }
+        Ok(set)
+    }
+
     /// The resource of a manifest's apiVersion and kind.
     pub(crate) fn of_manifest(&self, object: &Value) -> Result<&Resource> {
         let api_version = object["apiVersion"].as_str().unwrap_or_default();
@@ -125,11 +149,12 @@ impl Resources {
             return Ok(targets);
         };
         for kind in kinds.split(',').filter(|k| !k.is_empty()) {
-            let resource = self.find(kind)?;
-            if names.is_empty() {
-                targets.push((resource.clone(), None));
+            for resource in self.find_all(kind)? {
+                if names.is_empty() {
+                    targets.push((resource.clone(), None));
+                }
+                targets.extend(names.iter().map(|n| (resource.clone(), Some(n.clone()))));
             }
-            targets.extend(names.iter().map(|n| (resource.clone(), Some(n.clone()))));
         }
         Ok(targets)
     }
@@ -143,6 +168,7 @@ fn read_discovery(list: &Value) -> Vec<Resource> {
         for version in group["versions"].as_array().into_iter().flatten() {
             for resource in version["resources"].as_array().into_iter().flatten() {
                 let short = resource["shortNames"].as_array().into_iter().flatten();
+                let categories = resource["categories"].as_array().into_iter().flatten();
                 found.push(Resource {
                     group: text(&group["metadata"]["name"]),
                     version: text(&version["version"]),
@@ -151,6 +177,7 @@ fn read_discovery(list: &Value) -> Vec<Resource> {
                     kind: text(&resource["responseKind"]["kind"]),
                     short_names: short.map(text).collect(),
                     namespaced: resource["scope"] == "Namespaced",
+                    categories: categories.map(text).collect(),
                 });
             }
         }
@@ -167,10 +194,10 @@ mod tests {
         Resources(read_discovery(&json!({"items": [
             {"metadata": {}, "versions": [{"version": "v1", "resources": [
                 {"resource": "services", "singularResource": "service", "scope": "Namespaced",
-                 "responseKind": {"kind": "Service"}, "shortNames": ["svc"]}]}]},
+                 "responseKind": {"kind": "Service"}, "shortNames": ["svc"], "categories": ["all"]}]}]},
             {"metadata": {"name": "apps"}, "versions": [{"version": "v1", "resources": [
                 {"resource": "deployments", "singularResource": "deployment", "scope": "Namespaced",
-                 "responseKind": {"kind": "Deployment"}, "shortNames": ["deploy"]}]}]}
+                 "responseKind": {"kind": "Deployment"}, "shortNames": ["deploy"], "categories": ["all"]}]}]}
         ]})))
     }
 
@@ -207,6 +234,7 @@ mod tests {
                 ("deployments".to_owned(), None)
             ]
         );
+        assert_eq!(all.parse(&words(&["all"])).unwrap().len(), 2);
         let slashed = all.parse(&words(&["deploy/web"])).unwrap();
         assert_eq!(slashed[0].0.named("web"), "deployment.apps/web");
         assert_eq!(

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
+use ipnet::IpNet;
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use portolan_agent::cluster::{self, ClusterConfig};
@@ -19,7 +20,7 @@ use portolan_lab::addresses;
 use portolan_lab::broker::{Broker, BrokerError};
 use portolan_lab::fabric::{Fabric, NodeNet};
 use portolan_lab::image::ImageTable;
-use portolan_lab::kubelet::{self, KubeletConfig};
+use portolan_lab::kubelet::{self, Inside, KubeletConfig};
 use portolan_lab::leftovers::Claim;
 use portolan_lab::logs::Logs;
 use portolan_lab::pod_net::PodNets;
@@ -27,8 +28,9 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::seams::PodLogs;
+use super::seams::LabPods;
 use super::{publish, resolvers, write_private};
+use crate::cli::Ranges;
 use crate::connect::{Call, Session};
 
 /// Where pods and nodes reach the API server, on every address of the outside.
@@ -41,6 +43,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// What a lab is started with.
 pub(crate) struct Settings {
     pub(crate) nodes: u8,
+    pub(crate) ranges: Ranges,
     pub(crate) data_dir: PathBuf,
     pub(crate) listen: SocketAddr,
     pub(crate) cluster_domain: String,
@@ -72,6 +75,7 @@ struct Shared {
     ca: String,
     upstream: Option<Arc<dyn Upstream>>,
     logs: Arc<Logs>,
+    inside: Arc<Inside>,
     images: Arc<ImageTable>,
     pods_dir: PathBuf,
     stop: CancellationToken,
@@ -94,24 +98,22 @@ impl Lab {
         let (stop, stop_server) = (CancellationToken::new(), CancellationToken::new());
         let mut serving = JoinSet::new();
         serve(&mut serving, &server, host, &stop_server);
-        for address in addresses::outside() {
-            let at = SocketAddr::new(address.addr(), API_PORT);
-            let listener = TcpListener::bind(at)
-                .await
-                .with_context(|| format!("listen on {at} in the lab"))?;
-            serve(&mut serving, &server, listener, &stop_server);
-        }
+        serve_inside(&mut serving, &server, &stop_server).await?;
         let shared = Shared {
             client: client(&server).await?,
             ca: server.ca_certificate().to_owned(),
             upstream: resolvers::upstream(broker).await?,
             logs: Arc::new(Logs::new(settings.data_dir.join("logs"))),
+            inside: Arc::default(),
             images: Arc::new(ImageTable::shipped()?),
             pods_dir: claim.run_dir().join("pods"),
             stop: stop.clone(),
             settings,
         };
-        server.set_pod_backend(Arc::new(PodLogs(Arc::clone(&shared.logs))));
+        server.set_pod_backend(Arc::new(LabPods {
+            logs: Arc::clone(&shared.logs),
+            inside: Arc::clone(&shared.inside),
+        }));
         let mut parts = JoinSet::new();
         parts.spawn(controllers(shared.client.clone(), stop.clone()));
         for node in fabric.nodes() {
@@ -222,7 +224,7 @@ impl Shared {
             netns: node.netns.clone(),
             kube: self.client.clone(),
             cluster_domain: self.settings.cluster_domain.clone(),
-            service_cidrs: addresses::services().to_vec(),
+            service_cidrs: self.settings.ranges.services.clone(),
             cluster_cidrs: addresses::all_pods().to_vec(),
             dns_addresses: Vec::new(),
             upstream: self.upstream.clone(),
@@ -238,13 +240,14 @@ impl Shared {
             node_ips: node.ips.clone(),
             pod_cidrs: node.pod_cidrs.clone(),
             cluster_domain: self.settings.cluster_domain.clone(),
-            dns_ips: Config::default().dns_ips.into_iter().take(1).collect(),
+            dns_ips: self.settings.ranges.dns.iter().take(1).copied().collect(),
             cluster_ca: self.ca.clone(),
             data_dir: self.pods_dir.clone(),
             hide: vec![dir.clone()],
             program: PathBuf::from("/proc/self/exe"),
             images: Arc::clone(&self.images),
             logs: Arc::clone(&self.logs),
+            inside: Arc::clone(&self.inside),
         };
         let stop = self.stop.clone();
         parts.spawn(async move { Ok(kubelet::run(pods, stop).await?) });
@@ -256,11 +259,24 @@ async fn controllers(client: Client, stop: CancellationToken) -> Result<()> {
     Ok(())
 }
 
+/// What the lab uses for itself, of which no Service may be.
+pub(crate) fn used() -> Vec<IpNet> {
+    let mut nets = addresses::all_pods().to_vec();
+    nets.extend(addresses::outside().iter().map(IpNet::trunc));
+    nets
+}
+
 fn server_config(settings: &Settings) -> Config {
     Config {
         data_dir: settings.data_dir.clone(),
         cluster_domain: settings.cluster_domain.clone(),
-        service_cidrs: addresses::services().to_vec(),
+        service_cidrs: settings.ranges.services.clone(),
+        node_ports: settings.ranges.node_ports.clone(),
+        dns_ips: settings.ranges.dns.clone(),
+        advertise: addresses::outside()
+            .iter()
+            .map(|a| SocketAddr::new(a.addr(), API_PORT))
+            .collect(),
         extra_sans: addresses::outside()
             .iter()
             .map(|a| a.addr().to_string())
@@ -277,6 +293,22 @@ fn serve(
 ) {
     let (server, stop) = (Arc::clone(server), stop.clone());
     tasks.spawn(async move { Ok(server.serve(listener, stop).await?) });
+}
+
+/// Serves pods and nodes, on every address of the lab's outside.
+async fn serve_inside(
+    serving: &mut JoinSet<Result<()>>,
+    server: &Arc<Server>,
+    stop: &CancellationToken,
+) -> Result<()> {
+    for address in addresses::outside() {
+        let at = SocketAddr::new(address.addr(), API_PORT);
+        let listener = TcpListener::bind(at)
+            .await
+            .with_context(|| format!("listen on {at} in the lab"))?;
+        serve(serving, server, listener, stop);
+    }
+    Ok(())
 }
 
 /// A connection as the administrator, from inside the lab.

@@ -7,14 +7,15 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use kube::api::{AttachParams, AttachedProcess};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::TcpStream;
 
 use super::steps::Step;
 use crate::connect::{Call, Session};
 use crate::out;
-use crate::verbs::{apply, get};
+use crate::verbs::{apply, get, pods};
 
 /// The manifests that the demo applies, readable on their own in examples/web.
 const MANIFESTS: &str = include_str!("../../../../examples/web/web.yaml");
@@ -24,7 +25,11 @@ const NODE_PORT: u16 = 30080;
 const READY: Duration = Duration::from_secs(30);
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(20);
-/// How long one request from outside may take.
+/// How long all requests of a load may take.
+const ALL_REQUESTS: Duration = Duration::from_secs(30);
+/// The lab's own program, as every container of the image `host` sees it.
+const CLIENT: &str = portolan_lab::container::PROGRAM;
+/// How long one request may take.
 const REQUEST: Duration = Duration::from_secs(5);
 /// How wide the longest bar is.
 const BAR: usize = 30;
@@ -84,13 +89,8 @@ async fn tables(session: &Session) -> Result<()> {
 
 async fn spread(session: &Session) -> Result<()> {
     let step = Step::begin("Send 300 requests by name from a client pod: http://web");
-    let summary = send(
-        session,
-        "spread",
-        &["--count", "300", "--new-connection", "--quiet"],
-        Duration::from_secs(30),
-    )
-    .await?;
+    let arguments = ["--count", "300", "--new-connection", "--quiet"];
+    let summary = Load::start(session, &arguments).await?.summary().await?;
     ensure!(
         summary["ok"] == 300,
         "300 requests were sent and {} were answered: {summary}",
@@ -142,19 +142,9 @@ async fn one_pod_dies(session: &Session) -> Result<()> {
         "2ms",
         "--new-connection",
     ];
-    start_client(session, "load", &load).await?;
-    // The client writes a line for each answer: requests go on when there is one.
-    until(&step, "requests are starting", READY, async || {
-        let log = "/api/v1/namespaces/default/pods/load/log?tailLines=1";
-        let accept = "*/*";
-        let call = Call {
-            accept,
-            ..Call::get(log)
-        };
-        let answer = session.try_call(&call).await?;
-        Ok(answer.status < 400 && answer.body.as_str().is_some_and(|line| !line.is_empty()))
-    })
-    .await?;
+    let mut load = Load::start(session, &load).await?;
+    step.say("requests are starting");
+    load.first_answer().await?;
     let begin = Instant::now();
     let path = format!("/api/v1/namespaces/default/pods/{victim}");
     let options = json!({"propagationPolicy": "Background"});
@@ -183,7 +173,7 @@ async fn one_pod_dies(session: &Session) -> Result<()> {
         .cloned()
         .context("a new endpoint joined")?;
     step.say("the last requests");
-    let summary = finish_client(session, "load", Duration::from_secs(30)).await?;
+    let summary = load.summary().await?;
     if summary["failed"] != 0 || summary["ok"] != 1500 {
         step.failed();
         bail!("requests failed while a pod died: {summary}");
@@ -244,68 +234,53 @@ async fn explain(session: &Session) -> Result<()> {
     Ok(())
 }
 
-/// Runs a client pod to its end and returns its summary.
-async fn send(session: &Session, name: &str, arguments: &[&str], limit: Duration) -> Result<Value> {
-    start_client(session, name, arguments).await?;
-    finish_client(session, name, limit).await
+/// Requests that the pod `client` sends: a line for each answer, then a summary.
+struct Load {
+    process: AttachedProcess,
+    lines: Lines<Box<dyn AsyncBufRead + Send + Unpin>>,
 }
 
-async fn start_client(session: &Session, name: &str, arguments: &[&str]) -> Result<()> {
-    let mut words = vec!["client", "--url", "http://web"];
-    words.extend(arguments);
-    let pod = json!({
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": name, "namespace": "default"},
-        "spec": {"restartPolicy": "Never", "terminationGracePeriodSeconds": 1, "containers": [{
-            "name": "client", "image": "portolan/echo", "args": words,
-        }]},
-    });
-    let path = "/api/v1/namespaces/default/pods";
-    session
-        .call(&Call::sending(
-            http::Method::POST,
-            path,
-            "application/json",
-            &pod,
-        ))
-        .await?;
-    Ok(())
-}
-
-async fn finish_client(session: &Session, name: &str, limit: Duration) -> Result<Value> {
-    let path = format!("/api/v1/namespaces/default/pods/{name}");
-    let end = Instant::now() + limit;
-    loop {
-        let pod = session.call(&Call::get(&path)).await?.body;
-        match pod["status"]["phase"].as_str() {
-            Some("Succeeded" | "Failed") => break,
-            phase if Instant::now() >= end => {
-                bail!("pod {name} is still {phase:?} after {limit:?}")
-            }
-            _ => tokio::time::sleep(LOOK).await,
-        }
-    }
-    let log = session
-        .call(&Call {
-            accept: "*/*",
-            ..Call::get(&format!("{path}/log?tailLines=1"))
+impl Load {
+    /// Runs the lab's own client program in the pod, as `kubectl exec` would.
+    async fn start(session: &Session, arguments: &[&str]) -> Result<Self> {
+        let mut words = vec![CLIENT, "echo", "client", "--url", "http://web"];
+        words.extend(arguments);
+        let params = AttachParams::default().stderr(false);
+        let mut process = pods::api(session)
+            .exec("client", words, &params)
+            .await
+            .context("run a command in the pod client")?;
+        let output = process.stdout().context("the command has an output")?;
+        let output: Box<dyn AsyncBufRead + Send + Unpin> = Box::new(BufReader::new(output));
+        Ok(Self {
+            process,
+            lines: output.lines(),
         })
-        .await?
-        .body;
-    let delete = json!({"gracePeriodSeconds": 0});
-    session
-        .call(&Call::sending(
-            http::Method::DELETE,
-            &path,
-            "application/json",
-            &delete,
-        ))
-        .await?;
-    if log.is_object() {
-        return Ok(log);
     }
-    serde_json::from_str(log.as_str().unwrap_or_default())
-        .with_context(|| format!("the summary of pod {name}: {log}"))
+
+    /// Requests go on once there is an answer.
+    async fn first_answer(&mut self) -> Result<()> {
+        let line = tokio::time::timeout(REQUEST, self.lines.next_line()).await;
+        line.context("no request is answered")??
+            .context("the client has nothing to say")?;
+        Ok(())
+    }
+
+    /// The last line, once all requests were sent.
+    async fn summary(mut self) -> Result<Value> {
+        let all = async {
+            let mut last = String::new();
+            while let Some(line) = self.lines.next_line().await? {
+                last = line;
+            }
+            anyhow::Ok(last)
+        };
+        let last = tokio::time::timeout(ALL_REQUESTS, all)
+            .await
+            .with_context(|| format!("requests go on after {ALL_REQUESTS:?}"))??;
+        self.process.abort();
+        serde_json::from_str(&last).with_context(|| format!("the client's summary: {last:?}"))
+    }
 }
 
 /// The ready endpoints of the Service `web`: pod and address.

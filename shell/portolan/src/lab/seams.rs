@@ -1,16 +1,28 @@
-//! Where two rooms meet that do not know each other: pods' logs, which the lab
-//! keeps, for the API server.
+//! Where two rooms meet that do not know each other: what the lab knows of its
+//! pods (logs, running containers, networks), for the API server.
 
+use std::io;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use portolan_apiserver::{LogError, LogRequest, LogStream, PodBackend};
+use portolan_apiserver::{
+    AttachRequest, ConnectHost, ConnectRequest, Connection, ExecRequest, Exit, LogError,
+    LogRequest, LogStream, PodBackend, Process, StreamError, Streams, TerminalSize,
+};
+use portolan_lab::kubelet::{self, Inside, InsideError};
 use portolan_lab::logs::{self, LogKey, Logs};
+use tokio::sync::mpsc;
 
-/// The lab's log files, as the API server wants them.
-pub(crate) struct PodLogs(pub(crate) Arc<Logs>);
+/// Sizes of a terminal on their way.
+const SIZES: usize = 8;
 
-impl PodBackend for PodLogs {
+/// The lab's pods, as the API server wants them.
+pub(crate) struct LabPods {
+    pub(crate) logs: Arc<Logs>,
+    pub(crate) inside: Arc<Inside>,
+}
+
+impl PodBackend for LabPods {
     fn logs(&self, request: LogRequest) -> BoxFuture<'_, Result<LogStream, LogError>> {
         let key = LogKey {
             namespace: request.namespace,
@@ -28,7 +40,7 @@ impl PodBackend for PodLogs {
             since_time: asked.since,
             limit_bytes: asked.limit_bytes,
         };
-        let found = self.0.read(&key, options).map_err(|error| match error {
+        let found = self.logs.read(&key, options).map_err(|error| match error {
             logs::LogError::NotStarted { .. } | logs::LogError::NoPrevious { .. } => {
                 LogError::BadRequest(error.to_string())
             }
@@ -36,4 +48,86 @@ impl PodBackend for PodLogs {
         });
         Box::pin(async move { found })
     }
+
+    fn exec(&self, request: ExecRequest) -> BoxFuture<'_, Result<Process, StreamError>> {
+        Box::pin(async move {
+            let (uid, name) = (&request.target.uid, &request.target.container);
+            let streams = wanted(request.streams);
+            let started = self.inside.exec(uid, name, request.command, streams).await;
+            Ok(process(started.map_err(refused)?))
+        })
+    }
+
+    fn attach(&self, request: AttachRequest) -> BoxFuture<'_, Result<Process, StreamError>> {
+        let (uid, name) = (&request.target.uid, &request.target.container);
+        let attached = self.inside.attach(uid, name, wanted(request.streams));
+        Box::pin(async move { Ok(process(attached.map_err(refused)?)) })
+    }
+
+    fn connect(
+        &self,
+        request: ConnectRequest,
+    ) -> BoxFuture<'_, Result<Box<dyn Connection>, StreamError>> {
+        Box::pin(async move {
+            let address = match request.host {
+                ConnectHost::Localhost => None,
+                ConnectHost::Address(address) => Some(address),
+            };
+            let connected = self
+                .inside
+                .connect(&request.uid, request.port, address)
+                .await;
+            match connected {
+                Ok(stream) => Ok(Box::new(stream) as Box<dyn Connection>),
+                Err(cause) => Err(StreamError::Refused(in_words(&cause))),
+            }
+        })
+    }
+}
+
+fn wanted(streams: Streams) -> kubelet::Streams {
+    kubelet::Streams {
+        stdin: streams.stdin,
+        stdout: streams.stdout,
+        stderr: streams.stderr,
+        tty: streams.tty,
+    }
+}
+
+fn process(process: kubelet::Process) -> Process {
+    let resize = process.resize.map(|sizes| {
+        let (tell, mut told) = mpsc::channel::<TerminalSize>(SIZES);
+        tokio::spawn(async move {
+            while let Some(size) = told.recv().await {
+                if sizes.send((size.width, size.height)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        tell
+    });
+    Process {
+        stdin: process.stdin,
+        stdout: process.stdout,
+        stderr: process.stderr,
+        resize,
+        exit: Box::pin(async move {
+            let code = process.exit.await.map_err(refused)?;
+            Ok(Exit { code })
+        }),
+    }
+}
+
+fn refused(error: InsideError) -> StreamError {
+    match &error {
+        InsideError::NotFound(_) => StreamError::NotFound(error.to_string()),
+        InsideError::Exec(_) => StreamError::Internal(error.to_string()),
+        InsideError::Failed { what, cause } => StreamError::Internal(format!("{what}: {cause}")),
+    }
+}
+
+/// The cause alone, as connect(2) names it: `connection refused`.
+fn in_words(cause: &io::Error) -> String {
+    let text = cause.to_string().to_lowercase();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
 }

@@ -28,6 +28,7 @@ pub(crate) async fn run(
     };
     let settings = Settings {
         nodes: args.nodes,
+        ranges: args.ranges.resolve(&super::cluster::used())?,
         data_dir,
         listen: args.listen,
         cluster_domain: args.cluster_domain.clone(),
@@ -87,6 +88,7 @@ pub(crate) async fn demo(
     ));
     let settings = Settings {
         nodes: args.nodes,
+        ranges: args.ranges.resolve(&super::cluster::used())?,
         data_dir,
         // Any free port: the demo must run beside a lab.
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),

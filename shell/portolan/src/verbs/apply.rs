@@ -8,7 +8,7 @@ use anyhow::Result;
 use http::Method;
 use serde_json::{Map, Value, json};
 
-use super::manifests;
+use super::{encoded, manifests};
 use crate::cli::ApplyArgs;
 use crate::connect::{Call, Session, server_error};
 use crate::out;
@@ -20,8 +20,35 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 pub(crate) async fn run(args: ApplyArgs) -> Result<()> {
     let session = Session::open(&args.connection).await?;
     let objects = manifests::read(&args.filename)?;
+    if args.server_side {
+        return apply_on_server(&session, &args, objects).await;
+    }
     for line in apply_all(&session, objects).await? {
         out::line(line);
+    }
+    Ok(())
+}
+
+/// The server merges: it knows who set which field, and refuses to take one from
+/// another without `--force-conflicts`.
+async fn apply_on_server(session: &Session, args: &ApplyArgs, objects: Vec<Value>) -> Result<()> {
+    let resources = Resources::discover(session).await?;
+    for object in objects {
+        let resource = resources.of_manifest(&object)?;
+        let metadata = &object["metadata"];
+        let name = metadata["name"].as_str().unwrap_or_default();
+        let namespace = metadata["namespace"].as_str();
+        let namespace = namespace.unwrap_or(&session.namespace);
+        let path = format!(
+            "{}?fieldManager={}&force={}&fieldValidation=Strict",
+            resource.path(Some(namespace), Some(name)),
+            encoded(&args.field_manager),
+            args.force_conflicts
+        );
+        let media = "application/apply-patch+yaml";
+        let call = Call::sending(Method::PATCH, &path, media, &object);
+        session.call(&call).await?;
+        out::line(format_args!("{} serverside-applied", resource.named(name)));
     }
     Ok(())
 }

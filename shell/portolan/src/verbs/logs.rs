@@ -3,13 +3,11 @@
 use anyhow::{Context, Result, bail};
 use futures::StreamExt;
 use http_body_util::BodyExt;
-use serde_json::Value;
 
-use super::encoded;
+use super::{encoded, pods};
 use crate::cli::LogsArgs;
 use crate::connect::{Call, Session};
 use crate::out;
-use crate::resources::Resources;
 
 /// Runs the verb.
 pub(crate) async fn run(args: LogsArgs) -> Result<()> {
@@ -51,46 +49,17 @@ pub(crate) async fn run(args: LogsArgs) -> Result<()> {
     Ok(())
 }
 
-/// The first pod that the selector of a Deployment, ReplicaSet or Service matches.
+/// The first of the pods that a Deployment, ReplicaSet or Service selects.
 async fn pod_of(session: &Session, kind: &str, name: &str) -> Result<String> {
-    let resources = Resources::discover(session).await?;
-    let resource = resources.find(kind)?;
-    let object = session
-        .call(&Call::get(
-            &resource.path(Some(&session.namespace), Some(name)),
-        ))
-        .await?
-        .body;
-    let selector = &object["spec"]["selector"];
-    let labels = selector.get("matchLabels").unwrap_or(selector);
-    let text: Vec<String> = labels
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default()))
-        .collect();
-    let path = format!(
-        "/api/v1/namespaces/{}/pods?labelSelector={}",
-        session.namespace,
-        encoded(&text.join(","))
-    );
-    let list = session.call(&Call::get(&path)).await?.body;
-    let mut names: Vec<&str> = list["items"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|p| p["metadata"]["name"].as_str())
-        .collect();
-    names.sort_unstable();
-    if names.len() > 1 {
-        out::note(format_args!(
-            "Found {} pods, using pod/{}",
-            names.len(),
-            names.first().unwrap_or(&"")
-        ));
+    let (object, _) = pods::selecting(session, kind, name).await?;
+    let found = pods::selected(session, &object).await?;
+    let Some(first) = found.first() else {
+        bail!("error: no pods of {kind}/{name} found");
+    };
+    let first = first["metadata"]["name"].as_str().unwrap_or_default();
+    if found.len() > 1 {
+        let count = found.len();
+        out::note(format_args!("Found {count} pods, using pod/{first}"));
     }
-    match names.first() {
-        Some(first) if !Value::is_null(labels) => Ok((*first).to_owned()),
-        _ => bail!("error: no pods of {kind}/{name} found"),
-    }
+    Ok(first.to_owned())
 }

@@ -31,6 +31,14 @@ pub(crate) fn read(files: &[PathBuf]) -> Result<Vec<Value>> {
     Ok(objects)
 }
 
+/// As [`read`], but no files at all are no objects.
+pub(crate) fn read_if_any(files: &[PathBuf]) -> Result<Vec<Value>> {
+    if files.is_empty() {
+        return Ok(Vec::new());
+    }
+    read(files)
+}
+
 fn read_one(path: &Path) -> Result<Vec<Value>> {
     let text = fs::read_to_string(path).with_context(|| {
         format!(

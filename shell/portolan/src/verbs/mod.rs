@@ -3,10 +3,18 @@
 
 pub(crate) mod apply;
 pub(crate) mod delete;
+pub(crate) mod describe;
+pub(crate) mod exec;
+pub(crate) mod expose;
 pub(crate) mod get;
 pub(crate) mod logs;
+pub(crate) mod make;
 pub(crate) mod manifests;
+pub(crate) mod pods;
+pub(crate) mod port_forward;
+pub(crate) mod run;
 pub(crate) mod scale;
+pub(crate) mod selector;
 pub(crate) mod service;
 
 /// `a=b,c` as a query parameter.
