@@ -5,7 +5,8 @@
 //!
 //! For packets: a [`world`] of the lab's own nodes and pods, whose rules are made
 //! of [`facts`]; [`talk`] is what its servers and clients say; [`journey`] is what
-//! the plan says will become of a packet, against which both are held. The
+//! the plan says will become of a packet, against which both are held; [`raw`] is
+//! what no ordinary client says. The
 //! [`town`] is such a world with a Service of every kind.
 
 pub mod namespace;
@@ -13,6 +14,8 @@ pub mod processes;
 
 pub mod facts;
 pub mod journey;
+pub mod raw;
+pub mod sender;
 pub mod talk;
 pub mod town;
 pub mod world;

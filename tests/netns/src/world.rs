@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use portolan_agent::node::{Flows, forget_clients};
 use portolan_kernel::link::{Links, VethEnd};
 use portolan_kernel::netns::NetNs;
 use portolan_kernel::nft::Nft;
@@ -17,6 +18,7 @@ use portolan_lab::kubelet::PodNet;
 use portolan_lab::pod_net::PodNets;
 use portolan_model::{Change, Dirty, Family, Protocol};
 use portolan_nft::{Ruleset, diff};
+use portolan_plan::conntrack::Scope;
 use portolan_plan::{DNS_PORT, NodeView, renode};
 use portolan_render::nft as render;
 use portolan_testkit::rig::Rig;
@@ -63,6 +65,8 @@ pub struct Node {
     /// What it knows, its plan, and its image.
     pub rig: Rig,
     nft: Nft,
+    /// Who ends stale flows, as the node's agent does.
+    flows: Option<Flows>,
 }
 
 /// A pod.
@@ -152,6 +156,7 @@ impl World {
             let mut node = Node {
                 rig: Rig::new(NodeView::default()),
                 nft,
+                flows: None,
                 net,
             };
             let empty = Ruleset::new();
@@ -225,6 +230,41 @@ impl World {
         Ok(())
     }
 
+    /// How many clients the nodes remember.
+    ///
+    /// # Errors
+    /// If the kernel does not answer.
+    pub fn remembered(&mut self) -> Result<usize> {
+        let mut count = 0;
+        for node in &mut self.nodes {
+            for (table, map) in render::memories() {
+                count += node.nft.learned(&table, &map)?.len();
+            }
+        }
+        Ok(count)
+    }
+
+    /// Every node ends stale flows from now on, beginning with those there are, as
+    /// an agent does that starts.
+    ///
+    /// # Errors
+    /// If there is no connection tracking.
+    pub fn tend_flows(&mut self) -> Result<()> {
+        for node in &mut self.nodes {
+            let flows = Flows::start(&node.net.netns, &node.net.name)?;
+            flows.order(Scope::everything(), &node.rig.plan, &node.rig.cluster);
+            node.flows = Some(flows);
+        }
+        Ok(())
+    }
+
+    /// No node ends stale flows any more.
+    pub fn leave_flows(&mut self) {
+        for node in &mut self.nodes {
+            node.flows = None;
+        }
+    }
+
     /// Where a client sends from.
     pub fn namespace(&self, client: Client) -> &NetNs {
         match client {
@@ -288,8 +328,29 @@ impl Node {
         let touched = renode(&mut rig.plan, &rig.cluster, &view, &dirty);
         let delta = render::delta(&rig.plan, &touched);
         self.nft.commit(&delta)?;
+        if touched.may_forget() {
+            forget_clients(&mut self.nft, &rig.plan)?;
+        }
         rig.ruleset = render::image(&rig.plan);
+        if let Some(flows) = &self.flows {
+            let scope = Scope::of(&rig.plan, &rig.cluster, &dirty, &touched);
+            flows.order(scope, &rig.plan, &rig.cluster);
+        }
         Ok(())
+    }
+
+    /// Takes the node's rules away, or gives them back.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn hold_rules(&mut self, held: bool) -> Result<()> {
+        let (empty, image) = (Ruleset::new(), &self.rig.ruleset);
+        let change = if held {
+            diff(&empty, image)
+        } else {
+            diff(image, &empty)
+        };
+        Ok(self.nft.commit(&change)?)
     }
 
     /// Whether the kernel holds the image.

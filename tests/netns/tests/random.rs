@@ -85,7 +85,7 @@ fn pairs(world: &World) -> Vec<(Client, Protocol, SocketAddr)> {
             port,
         } = *frontend;
         let addresses: Vec<IpAddr> = match place {
-            Place::ClusterIp(address) => vec![address],
+            Place::ClusterIp(address) | Place::External(address) => vec![address],
             Place::NodePort(family) => [0, 1]
                 .map(|node| world.address(Client::Node(node), family))
                 .into(),
@@ -94,7 +94,7 @@ fn pairs(world: &World) -> Vec<(Client, Protocol, SocketAddr)> {
             .iter()
             .flat_map(|client| addresses.iter().map(move |a| (*client, *a)))
         {
-            let to_service = matches!(place, Place::ClusterIp(_));
+            let to_service = !matches!(place, Place::NodePort(_));
             if protocol != Protocol::Sctp && !(client == Client::Outside && to_service) {
                 pairs.push((client, protocol, SocketAddr::new(address, port)));
             }

@@ -2,10 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use anyhow::{Result, bail, ensure};
-use portolan_nft::interp::{self, Env, Outcome as Ran};
-use portolan_nft::{CtState, CtStatus, FibType, Hook, Name, Ruleset};
-use portolan_plan::NodeView;
+use anyhow::{Context, Result, bail, ensure};
+use portolan_nft::interp::{self, Env, Learned, Outcome as Ran};
+use portolan_nft::{CtState, CtStatus, Data, FibType, Hook, Key, Name, Ruleset, Tuple, Value};
+use portolan_plan::{NodeView, Target};
+use portolan_render::nft;
 use portolan_why::{Candidate, Outcome, Packet, Trace};
 
 /// The source port of every packet: no Service is likely to have it.
@@ -52,12 +53,60 @@ pub fn check(ruleset: &Ruleset, view: &NodeView, trace: &Trace) -> Result<()> {
     for slot in 0..usable.len().max(1) {
         let target = usable.get(slot).copied();
         let ran = run(ruleset, view, &trace.packet, (slot, target));
-        let Err(difference) = compare(view, trace, target, &ran) else {
+        let compared = compare(view, trace, target, &ran).and_then(|()| {
+            let other = (slot + 1) % usable.len().max(1);
+            stays(ruleset, view, trace, (target, &ran, other))
+        });
+        let Err(difference) = compared else {
             continue;
         };
         bail!("{difference}\nslot {slot}\n{trace}\nbut the rules say {ran:?}");
     }
     Ok(())
+}
+
+/// What the rules learn of a packet is right, and leads the client's next one to
+/// the same endpoint, whatever number the generator gives then (P13).
+fn stays(
+    ruleset: &Ruleset,
+    view: &NodeView,
+    trace: &Trace,
+    (target, ran, other): (Option<&Candidate>, &Ran, usize),
+) -> Result<()> {
+    let Ran::Accept(passed) = ran else {
+        return Ok(());
+    };
+    let (Some(seconds), Some(candidate)) = (trace.affinity, target) else {
+        ensure!(passed.learned.is_empty(), "learnt for nothing");
+        return Ok(());
+    };
+    let packet = &trace.packet;
+    let key = Tuple::new(&[
+        packet.source.into(),
+        packet.destination.into(),
+        Value::Proto(packet.protocol.number()),
+        Value::Port(packet.port),
+    ]);
+    let Target { address, port, .. } = candidate.target;
+    let data = Tuple::new(&[address.into(), Value::Port(port)]);
+    let expected = Learned {
+        set: nft::AFFINITY.into(),
+        key: key.clone(),
+        data: Data::Tuple(data.clone()),
+        timeout_ms: Some(u64::from(seconds) * 1000),
+    };
+    ensure!(passed.learned == [expected], "learnt {:?}", passed.learned);
+    let mut later = ruleset.clone();
+    let family = passed.packet.family();
+    let tables = later.tables.iter_mut();
+    for (_, table) in tables.filter(|(id, _)| id.family == family) {
+        if let Some(set) = table.sets.get_mut(nft::AFFINITY) {
+            set.elements
+                .insert(Key::Exact(key.clone()), Data::Tuple(data.clone()));
+        }
+    }
+    let again = run(&later, view, packet, (other, target));
+    compare(view, trace, target, &again).context("the client's next connection")
 }
 
 fn run(

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use portolan_model::{
     Affinity, Change, Conditions, Endpoint, Fact, Family, Hints, Key, Kind, Namespace, Node,
-    NodeAddress, Protocol, Publication, Service, ServiceKey, ServicePort, Slice, SliceKey,
+    NodeAddress, Outer, Protocol, Publication, Service, ServiceKey, ServicePort, Slice, SliceKey,
     SlicePort, Text, TrafficPolicy,
 };
 use portolan_plan::{Frontend, NodePlan, NodePortAddresses, NodeView, Place, Verdict};
@@ -117,6 +117,52 @@ fn publication() -> impl Strategy<Value = Publication> {
     ]
 }
 
+/// Addresses of load balancers and the like; a node's own is one of them.
+fn outer_ip(family: Family, index: u8) -> IpAddr {
+    match index {
+        0 => host(family, 1),
+        _ => address(
+            family,
+            &format!("198.51.100.{index}"),
+            &format!("2001:db8:51::{index}"),
+        ),
+    }
+}
+
+fn outer() -> impl Strategy<Value = Option<Box<Outer>>> {
+    let ip = || (family(), 0_u8..4).prop_map(|(family, index)| outer_ip(family, index));
+    let ips = || proptest::collection::vec(ip(), 0..3);
+    let ranges = [
+        "203.0.113.0/30",
+        "203.0.113.2/32",
+        "10.244.0.0/16",
+        "172.18.0.0/24",
+        "2001:db8::/126",
+        "fd00:172:18::/64",
+        "0.0.0.0/0",
+    ];
+    let range = (0..ranges.len()).prop_map(move |index| range(ranges[index]));
+    let outer = (ips(), ips(), proptest::collection::vec(range, 0..3)).prop_map(
+        |(external_ips, load_balancer_ips, source_ranges)| {
+            Some(Box::new(Outer {
+                external_ips,
+                load_balancer_ips,
+                source_ranges,
+                health_check_port: None,
+            }))
+        },
+    );
+    prop_oneof![1 => Just(None), 1 => outer]
+}
+
+fn affinity() -> impl Strategy<Value = Affinity> {
+    let seconds = select([30, 10_800].as_slice());
+    prop_oneof![
+        2 => Just(Affinity::None),
+        1 => seconds.prop_map(|seconds| Affinity::ClientIp { seconds }),
+    ]
+}
+
 fn service() -> impl Strategy<Value = Service> {
     let ports = proptest::collection::vec(service_port(), 0..4);
     let ips = (0_u8..4, 0_u8..3);
@@ -127,7 +173,7 @@ fn service() -> impl Strategy<Value = Service> {
         ips,
         ports,
         (policy(), policy()),
-        other_proxy,
+        (other_proxy, outer(), affinity()),
     )
         .prop_map(
             |(
@@ -136,7 +182,7 @@ fn service() -> impl Strategy<Value = Service> {
                 (index, families),
                 ports,
                 (internal_policy, external_policy),
-                other_proxy,
+                (other_proxy, outer, affinity),
             )| {
                 let addressed = !matches!(
                     publication,
@@ -156,9 +202,9 @@ fn service() -> impl Strategy<Value = Service> {
                     ports,
                     internal_policy,
                     external_policy,
-                    affinity: Affinity::None,
+                    affinity,
                     other_proxy,
-                    outer: None,
+                    outer,
                 }
             },
         )
@@ -271,6 +317,7 @@ fn node() -> impl Strategy<Value = Node> {
             .into(),
         pod_cidrs: Vec::new(),
         zone,
+        leaving: false,
     })
 }
 
@@ -317,7 +364,8 @@ pub fn view() -> impl Strategy<Value = NodeView> {
         1 => Just(NodePortAddresses::AnyLocal),
         1 => Just(NodePortAddresses::Within(vec![range("172.18.0.0/24")])),
     ];
-    (node_ports, 0..6, any::<bool>(), any::<bool>()).prop_map(|(node_ports, detector, dns, bit)| {
+    let flags = (any::<bool>(), any::<bool>(), 0..4);
+    (node_ports, 0..6, flags).prop_map(|(node_ports, detector, (dns, bit, external))| {
         let families = Family::BOTH.into_iter();
         NodeView {
             node: THIS_NODE.into(),
@@ -335,6 +383,7 @@ pub fn view() -> impl Strategy<Value = NodeView> {
                 Vec::new()
             },
             node_ports,
+            external_ips: external > 0,
             masquerade_all: detector == 2,
             masquerade_bit: if bit { 0x4000 } else { 0x10 },
             ..NodeView::default()
@@ -349,13 +398,14 @@ fn range(text: &str) -> ipnet::IpNet {
 /// A packet that may well be for something in the universe.
 pub fn packet() -> impl Strategy<Value = Packet> {
     let port = prop_oneof![select(PORTS.as_slice()), select(NODE_PORTS.as_slice())];
-    (family(), client(), (0..8, 0_u8..5), protocol(), port).prop_map(
+    (family(), client(), (0..10, 0_u8..5), protocol(), port).prop_map(
         |(family, client, (to, number), protocol, port)| Packet {
             source: client.address(family),
             destination: match to {
                 0..4 => cluster_ip(family, number),
                 4 => pod(family, 1, number),
                 5 => host(family, 2),
+                6 | 7 => outer_ip(family, number.min(3)),
                 _ => host(family, 1),
             },
             protocol,
@@ -420,7 +470,7 @@ pub fn self_knocks(plan: &NodePlan) -> Vec<Packet> {
 
 fn knock(frontend: Frontend, source: IpAddr, from_node: bool) -> Packet {
     let destination = match frontend.place {
-        Place::ClusterIp(address) => address,
+        Place::ClusterIp(address) | Place::External(address) => address,
         Place::NodePort(family) => host(family, 1),
     };
     Packet {

@@ -50,6 +50,7 @@ impl Reader {
             match word.split_once('=') {
                 Some(("detector", "none")) => self.view.cluster_pod_cidrs.clear(),
                 Some(("nodeports", "local")) => self.view.node_ports = NodePortAddresses::AnyLocal,
+                Some(("externalIPs", "off")) => self.view.external_ips = false,
                 Some(("dns", "none")) => self.view.dns_addresses.clear(),
                 Some((key, value)) => node.put(key, value),
                 None if word == "masquerade-all" => self.view.masquerade_all = true,
@@ -123,6 +124,8 @@ impl Reader {
         }
         self.targets.insert(name.into(), targets.into());
         let ips = fields.list("ClusterIP");
+        let seconds = fields.take("affinity").map(|text| text.parse::<u32>());
+        let seconds = seconds.transpose()?;
         let label = fields
             .take("proxy")
             .map(|proxy| json!({"service.kubernetes.io/service-proxy-name": proxy}));
@@ -136,7 +139,12 @@ impl Reader {
                 "externalName": fields.take("externalName").unwrap_or_default(),
                 "internalTrafficPolicy": fields.take("internalTrafficPolicy"),
                 "externalTrafficPolicy": fields.take("externalTrafficPolicy"),
+                "sessionAffinity": if seconds.is_some() { "ClientIP" } else { "None" },
+                "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": seconds}},
+                "externalIPs": fields.list("externalIPs"),
+                "loadBalancerSourceRanges": fields.list("sources"),
             },
+            "status": {"loadBalancer": {"ingress": ingress(&fields.list("ingress"))}},
         });
         fields.finish()?;
         build::good(build::service(&object)?)
@@ -182,6 +190,15 @@ impl Reader {
         ensure!(problems.is_empty(), "{problems:?}");
         fact.context("no fact")
     }
+}
+
+/// `203.0.113.9`, or `203.0.113.9/Proxy` with a mode.
+fn ingress(list: &[String]) -> Value {
+    let one = |text: &String| match text.split_once('/') {
+        Some((ip, mode)) => json!({"ip": ip, "ipMode": mode}),
+        None => json!({"ip": text}),
+    };
+    list.iter().map(one).collect()
 }
 
 struct Endpoint {
