@@ -36,6 +36,35 @@ pub fn old_kubectl() -> Result<PathBuf> {
     )
 }
 
+/// Python with the Kubernetes client.
+pub fn python() -> Result<PathBuf> {
+    // Not made canonical: a virtual environment is known by the path of its interpreter.
+    let path = root().join("target/tools/python/bin/python");
+    let path = std::env::var_os("PORTOLAN_PYTHON").map_or(path, PathBuf::from);
+    if !path.is_file() {
+        bail!(
+            "{} is not there: `cargo xtask setup` makes it",
+            path.display()
+        );
+    }
+    Ok(path)
+}
+
+/// Node.js.
+pub fn node() -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .map(|d| d.join("node"))
+        .find(|p| p.is_file())
+        .context("node is not on PATH: `cargo xtask setup` installs it")
+}
+
+/// The JavaScript client.
+pub fn node_modules() -> Result<PathBuf> {
+    let below = "target/tools/javascript/node_modules/@kubernetes/client-node/dist/index.js";
+    existing("PORTOLAN_CLIENT_NODE", below, "cargo xtask setup")
+}
+
 fn existing(variable: &str, below_root: &str, made_by: &str) -> Result<PathBuf> {
     let path = std::env::var_os(variable).map_or_else(|| root().join(below_root), PathBuf::from);
     if !path.is_file() {

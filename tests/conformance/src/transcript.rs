@@ -7,9 +7,12 @@
 //! - ```` ```console until ```` blocks are typed again until the output is as
 //!   shown, up to a deadline: for what takes a moment.
 //! - A line `# exit N` below a command says that it ends with that code.
+//! - A command with `-it` is typed at a terminal, as it would be by hand.
+//! - A line `lab: FLAGS` names flags of `portolan up` that the example needs.
 
 use std::fs;
 use std::path::Path;
+use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -68,6 +71,12 @@ pub fn read(text: &str) -> Vec<Step> {
     steps
 }
 
+/// The flags of `portolan up` that a README asks for.
+pub fn lab_flags(text: &str) -> Vec<&str> {
+    let lines = text.lines().filter_map(|l| l.strip_prefix("lab: "));
+    lines.flat_map(str::split_whitespace).collect()
+}
+
 /// Types every step of `folder/README.md` in the lab.
 ///
 /// # Errors
@@ -89,9 +98,8 @@ pub fn run(lab: &Lab, folder: &Path) -> Result<()> {
 fn run_step(lab: &Lab, folder: &Path, step: &Step) -> Result<()> {
     let end = Instant::now() + DEADLINE;
     loop {
-        let out = lab.shell(folder, &step.command).output()?;
-        let mut printed = String::from_utf8_lossy(&out.stdout).into_owned();
-        printed.push_str(&String::from_utf8_lossy(&out.stderr));
+        let out = typed(lab, folder, &step.command)?;
+        let printed = String::from_utf8_lossy(&out.stdout).replace('\r', "");
         let code = out.status.code().unwrap_or(-1);
         let lines: Vec<&str> = printed.lines().collect();
         if code == step.exit && matches(&step.shown, &lines) {
@@ -106,6 +114,29 @@ fn run_step(lab: &Lab, folder: &Path, step: &Step) -> Result<()> {
         }
         std::thread::sleep(LOOK);
     }
+}
+
+/// Runs the command as a user's shell does; at a terminal where it asks for one.
+fn typed(lab: &Lab, folder: &Path, command: &str) -> Result<Output> {
+    if !command.contains(" -it ") {
+        // Both outputs in the order in which they were written.
+        return Ok(lab
+            .shell(folder, &format!("exec 2>&1\n{command}"))
+            .output()?);
+    }
+    // `script` gives a terminal, and passes the exit code on (util-linux).
+    let mut child = lab
+        .shell(folder, "exec script -qefc \"$TYPED\" /dev/null")
+        .env("TYPED", command)
+        .env("SHELL", "/bin/bash")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    // Nothing is typed, and nothing is said to be the end of what is typed.
+    let keyboard = child.stdin.take();
+    let out = child.wait_with_output()?;
+    drop(keyboard);
+    Ok(out)
 }
 
 /// Whether the printed lines are what is shown.

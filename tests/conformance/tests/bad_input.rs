@@ -132,3 +132,61 @@ fn refused_user_namespaces_are_explained() -> Result<()> {
     one_line(&said, &["user namespaces"]);
     Ok(())
 }
+
+#[test]
+fn verbs_that_reach_into_pods_refuse_what_cannot_be() -> Result<()> {
+    let lab = Lab::start(1, &[])?;
+    let config = lab.kubeconfig().display().to_string();
+    let held = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let port = held.local_addr()?.port().to_string();
+    lab.run("kubectl run serve --image=nginx --port=80")?;
+    lab.run("kubectl wait --for=condition=Ready pod/serve --timeout=60s")?;
+    let forward = format!("{port}:80");
+    for (words, parts) in [
+        (
+            &["exec", "nobody", "--", "ls"][..],
+            &["NotFound", "nobody"][..],
+        ),
+        (
+            &["exec", "gizmo/x", "--", "ls"],
+            &["doesn't have a resource type \"gizmo\""],
+        ),
+        (
+            &["exec", "svc/kubernetes", "--", "ls"],
+            &["selects no pods"],
+        ),
+        (
+            &["run", "x", "--image", "nginx", "--rm"],
+            &["--rm", "attached"],
+        ),
+        (
+            &["run", "x", "--image", "nginx", "--env", "A"],
+            &["invalid env: A"],
+        ),
+        (
+            &["run", "x", "--image", "nginx", "--labels", "A"],
+            &["unexpected label spec: A"],
+        ),
+        (&["run", "UPPER", "--image", "nginx"], &["metadata.name"]),
+        (
+            &["port-forward", "serve", &forward],
+            &["unable to listen on port", &port, "in use"],
+        ),
+        (
+            &["port-forward", "serve", "8080:grpc"],
+            &["named port 'grpc'"],
+        ),
+        (&["expose", "pod", "nobody", "--port", "80"], &["NotFound"]),
+        (
+            &["expose", "pod", "serve", "--port", "80", "--type", "Odd"],
+            &["spec.type", "Odd"],
+        ),
+        (&["describe", "pod", "nobody"], &["NotFound"]),
+    ] {
+        let mut arguments = words.to_vec();
+        arguments.splice(1..1, ["--kubeconfig", &config]);
+        let said = portolan(&arguments)?;
+        one_line(&said, parts);
+    }
+    Ok(())
+}
