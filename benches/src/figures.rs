@@ -38,8 +38,20 @@ pub fn millis(duration: Duration) -> f64 {
 /// # Errors
 /// When the process is gone.
 pub fn peak_memory_mb(pid: u32) -> anyhow::Result<f64> {
+    status_mb(pid, "VmHWM:")
+}
+
+/// The resident memory of a process, in MB (10^6 bytes).
+///
+/// # Errors
+/// When the process is gone.
+pub fn memory_mb(pid: u32) -> anyhow::Result<f64> {
+    status_mb(pid, "VmRSS:")
+}
+
+fn status_mb(pid: u32, field: &str) -> anyhow::Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|l| l.strip_prefix(field));
     let kib: f64 = line
         .and_then(|l| l.split_whitespace().next())
         .unwrap_or_default()

@@ -7,10 +7,16 @@ use anyhow::{Result, bail};
 use crate::run::check;
 
 /// The benchmarks: name, and what it measures.
-const BENCHES: [(&str, &str); 1] = [(
-    "dataplane",
-    "Services in the kernel: cold start, one change, the agent's memory",
-)];
+const BENCHES: [(&str, &str); 2] = [
+    (
+        "dataplane",
+        "Services in the kernel: cold start, one change, the agent's memory",
+    ),
+    (
+        "apiserver",
+        "the API server: creates, lists, watches, start, memory",
+    ),
+];
 
 /// Runs one benchmark by name.
 pub(crate) fn run(root: &Path, name: &str) -> Result<()> {

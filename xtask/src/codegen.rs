@@ -23,11 +23,19 @@ use sources::{Definition, Field, Message, Shape};
 pub(crate) const MESSAGES: &str = "core/api/src/protobuf/messages.txt";
 
 /// The bodies that the server reads; what they refer to comes with them.
-const ROOTS: [&str; 20] = [
+const ROOTS: [&str; 34] = [
+    "apps.v1.ControllerRevision",
+    "apps.v1.DaemonSet",
     "apps.v1.Deployment",
     "apps.v1.ReplicaSet",
+    "apps.v1.StatefulSet",
     "authentication.v1.SelfSubjectReview",
     "authentication.v1.TokenRequest",
+    "authentication.v1.TokenReview",
+    "authorization.v1.LocalSubjectAccessReview",
+    "authorization.v1.SelfSubjectAccessReview",
+    "authorization.v1.SelfSubjectRulesReview",
+    "authorization.v1.SubjectAccessReview",
     "autoscaling.v1.Scale",
     "coordination.v1.Lease",
     "core.v1.Binding",
@@ -41,8 +49,14 @@ const ROOTS: [&str; 20] = [
     "core.v1.Service",
     "core.v1.ServiceAccount",
     "discovery.v1.EndpointSlice",
+    "events.v1.Event",
     "meta.v1.DeleteOptions",
     "meta.v1.Status",
+    "networking.v1.IPAddress",
+    "networking.v1.Ingress",
+    "networking.v1.IngressClass",
+    "networking.v1.NetworkPolicy",
+    "networking.v1.ServiceCIDR",
     "policy.v1.Eviction",
 ];
 
@@ -51,7 +65,7 @@ const SCALARS: [&str; 5] = ["bool", "bytes", "int32", "int64", "string"];
 
 /// Messages whose JSON form is not an object with their fields, and the word
 /// that the table has for them.
-const SPECIAL: [(&str, &str); 7] = [
+const SPECIAL: [(&str, &str); 8] = [
     ("meta.v1.Time", "time"),
     ("meta.v1.MicroTime", "micro-time"),
     ("meta.v1.FieldsV1", "raw"),
@@ -59,6 +73,7 @@ const SPECIAL: [(&str, &str); 7] = [
     ("api.resource.Quantity", "quantity"),
     ("util.intstr.IntOrString", "int-or-string"),
     ("authentication.v1.ExtraValue", "strings"),
+    ("authorization.v1.ExtraValue", "strings"),
 ];
 
 /// Writes the table; with `check` only says whether it is up to date.

@@ -10,12 +10,17 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod clients;
 mod codegen;
+mod fuzz;
 mod kubectl;
 mod run;
 mod setup;
 mod test;
 mod tidy;
+
+/// How long each fuzz target runs in `ci`.
+const CI_FUZZ_SECONDS: u32 = 5;
 
 /// Tasks of the Portolan repository.
 #[derive(Parser)]
@@ -45,6 +50,14 @@ enum Task {
     },
     /// Formatting, clippy with warnings denied, tidy, then everything of `test`.
     Ci,
+    /// Fuzz the readers of requests, patches and selectors.
+    Fuzz {
+        /// decode, patch or selectors; all if none is named.
+        target: Option<String>,
+        /// How long each runs.
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+    },
     /// Run one benchmark; it ends with lines `figure NAME VALUE UNIT`.
     Bench {
         /// dataplane
@@ -76,8 +89,10 @@ fn run() -> Result<()> {
             tidy::formatting_and_lints(&root)?;
             tidy::run(&root)?;
             setup::run(&root)?;
+            fuzz::run(&root, None, CI_FUZZ_SECONDS)?;
             test::every_test(&root, false)
         }
+        Task::Fuzz { target, seconds } => fuzz::run(&root, target.as_deref(), seconds),
         Task::Bench { name } => bench::run(&root, &name),
     }
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use crate::kubectl;
 use crate::run::{check, is_root, say};
+use crate::{clients, kubectl};
 
 /// A program that tests start, the Debian package that holds it, and what for.
 struct Tool {
@@ -14,7 +14,12 @@ struct Tool {
     why: &'static str,
 }
 
-const TOOLS: [Tool; 6] = [
+const TOOLS: [Tool; 12] = [
+    Tool {
+        program: "c++",
+        package: "g++",
+        why: "builds the fuzzing engine",
+    },
     Tool {
         program: "nft",
         package: "nftables",
@@ -45,6 +50,31 @@ const TOOLS: [Tool; 6] = [
         package: "curl",
         why: "asks Services",
     },
+    Tool {
+        program: "wget",
+        package: "wget",
+        why: "asks Services as tutorials do",
+    },
+    Tool {
+        program: "script",
+        package: "bsdutils",
+        why: "a terminal for kubectl exec -it",
+    },
+    Tool {
+        program: "python3",
+        package: "python3",
+        why: "runs the Python client",
+    },
+    Tool {
+        program: "node",
+        package: "nodejs",
+        why: "runs the JavaScript client",
+    },
+    Tool {
+        program: "npm",
+        package: "npm",
+        why: "fetches the JavaScript client",
+    },
 ];
 
 /// Installs what is missing when root; otherwise says exactly what is missing and how to get it.
@@ -54,34 +84,40 @@ pub(crate) fn run(root: &Path) -> Result<()> {
         let mut packages: Vec<&str> = missing.iter().map(|t| t.package).collect();
         packages.sort_unstable();
         packages.dedup();
-        if !is_root() {
-            let list: Vec<String> = missing
-                .iter()
-                .map(|t| format!("  {} (package {}): {}", t.program, t.package, t.why))
-                .collect();
-            bail!(
-                "these programs are missing:\n{}\ninstall them: sudo apt-get install {}",
-                list.join("\n"),
-                packages.join(" ")
-            );
-        }
-        check(root, &["apt-get", "-qq", "update"])?;
-        let mut words = vec![
-            "env",
-            "DEBIAN_FRONTEND=noninteractive",
-            "apt-get",
-            "-qq",
-            "-y",
-            "install",
-        ];
-        words.push("--no-install-recommends");
-        words.extend(&packages);
-        check(root, &words)?;
+        let list: Vec<String> = missing
+            .iter()
+            .map(|t| format!("  {} (package {}): {}", t.program, t.package, t.why))
+            .collect();
+        install(root, &packages, &list)?;
     }
     kubectl::fetch(root)?;
+    clients::fetch(root)?;
     user_namespaces()?;
     say("everything that the tests need is here");
     Ok(())
+}
+
+/// Installs Debian packages when root; otherwise names them, and what for.
+pub(crate) fn install(root: &Path, packages: &[&str], what: &[String]) -> Result<()> {
+    if !is_root() {
+        bail!(
+            "these programs are missing:\n{}\ninstall them: sudo apt-get install {}",
+            what.join("\n"),
+            packages.join(" ")
+        );
+    }
+    check(root, &["apt-get", "-qq", "update"])?;
+    let mut words = vec![
+        "env",
+        "DEBIAN_FRONTEND=noninteractive",
+        "apt-get",
+        "-qq",
+        "-y",
+        "install",
+        "--no-install-recommends",
+    ];
+    words.extend(packages);
+    check(root, &words)
 }
 
 /// The lab and the kernel tests live in user namespaces.

@@ -19,6 +19,10 @@ const UNPRIVILEGED: &str = "65534";
 /// without root. (The tests of portolan-lab run themselves again as nobody.)
 const NAMESPACE_PACKAGES: [&str; 2] = ["portolan-netns", "portolan-conformance"];
 
+/// Tests of those packages that only speak HTTP to a lab: who runs them makes no
+/// difference, and their interpreters' files are not copied.
+const ROOT_OR_NOT: [&str; 2] = ["python", "javascript"];
+
 /// Runs all tests; unless told otherwise also without root.
 pub(crate) fn every_test(root: &Path, only_current_user: bool) -> Result<()> {
     check(root, &["cargo", "build", "--workspace", "--quiet"])?;
@@ -48,6 +52,11 @@ fn environment(command: &mut Command, root: &Path, product: &Path) -> Result<()>
     command.env(
         "PORTOLAN_KUBECTL_OLD",
         tools.join("kubectl-1.20/usr/bin/kubectl"),
+    );
+    command.env("PORTOLAN_PYTHON", tools.join("python/bin/python"));
+    command.env(
+        "PORTOLAN_CLIENT_NODE",
+        tools.join("javascript/node_modules/@kubernetes/client-node/dist/index.js"),
     );
     command.env("PORTOLAN_ROOT", root);
     Ok(())
@@ -171,7 +180,9 @@ fn namespace_tests(root: &Path) -> Result<Vec<PathBuf>> {
         let Ok(message) = serde_json::from_str::<Value>(line) else {
             continue;
         };
+        let name = message["target"]["name"].as_str().unwrap_or_default();
         if message["profile"]["test"] == true
+            && !ROOT_OR_NOT.contains(&name)
             && let Some(path) = message["executable"].as_str()
         {
             found.push(PathBuf::from(path));

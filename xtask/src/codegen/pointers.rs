@@ -9,6 +9,8 @@ pub(super) const OPTIONAL: [&str; 1] = ["core.v1.LocalObjectReference.name"];
 ///
 /// The replicas of a Scale are no pointer, but 0 is what they say.
 pub(super) const POINTERS: &[&str] = &[
+    "apps.v1.DaemonSetSpec.revisionHistoryLimit",
+    "apps.v1.DaemonSetStatus.collisionCount",
     "apps.v1.DeploymentSpec.progressDeadlineSeconds",
     "apps.v1.DeploymentSpec.replicas",
     "apps.v1.DeploymentSpec.revisionHistoryLimit",
@@ -16,6 +18,10 @@ pub(super) const POINTERS: &[&str] = &[
     "apps.v1.DeploymentStatus.terminatingReplicas",
     "apps.v1.ReplicaSetSpec.replicas",
     "apps.v1.ReplicaSetStatus.terminatingReplicas",
+    "apps.v1.RollingUpdateStatefulSetStrategy.partition",
+    "apps.v1.StatefulSetSpec.replicas",
+    "apps.v1.StatefulSetSpec.revisionHistoryLimit",
+    "apps.v1.StatefulSetStatus.collisionCount",
     "authentication.v1.TokenRequestSpec.expirationSeconds",
     "autoscaling.v1.ScaleSpec.replicas",
     "coordination.v1.LeaseSpec.holderIdentity",
@@ -145,4 +151,11 @@ pub(super) const POINTERS: &[&str] = &[
     "meta.v1.OwnerReference.controller",
     "meta.v1.Preconditions.resourceVersion",
     "meta.v1.Preconditions.uid",
+    "networking.v1.IngressClassParametersReference.apiGroup",
+    "networking.v1.IngressClassParametersReference.namespace",
+    "networking.v1.IngressClassParametersReference.scope",
+    "networking.v1.IngressPortStatus.error",
+    "networking.v1.IngressSpec.ingressClassName",
+    "networking.v1.NetworkPolicyPort.endPort",
+    "networking.v1.NetworkPolicyPort.protocol",
 ];
