@@ -98,7 +98,11 @@ fn a_day_with(kubectl: &Kubectl<'_>) -> Result<()> {
     );
     kubectl.until(
         "get endpoints web -o jsonpath='{.subsets[0].addresses[*].ip}'",
-        |ips| ips.split_whitespace().count() == 3,
+        // Before them stands the warning that Endpoints are deprecated.
+        |shown| {
+            let ips = shown.lines().last().unwrap_or_default();
+            ips.split_whitespace().count() == 3
+        },
     )?;
     change_with(kubectl)?;
     edit_with(kubectl)?;

@@ -70,33 +70,50 @@ impl World {
         protocol: Protocol,
         to: SocketAddr,
     ) -> Result<BTreeSet<Ending>> {
-        let source = self.address(client, Family::of(to.ip()));
-        let packet = Packet {
-            source,
-            destination: to.ip(),
-            protocol,
-            port: to.port(),
-            from_node: matches!(client, Client::Node(_)),
-        };
+        let packet = self.packet(client, protocol, to);
         let way = Way {
             packet,
             changed_by: Vec::new(),
             hops: 0,
         };
         let mut endings = BTreeSet::new();
-        let first = match client {
-            Client::Pod(pod) => Some(self.pods[pod].node),
-            Client::Node(node) => Some(node),
-            Client::Outside => self.home(to.ip()),
-            Client::Stranger => self.home(to.ip()).or(Some(0)),
-        };
-        match first {
+        match self.first_node(client, to.ip()) {
             Some(node) => self.meet(node, &way, &mut endings)?,
             None => {
                 endings.insert(Ending::Lost);
             }
         }
         Ok(endings)
+    }
+
+    /// The first packet of a connection.
+    fn packet(&self, client: Client, protocol: Protocol, to: SocketAddr) -> Packet {
+        Packet {
+            source: self.address(client, Family::of(to.ip())),
+            destination: to.ip(),
+            protocol,
+            port: to.port(),
+            from_node: matches!(client, Client::Node(_)),
+        }
+    }
+
+    /// The node that a client's packet meets first.
+    fn first_node(&self, client: Client, to: IpAddr) -> Option<usize> {
+        match client {
+            Client::Pod(pod) => Some(self.pods[pod].node),
+            Client::Node(node) => Some(node),
+            Client::Outside => self.home(to),
+            Client::Stranger => self.home(to).or(Some(0)),
+        }
+    }
+
+    /// Whether a client stays with the endpoint that it had first (P13).
+    fn stays(&self, client: Client, protocol: Protocol, to: SocketAddr) -> Result<bool> {
+        let Some(node) = self.first_node(client, to.ip()) else {
+            return Ok(false);
+        };
+        let trace = self.traced(node, self.packet(client, protocol, to))?;
+        Ok(trace.affinity.is_some())
     }
 
     /// The trace of a client's packet on one node.
@@ -210,6 +227,7 @@ impl World {
             .iter()
             .all(|ending| matches!(ending, Ending::Answer(..) | Ending::Refused));
         let patience = if answered { PATIENCE } else { SILENCE };
+        let stays = self.stays(client, protocol, to)?;
         let mut left = endings.clone();
         for _ in 0..ATTEMPTS {
             let seen = self.knock(client, protocol, to, patience).await?;
@@ -219,7 +237,7 @@ impl World {
                 "{client:?} to {to}/{protocol}: {seen:?}, not one of {endings:?}"
             );
             left.retain(|ending| !ending.admits(seen));
-            if left.is_empty() {
+            if left.is_empty() || stays {
                 return Ok(endings);
             }
         }

@@ -376,6 +376,15 @@ fn stranger_ip(family: Family) -> IpAddr {
     }
 }
 
+/// Where load balancers' and external addresses are.
+fn outer_addresses(family: Family) -> Result<ipnet::IpNet> {
+    let range = match family {
+        Family::V4 => "198.51.100.0/24",
+        Family::V6 => "2001:db8:51::/64",
+    };
+    Ok(range.parse()?)
+}
+
 /// Plugs somebody into the node network.
 async fn stranger(fabric: &Fabric) -> Result<NetNs> {
     let ns = NetNs::create()?;
@@ -401,9 +410,12 @@ async fn stranger(fabric: &Fabric) -> Result<NetNs> {
         let own = stranger_ip(Family::of(network.addr()));
         let own = format!("{own}/{}", network.prefix_len()).parse()?;
         links.add_address(device, own).await?;
-        links
-            .replace_route(&Route::new(services, RouteKind::Via(node.addr())))
-            .await?;
+        let outer = outer_addresses(Family::of(node.addr()))?;
+        for range in [services, outer] {
+            links
+                .replace_route(&Route::new(range, RouteKind::Via(node.addr())))
+                .await?;
+        }
     }
     Ok(ns)
 }

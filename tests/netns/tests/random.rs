@@ -12,7 +12,7 @@ use portolan_testkit::strategy::{facts, view};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 
-const SEEDS: u64 = 6;
+const SEEDS: u64 = 12;
 
 /// The ports that random slices name.
 const PORTS: [u16; 3] = [80, 8080, 30_080];

@@ -115,10 +115,10 @@ impl Set {
     /// How the kernel keeps the keys.
     #[must_use]
     pub fn shape(&self) -> Shape {
-        if self.flags.interval && self.key.len() == 1 {
-            Shape::Edges
-        } else {
-            Shape::Points
+        match (self.flags.interval, self.key.len()) {
+            (true, 1) => Shape::Edges,
+            (true, _) => Shape::Boxes,
+            (false, _) => Shape::Points,
         }
     }
 
@@ -151,8 +151,12 @@ impl Set {
 /// How the kernel keeps the keys of a set: whoever sends elements must know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// One element for each key; a range in a concatenation is one element too.
+    /// One element for each key.
     Points,
+    /// A concatenation with `flags interval`: one element for each key, with its
+    /// end even where it is one point. (nft 1.0.6 lists two elements without ends
+    /// as one range.)
+    Boxes,
     /// A set of one field with `flags interval`: two elements for each key, where
     /// it begins and where it has ended.
     Edges,

@@ -8,12 +8,16 @@ use portolan_nft::{Batch, Chain, Data, Key, Name, Op};
 use portolan_plan::{NodePlan, Touched};
 
 use super::elements::{Element, of_decision, of_external, of_hairpin, of_outlying, of_owner};
-use super::{affinity, base, shapes, table_id};
+use super::{affinity, base, shapes, table, table_id};
 
-/// Sets of ranges of a single field hold what the view says and change with it
-/// alone; in every set whose elements come and go with Services one element is
-/// one key.
-const SHAPE: portolan_nft::Shape = portolan_nft::Shape::Points;
+/// How a set whose elements come and go with Services keeps them. (Those of
+/// ranges of a single field hold what the view says and change with it alone.)
+fn shape(set: &str) -> portolan_nft::Shape {
+    match set {
+        table::ALLOWED => portolan_nft::Shape::Boxes,
+        _ => portolan_nft::Shape::Points,
+    }
+}
 
 /// The batch that leads from the image before to the image of `plan`.
 ///
@@ -53,7 +57,7 @@ pub fn delta(plan: &NodePlan, touched: &Touched) -> Batch {
             &table_id(family),
             Op::DeleteElements {
                 set: set.into(),
-                shape: SHAPE,
+                shape: shape(set),
                 keys,
             },
         );
@@ -63,7 +67,7 @@ pub fn delta(plan: &NodePlan, touched: &Touched) -> Batch {
             &table_id(family),
             Op::AddElements {
                 set: set.into(),
-                shape: SHAPE,
+                shape: shape(set),
                 elements,
             },
         );

@@ -147,7 +147,7 @@ fn before(bytes: &[u8]) -> Vec<u8> {
 pub(super) fn write_element(out: &mut Writer, shape: Shape, key: &Key, data: &Data) {
     let element = out.nest(c::LIST_ELEM);
     value(out, c::ELEM_KEY, key.first().bytes());
-    if let (Key::Range(_), Shape::Points) = (key, shape) {
+    if shape == Shape::Boxes {
         let last = key.last();
         value(out, c::ELEM_KEY_END, last.bytes());
     }
