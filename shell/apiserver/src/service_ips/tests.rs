@@ -93,7 +93,8 @@ async fn a5_an_ip_address_deleted_by_hand_comes_back() {
         .unwrap();
     let again = until(|| address(context, "10.96.0.9").1).await.value();
     assert_eq!(again["spec"]["parentRef"]["name"], "web");
-    let reasons = told(context);
+    // What was done is told afterwards.
+    let reasons = until(|| Some(told(context)).filter(|told| !told.is_empty())).await;
     let expected = "Cluster IP [IPv4]: 10.96.0.9 is not allocated; repairing";
     assert_eq!(
         reasons,
