@@ -2,12 +2,17 @@
 //! what is said must be what Kubernetes makes kubectl say.
 
 use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use portolan_conformance::{Lab, tools};
 
 /// The commands and what they must say.
 const VERBS: &str = include_str!("../kubectl/verbs.txt");
+
+/// How long a row with `until` is asked again.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const MANIFEST: &str = "\
 apiVersion: apps/v1
@@ -38,6 +43,8 @@ struct Row {
     who: String,
     arguments: String,
     code: i32,
+    /// Asked again until it is said, for at most [`PATIENCE`].
+    until: bool,
     /// What is said contains these, in this order.
     parts: Vec<String>,
 }
@@ -54,16 +61,31 @@ fn rows() -> Result<Vec<Row>> {
             continue;
         }
         let (head, arguments) = line.split_once(": ").with_context(|| line.to_owned())?;
-        let (who, code) = head.split_once(' ').unwrap_or((head, "0"));
+        let (who, how) = head.split_once(' ').unwrap_or((head, "0"));
+        let until = how == "until";
+        let code = if until { "0" } else { how };
         ensure!(["both", "new", "old"].contains(&who), "{line}");
         rows.push(Row {
             who: who.to_owned(),
             arguments: arguments.to_owned(),
             code: code.parse().with_context(|| line.to_owned())?,
+            until,
             parts: Vec::new(),
         });
     }
     Ok(rows)
+}
+
+/// Types one row, again and again if it waits for something.
+fn settled(lab: &Lab, program: &str, namespace: &str, row: &Row) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let outcome = typed(lab, program, namespace, row);
+        if outcome.is_ok() || !row.until || Instant::now() > deadline {
+            return outcome;
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// Types one row; an error says what was said.
@@ -105,7 +127,7 @@ fn type_all(lab: &Lab, who: &str, program: &str) -> Result<()> {
         if row.who != "both" && row.who != who {
             continue;
         }
-        if let Err(error) = typed(lab, program, who, &row) {
+        if let Err(error) = settled(lab, program, who, &row) {
             wrong.push(format!("$ kubectl {}\n{error:#}", row.arguments));
         }
     }

@@ -176,6 +176,11 @@ impl World {
         } else {
             self.departed.remove(key);
         }
+        if !gone && by_cpu(service) {
+            self.by_cpu.insert(key.clone());
+        } else {
+            self.by_cpu.remove(key);
+        }
         touched.push((Task::Slices(key.clone()), None));
         touched.push((Task::Endpoints(key.clone()), None));
         touched.push((Task::Mirror(key.clone()), None));
@@ -208,8 +213,8 @@ impl World {
         let daemons = self.daemon_sets.all();
         touched.extend(daemons.map(|set| (Task::DaemonSet(set.meta.key.clone()), None)));
         // Shares of zones (E16).
-        let shared = self.services.all().filter(|service| by_cpu(service));
-        touched.extend(shared.map(|s| (Task::Slices(s.meta.key.clone()), None)));
+        let shared = self.by_cpu.iter();
+        touched.extend(shared.map(|key| (Task::Slices(key.clone()), None)));
         // Zones of endpoints (E7), and endpoints that waited for the node (E11).
         for pod in self.pods.all().filter(|pod| pod.node == *name) {
             let services = self.selecting(&pod.meta.key.namespace, &pod.meta.labels);

@@ -66,6 +66,8 @@ pub(super) struct World {
     /// What was last written of each Service's triggers (E15), and what is
     /// being written: for its slices and for its Endpoints.
     pub(super) triggers: BTreeMap<Task, (Triggers, Triggers)>,
+    /// Services whose endpoints are shared out by the zones' CPUs (E16).
+    pub(super) by_cpu: BTreeSet<ObjectKey>,
     /// Services that were seen to go, and whose Endpoints go with them.
     pub(super) departed: BTreeSet<ObjectKey>,
     /// Why the last writes for workloads failed, by the workloads' uid.
@@ -94,6 +96,7 @@ impl World {
             waiting: BTreeSet::new(),
             assumed: BTreeMap::new(),
             triggers: BTreeMap::new(),
+            by_cpu: BTreeSet::new(),
             departed: BTreeSet::new(),
             blames: BTreeMap::new(),
         }

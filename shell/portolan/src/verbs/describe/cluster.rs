@@ -134,20 +134,5 @@ fn pods(page: &mut Page, related: &Related) {
 pub(super) fn namespace(page: &mut Page, namespace: &Value) {
     page.metadata(namespace);
     page.field(0, "Status", text(&namespace["status"]["phase"]));
-    let conditions = list(&namespace["status"]["conditions"]);
-    if !conditions.is_empty() {
-        page.line(0, "Conditions:");
-        page.line(1, "Type\tStatus\tLastTransitionTime\tReason\tMessage");
-        page.line(1, "----\t------\t------------------\t------\t-------");
-    }
-    for c in conditions {
-        let row = [
-            text(&c["type"]).to_owned(),
-            text(&c["status"]).to_owned(),
-            time(&c["lastTransitionTime"]),
-            text(&c["reason"]).to_owned(),
-            text(&c["message"]).to_owned(),
-        ];
-        page.line(1, row.join("\t"));
-    }
+    page.conditions(list(&namespace["status"]["conditions"]));
 }

@@ -310,20 +310,8 @@ pub(super) fn addresses(page: &mut Page, object: &Value, related: &Related) {
     let conditions = list(&object["status"]["conditions"]);
     if !conditions.is_empty() {
         page.line(0, "Status:");
-        page.line(0, "Conditions:");
-        page.line(1, "Type\tStatus\tLastTransitionTime\tReason\tMessage");
-        page.line(1, "----\t------\t------------------\t------\t-------");
     }
-    for c in conditions {
-        let row = [
-            text(&c["type"]).to_owned(),
-            text(&c["status"]).to_owned(),
-            time(&c["lastTransitionTime"]),
-            text(&c["reason"]).to_owned(),
-            text(&c["message"]).to_owned(),
-        ];
-        page.line(1, row.join("\t"));
-    }
+    page.conditions(conditions);
     if spec["parentRef"].is_object() {
         page.line(0, "Parent Reference:");
         for (label, field) in [

@@ -87,6 +87,26 @@ impl Page {
         }
     }
 
+    /// The table of an object's conditions; nothing where there are none.
+    pub(super) fn conditions(&mut self, conditions: &[Value]) {
+        if conditions.is_empty() {
+            return;
+        }
+        self.line(0, "Conditions:");
+        self.line(1, "Type\tStatus\tLastTransitionTime\tReason\tMessage");
+        self.line(1, "----\t------\t------------------\t------\t-------");
+        for c in conditions {
+            let row = [
+                text(&c["type"]).to_owned(),
+                text(&c["status"]).to_owned(),
+                time(&c["lastTransitionTime"]),
+                text(&c["reason"]).to_owned(),
+                text(&c["message"]).to_owned(),
+            ];
+            self.line(1, row.join("\t"));
+        }
+    }
+
     /// The page with its columns lined up.
     pub(super) fn render(&self) -> String {
         let lines: Vec<Vec<&str>> = self.text.lines().map(|l| l.split('\t').collect()).collect();
