@@ -1,13 +1,11 @@
 //! A whole agent on one node of the town, with an API server beside it.
 
-use std::net::{Ipv4Addr, SocketAddr};
+mod site;
+
+use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
 use portolan_agent::node::{self, NodeConfig, NodeError};
-use portolan_apiserver::{Config, Server};
-use portolan_client::{
-    ENDPOINT_SLICES, NODES, PatchBody, SERVICES, Target, Writer, from_kubeconfig_text,
-};
 use portolan_lab::addresses;
 use portolan_model::Family;
 use portolan_netns::facts::{PORT, UDP_TARGET, cluster_ip};
@@ -15,54 +13,27 @@ use portolan_netns::sender::{PAUSE, Sender, entries};
 use portolan_netns::talk::{PATIENCE, Seen};
 use portolan_netns::town::{B, in_town};
 use portolan_netns::world::{Client, World};
-use serde_json::{Value, json};
+use site::{Api, of_pod};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-const NS: Option<&str> = Some("default");
-
 /// An API server, and the agent of the town's first node, which can be stopped.
 struct Site {
-    writer: Writer,
+    api: Api,
     config: NodeConfig,
     agent: Option<(JoinHandle<Result<(), NodeError>>, CancellationToken)>,
-    _dir: tempfile::TempDir,
 }
 
 impl Site {
     async fn new(world: &World) -> Result<Self> {
-        let dir = tempfile::tempdir()?;
-        let server = Server::open(Config {
-            data_dir: dir.path().to_owned(),
-            ..Config::default()
-        })
-        .await?;
-        let (outside, links) = (world.fabric.outside(), world.fabric.outside_links());
-        // Its own addresses are reached through this.
-        links.set_up(links.index("lo").await?, true).await?;
-        let listener = outside
-            .run(|| std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)))?
-            .context("listen")?;
-        listener.set_nonblocking(true)?;
-        let port = listener.local_addr()?.port();
-        let at = world.address(Client::Outside, Family::V4);
-        let kubeconfig = server.client_config(&format!("https://{}", SocketAddr::new(at, port)));
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        tokio::spawn(server.serve(listener, CancellationToken::new()));
-        let kube = from_kubeconfig_text(&kubeconfig).await?;
+        let api = Api::new(world).await?;
         let net = &world.nodes[0].net;
-        let addresses: Vec<Value> = net
-            .ips
-            .iter()
-            .map(|ip| json!({"type": "InternalIP", "address": ip.to_string()}))
-            .collect();
-        let site = Self {
-            writer: Writer::new(kube.clone(), "test"),
+        Ok(Self {
             config: NodeConfig {
                 node_name: net.name.clone(),
                 netns: net.netns.clone(),
-                kube,
+                kube: api.kube.clone(),
                 cluster_domain: "cluster.local".to_owned(),
                 service_cidrs: addresses::services().into(),
                 cluster_cidrs: addresses::all_pods().into(),
@@ -70,38 +41,8 @@ impl Site {
                 upstream: None,
             },
             agent: None,
-            _dir: dir,
-        };
-        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": net.name}});
-        site.writer.create(Target::all(&NODES, None), &node).await?;
-        let status = json!({"addresses": addresses});
-        let target = Target::one(&NODES, None, &net.name);
-        site.writer.patch_status(target, &status).await?;
-        Ok(site)
-    }
-
-    /// A UDP Service at the cluster address of this number, served by a pod.
-    async fn service(&self, world: &World, name: &str, number: u8, pod: usize) -> Result<()> {
-        let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
-            "spec": {"clusterIP": cluster_ip(Family::V4, number).to_string(),
-                "ports": [{"protocol": "UDP", "port": PORT}]}});
-        let services = Target::all(&SERVICES, NS);
-        self.writer.create(services, &service).await?;
-        let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-            "metadata": {"name": name, "labels": {"kubernetes.io/service-name": name}},
-            "addressType": "IPv4", "ports": [{"name": "", "protocol": "UDP", "port": UDP_TARGET}],
-            "endpoints": endpoints(world, pod)});
-        let slices = Target::all(&ENDPOINT_SLICES, NS);
-        self.writer.create(slices, &slice).await?;
-        Ok(())
-    }
-
-    /// Another pod serves from now on.
-    async fn serve(&self, world: &World, name: &str, pod: usize) -> Result<()> {
-        let target = Target::one(&ENDPOINT_SLICES, NS, name);
-        let patch = json!({"endpoints": endpoints(world, pod)});
-        self.writer.patch(target, PatchBody::Merge(&patch)).await?;
-        Ok(())
+            api,
+        })
     }
 
     fn start(&mut self) {
@@ -117,12 +58,6 @@ impl Site {
     }
 }
 
-fn endpoints(world: &World, pod: usize) -> Value {
-    let node = &world.nodes[world.pods[pod].node].net.name;
-    let address = world.address(Client::Pod(pod), Family::V4);
-    json!([{"addresses": [address.to_string()], "nodeName": node}])
-}
-
 fn server(world: &World, pod: usize) -> SocketAddr {
     SocketAddr::new(world.address(Client::Pod(pod), Family::V4), UDP_TARGET)
 }
@@ -136,8 +71,8 @@ fn p17_p21_an_agent_tends_flows_and_leaves_those_that_serve() {
         "p17_p21_an_agent_tends_flows_and_leaves_those_that_serve",
         async |world| {
             let mut site = Site::new(&world).await?;
-            site.service(&world, "moves", 101, 0).await?;
-            site.service(&world, "stays", 102, 2).await?;
+            site.api.service("moves", 101, &of_pod(&world, 0)).await?;
+            site.api.service("stays", 102, &of_pod(&world, 2)).await?;
             let to = |number| SocketAddr::new(cluster_ip(Family::V4, number), PORT);
             let [moves, stays] = [101, 102].map(|number| Sender::new(&world, B, to(number)));
             site.start();
@@ -145,17 +80,15 @@ fn p17_p21_an_agent_tends_flows_and_leaves_those_that_serve() {
             stays.until_served_by(server(&world, 2)).await?;
             let node = &world.nodes[0].net.netns;
             let before = entries(node, stays.to)?;
-            site.serve(&world, "moves", 2).await?;
+            site.api.serve("moves", &of_pod(&world, 2)).await?;
             moves.until_served_by(server(&world, 2)).await?;
             site.stop().await?;
-            site.serve(&world, "moves", 0).await?;
+            site.api.serve("moves", &of_pod(&world, 0)).await?;
             assert_eq!(moves.server().await?, server(&world, 2), "nobody acts");
             site.start();
             moves.until_served_by(server(&world, 0)).await?;
             let end = Instant::now() + PATIENCE;
-            site.writer
-                .delete(Target::one(&SERVICES, NS, "moves"), &Default::default())
-                .await?;
+            site.api.remove("moves").await?;
             while matches!(moves.send().await?, Seen::Answer { .. }) {
                 assert!(Instant::now() < end, "a deleted Service answers");
                 tokio::time::sleep(PAUSE).await;
