@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::attr::{Attrs, nest, put};
+use portolan_netlink::{Attrs, Writer};
 
 // `linux/netfilter/nfnetlink_conntrack.h`: attributes of an entry ...
 pub(crate) const TUPLE_ORIG: u16 = 1;
@@ -127,33 +127,33 @@ impl Tuple {
         }
     }
 
-    pub(crate) fn write(&self, out: &mut Vec<u8>, kind: u16) {
-        nest(out, kind, |out| {
-            nest(out, TUPLE_IP, |out| {
+    pub(crate) fn write(&self, out: &mut Writer, kind: u16) {
+        out.within(kind, |out| {
+            out.within(TUPLE_IP, |out| {
                 write_address(out, (IP_V4_SRC, IP_V6_SRC), self.source);
                 write_address(out, (IP_V4_DST, IP_V6_DST), self.destination);
             });
-            nest(out, TUPLE_PROTO, |out| {
-                put(out, PROTO_NUM, &[self.protocol]);
+            out.within(TUPLE_PROTO, |out| {
+                out.attr(PROTO_NUM, &[self.protocol]);
                 match self.ends {
                     Ends::Ports {
                         source,
                         destination,
                     } => {
-                        put(out, PROTO_SRC_PORT, &source.to_be_bytes());
-                        put(out, PROTO_DST_PORT, &destination.to_be_bytes());
+                        out.attr(PROTO_SRC_PORT, &source.to_be_bytes());
+                        out.attr(PROTO_DST_PORT, &destination.to_be_bytes());
                     }
                     Ends::Icmp { id, kind, code } => {
                         let [for_id, for_kind, for_code] = self.icmp();
-                        put(out, for_id, &id.to_be_bytes());
-                        put(out, for_kind, &[kind]);
-                        put(out, for_code, &[code]);
+                        out.attr(for_id, &id.to_be_bytes());
+                        out.attr(for_kind, &[kind]);
+                        out.attr(for_code, &[code]);
                     }
                     Ends::None => {}
                 }
             });
             if self.zone != 0 {
-                put(out, TUPLE_ZONE, &self.zone.to_be_bytes());
+                out.attr(TUPLE_ZONE, &self.zone.to_be_bytes());
             }
         });
     }
@@ -199,10 +199,10 @@ impl Tuple {
     }
 }
 
-pub(crate) fn write_address(out: &mut Vec<u8>, (v4, v6): (u16, u16), address: IpAddr) {
+pub(crate) fn write_address(out: &mut Writer, (v4, v6): (u16, u16), address: IpAddr) {
     match address {
-        IpAddr::V4(address) => put(out, v4, &address.octets()),
-        IpAddr::V6(address) => put(out, v6, &address.octets()),
+        IpAddr::V4(address) => out.attr(v4, &address.octets()),
+        IpAddr::V6(address) => out.attr(v6, &address.octets()),
     }
 }
 

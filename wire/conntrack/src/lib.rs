@@ -17,11 +17,11 @@
 //! remember of a connection beyond its tuples.
 #![forbid(unsafe_code)]
 
-mod attr;
 mod entry;
 mod message;
 #[cfg(test)]
 mod tests;
 
 pub use entry::{Ends, Entry, Status, Tuple};
-pub use message::{Deletions, Family, Filter, Message, delete, dump, messages};
+pub use message::{Deletions, Family, Filter, delete, dump};
+pub use portolan_netlink::{Message, messages};

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use crate::attr::{Attrs, nest, put};
 use crate::entry::{self as e, Entry, Status};
+use portolan_netlink::{Attrs, Message, Writer};
 
 /// The netfilter subsystem of connection tracking (NFNL_SUBSYS_CTNETLINK).
 const SUBSYSTEM: u16 = 1;
@@ -14,8 +14,6 @@ const DELETE: u16 = 2;
 
 const REQUEST: u16 = 1;
 const DUMP: u16 = 0x300;
-/// The table changed while it was dumped (NLM_F_DUMP_INTR).
-const INTERRUPTED: u16 = 0x10;
 
 // Attributes of a dump request: which parts of the original tuple count (Linux
 // 5.8; older kernels answer with everything), and which bits of the status.
@@ -28,8 +26,7 @@ const BY_DESTINATION: u32 = 1 << 1;
 const BY_PROTOCOL: u32 = 1 << 3;
 const BY_DESTINATION_PORT: u32 = 1 << 5;
 
-/// The length of netlink's header and of netfilter's behind it.
-const HEADER: usize = 16;
+/// The length of netfilter's header behind netlink's.
 const NFGEN: usize = 4;
 
 /// An address family.
@@ -96,7 +93,7 @@ impl Filter {
 #[must_use]
 pub fn dump(filter: &Filter, seq: u32) -> Vec<u8> {
     let number = filter.family.map_or(0, Family::number);
-    let mut out = Vec::new();
+    let mut out = Writer::default();
     message(&mut out, (GET, DUMP), seq, number, |out| {
         let port = filter
             .destination_port
@@ -114,33 +111,33 @@ pub fn dump(filter: &Filter, seq: u32) -> Vec<u8> {
             .filter(|(counts, _)| *counts)
             .fold(0, |flags, (_, bit)| flags | bit);
         if flags != 0 {
-            nest(out, e::TUPLE_ORIG, |out| {
+            out.within(e::TUPLE_ORIG, |out| {
                 if let Some(address) = destination {
-                    nest(out, e::TUPLE_IP, |out| {
+                    out.within(e::TUPLE_IP, |out| {
                         e::write_address(out, (e::IP_V4_DST, e::IP_V6_DST), address);
                     });
                 }
                 if let Some(protocol) = filter.protocol {
-                    nest(out, e::TUPLE_PROTO, |out| {
-                        put(out, e::PROTO_NUM, &[protocol]);
+                    out.within(e::TUPLE_PROTO, |out| {
+                        out.attr(e::PROTO_NUM, &[protocol]);
                         if let Some(port) = port {
-                            put(out, e::PROTO_DST_PORT, &port.to_be_bytes());
+                            out.attr(e::PROTO_DST_PORT, &port.to_be_bytes());
                         }
                     });
                 }
             });
             // These two are in the order of the machine.
-            nest(out, FILTER, |out| {
-                put(out, FILTER_ORIG_FLAGS, &flags.to_ne_bytes());
-                put(out, FILTER_REPLY_FLAGS, &0_u32.to_ne_bytes());
+            out.within(FILTER, |out| {
+                out.attr(FILTER_ORIG_FLAGS, &flags.to_ne_bytes());
+                out.attr(FILTER_REPLY_FLAGS, &0_u32.to_ne_bytes());
             });
         }
         if let Some((value, mask)) = filter.status {
-            put(out, e::STATUS, &value.0.to_be_bytes());
-            put(out, STATUS_MASK, &mask.0.to_be_bytes());
+            out.attr(e::STATUS, &value.0.to_be_bytes());
+            out.attr(STATUS_MASK, &mask.0.to_be_bytes());
         }
     });
-    out
+    out.bytes
 }
 
 /// Requests to end entries, as bytes for one `sendmsg`.
@@ -158,22 +155,22 @@ pub struct Deletions {
 pub fn delete(entries: &[Entry], limit: usize, seq: u32) -> Vec<Deletions> {
     let mut groups: Vec<Deletions> = Vec::new();
     for (seq, entry) in (0..).map(|step| seq.wrapping_add(step)).zip(entries) {
-        let mut one = Vec::new();
+        let mut one = Writer::default();
         let family = Family::of(entry.original.source).number();
         message(&mut one, (DELETE, 0), seq, family, |out| {
             entry.original.write(out, e::TUPLE_ORIG);
-            put(out, e::ID, &entry.id.to_be_bytes());
+            out.attr(e::ID, &entry.id.to_be_bytes());
             if entry.zone != 0 {
-                put(out, e::ZONE, &entry.zone.to_be_bytes());
+                out.attr(e::ZONE, &entry.zone.to_be_bytes());
             }
         });
         match groups.last_mut() {
-            Some(group) if group.bytes.len() + one.len() <= limit => {
-                group.bytes.extend_from_slice(&one);
+            Some(group) if group.bytes.len() + one.bytes.len() <= limit => {
+                group.bytes.extend_from_slice(&one.bytes);
                 group.count += 1;
             }
             Some(_) | None => groups.push(Deletions {
-                bytes: one,
+                bytes: one.bytes,
                 count: 1,
             }),
         }
@@ -182,60 +179,16 @@ pub fn delete(entries: &[Entry], limit: usize, seq: u32) -> Vec<Deletions> {
 }
 
 fn message(
-    out: &mut Vec<u8>,
+    out: &mut Writer,
     (kind, flags): (u16, u16),
     seq: u32,
     family: u8,
-    attributes: impl FnOnce(&mut Vec<u8>),
+    attributes: impl FnOnce(&mut Writer),
 ) {
-    let mut body = vec![family, 0, 0, 0];
-    attributes(&mut body);
-    let len = u32::try_from(HEADER + body.len()).unwrap_or(u32::MAX);
-    out.extend_from_slice(&len.to_ne_bytes());
-    out.extend_from_slice(&(SUBSYSTEM << 8 | kind).to_ne_bytes());
-    out.extend_from_slice(&(REQUEST | flags).to_ne_bytes());
-    out.extend_from_slice(&seq.to_ne_bytes());
-    out.extend_from_slice(&0_u32.to_ne_bytes());
-    out.extend_from_slice(&body);
-}
-
-/// A message inside a buffer.
-#[derive(Clone, Copy, Debug)]
-pub struct Message<'a> {
-    /// Netlink's type: subsystem and message, or a control message.
-    pub kind: u16,
-    /// Netlink's flags.
-    pub flags: u16,
-    /// The sequence number of the request.
-    pub seq: u32,
-    /// What follows netlink's header.
-    pub body: &'a [u8],
-}
-
-impl Message<'_> {
-    /// Whether the table changed so much during the dump that something may be
-    /// missing.
-    #[must_use]
-    pub const fn is_interrupted(&self) -> bool {
-        self.flags & INTERRUPTED != 0
-    }
-}
-
-/// The messages in a buffer, up to the first that is malformed.
-pub fn messages(buffer: &[u8]) -> impl Iterator<Item = Message<'_>> {
-    let mut rest = buffer;
-    std::iter::from_fn(move || {
-        let [l0, l1, l2, l3, k0, k1, f0, f1, s0, s1, s2, s3, ..] = *rest.first_chunk::<HEADER>()?;
-        let len = usize::try_from(u32::from_ne_bytes([l0, l1, l2, l3])).ok()?;
-        let body = rest.get(HEADER..len)?;
-        rest = rest.get(len.next_multiple_of(4)..).unwrap_or(&[]);
-        Some(Message {
-            kind: u16::from_ne_bytes([k0, k1]),
-            flags: u16::from_ne_bytes([f0, f1]),
-            seq: u32::from_ne_bytes([s0, s1, s2, s3]),
-            body,
-        })
-    })
+    let kind = SUBSYSTEM << 8 | kind;
+    let open = out.begin(kind, REQUEST | flags, seq, [family, 0, 0, 0]);
+    attributes(out);
+    out.end(open);
 }
 
 impl Entry {
@@ -246,6 +199,6 @@ impl Entry {
         if message.kind != SUBSYSTEM << 8 | NEW {
             return None;
         }
-        Self::read(&Attrs(message.body.get(NFGEN..)?))
+        Self::read(&Attrs::new(message.body.get(NFGEN..)?))
     }
 }

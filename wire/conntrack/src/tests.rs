@@ -2,37 +2,30 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use portolan_netlink::{Attrs, Writer};
 use proptest::prelude::*;
 
-use crate::attr::put;
 use crate::entry as e;
 use crate::{Deletions, Ends, Entry, Family, Filter, Status, Tuple, delete, dump, messages};
 
 /// An entry as the kernel tells of it in a dump (ctnetlink_fill_info), with
 /// attributes among them that nobody here reads.
 fn told(entry: &Entry, seq: u32) -> Vec<u8> {
-    let mut body = vec![0, 0, 0, 0];
-    entry.original.write(&mut body, e::TUPLE_ORIG);
-    entry.reply.write(&mut body, e::TUPLE_REPLY);
-    put(&mut body, e::STATUS, &entry.status.0.to_be_bytes());
-    put(&mut body, 4, b"protoinfo");
-    put(&mut body, e::TIMEOUT, &entry.timeout.to_be_bytes());
-    put(&mut body, e::MARK, &entry.mark.to_be_bytes());
-    put(&mut body, e::ID, &entry.id.to_be_bytes());
-    put(&mut body, 11, &1_u32.to_be_bytes());
+    let mut out = Writer::default();
+    let open = out.begin(0x100, 2, seq, [0; 4]);
+    entry.original.write(&mut out, e::TUPLE_ORIG);
+    entry.reply.write(&mut out, e::TUPLE_REPLY);
+    out.attr(e::STATUS, &entry.status.0.to_be_bytes());
+    out.attr(4, b"protoinfo");
+    out.attr(e::TIMEOUT, &entry.timeout.to_be_bytes());
+    out.attr(e::MARK, &entry.mark.to_be_bytes());
+    out.attr(e::ID, &entry.id.to_be_bytes());
+    out.attr(11, &1_u32.to_be_bytes());
     if entry.zone != 0 {
-        put(&mut body, e::ZONE, &entry.zone.to_be_bytes());
+        out.attr(e::ZONE, &entry.zone.to_be_bytes());
     }
-    let mut out = u32::try_from(16 + body.len())
-        .unwrap()
-        .to_ne_bytes()
-        .to_vec();
-    out.extend_from_slice(&0x100_u16.to_ne_bytes());
-    out.extend_from_slice(&2_u16.to_ne_bytes());
-    out.extend_from_slice(&seq.to_ne_bytes());
-    out.extend_from_slice(&[0; 4]);
-    out.extend_from_slice(&body);
-    out
+    out.end(open);
+    out.bytes
 }
 
 fn ends() -> impl Strategy<Value = (u8, u8, Ends)> {
@@ -106,13 +99,14 @@ fn asked(group: &Deletions) -> Vec<(Tuple, u32, u16)> {
             assert_eq!(message.kind, 0x102);
             assert_eq!(message.flags, 1, "a request that only failure answers");
             // The original tuple also in the place of the reply, to read it back.
-            let mut body = message.body.to_vec();
-            let tuple = crate::attr::Attrs(&message.body[4..])
+            let mut body = Writer {
+                bytes: message.body[4..].to_vec(),
+            };
+            let tuple = Attrs::new(&message.body[4..])
                 .get(e::TUPLE_ORIG)
-                .expect("never without a tuple: that would end everything")
-                .to_vec();
-            put(&mut body, e::TUPLE_REPLY, &tuple);
-            let read = Entry::read(&crate::attr::Attrs(&body[4..])).unwrap();
+                .expect("never without a tuple: that would end everything");
+            body.attr(e::TUPLE_REPLY, tuple);
+            let read = Entry::read(&Attrs::new(&body.bytes)).unwrap();
             (read.original, read.id, read.zone)
         })
         .collect()

@@ -7,7 +7,6 @@
 //! Statements become expressions over registers in `lower`, and are found again
 //! in them by `raise`; `udata` writes what only the `nft` program reads.
 
-mod attr;
 mod consts;
 mod dump;
 mod encode;
@@ -17,5 +16,7 @@ mod raise;
 mod set;
 mod udata;
 
-pub use dump::{Dump, Message, Request, messages};
+pub use dump::{Dump, Request};
 pub use encode::{Transaction, encode};
+use portolan_netlink as attr;
+pub use portolan_netlink::{Message, messages};
