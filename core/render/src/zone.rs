@@ -3,11 +3,15 @@
 //! The names are those of the Kubernetes DNS specification, version 1.1.0. A
 //! zone is a persistent map, so [`delta`] changes one in place at the cost of
 //! what was touched, and publishing it is a clone of a few pointers.
+//!
+//! Addresses have names too (D12): those of Services and pods in zones of their
+//! own, where an unknown address has none, and those of endpoints elsewhere in
+//! the wide reverse zones, which leave what they do not know to others.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use portolan_dns::{Data, Name, NameError, OutOfZone, Record, Zone, Zones};
+use portolan_dns::{Data, Name, NameError, OutOfZone, Record, Zone, Zones, reverse_origins};
 use portolan_model::ServiceKey;
 use portolan_plan::{NamedEndpoint, NamedPort, Names, NodePlan, NodeView, Touched};
 
@@ -33,8 +37,7 @@ pub fn image(plan: &NodePlan, serial: u32) -> Zones {
 /// Brings zones from what they were before to what `plan` says now.
 pub fn delta(plan: &NodePlan, touched: &Touched, zones: &mut Zones) {
     if let Some(before) = &touched.view
-        && (before.cluster_domain != plan.view.cluster_domain
-            || before.dns_addresses != plan.view.dns_addresses)
+        && frame(before) != frame(&plan.view)
     {
         let serial = zones.iter().map(Zone::serial).max().unwrap_or_default();
         *zones = image(plan, serial.wrapping_add(1));
@@ -50,10 +53,21 @@ pub fn delta(plan: &NodePlan, touched: &Touched, zones: &mut Zones) {
     }
 }
 
+/// What of a view the zones depend on as a whole.
+fn frame(view: &NodeView) -> impl PartialEq + '_ {
+    (
+        &view.cluster_domain,
+        &view.dns_addresses,
+        &view.service_cidrs,
+        &view.cluster_pod_cidrs,
+    )
+}
+
 /// What exists whatever Services there are.
 fn base(view: &NodeView, serial: u32) -> Zones {
     let layout = Layout::of(view);
-    let mut zones = Zones::new([Zone::new(layout.origin.clone(), TTL, serial)]);
+    let forward = Zone::new(layout.origin.clone(), TTL, serial);
+    let mut zones = Zones::new(layout.reverse_zones(view, serial).chain([forward]));
     for label in ["svc", "pod"] {
         put(&mut zones, layout.origin.child(label), &[]); // empty non-terminals (D6)
     }
@@ -91,6 +105,31 @@ impl Layout {
         }
     }
 
+    /// The zones in which addresses have names: those of the cluster's ranges,
+    /// and for addresses elsewhere the whole of both families.
+    fn reverse_zones(&self, view: &NodeView, serial: u32) -> impl Iterator<Item = Zone> {
+        let ranges = view.service_cidrs.iter().chain(&view.cluster_pod_cidrs);
+        let own = ranges.flat_map(|range| reverse_origins(range.network(), range.prefix_len()));
+        let everything = [
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            Ipv6Addr::UNSPECIFIED.into(),
+        ];
+        let everything = everything
+            .into_iter()
+            .flat_map(|any| reverse_origins(any, 0));
+        let below = |labels: &[&str]| {
+            let labels = labels.iter().map(|label| label.as_bytes());
+            Name::from_labels(labels.chain(self.origin.labels()))
+                .unwrap_or_else(|_| self.origin.clone())
+        };
+        let authority = (below(&["ns", "dns"]), below(&["hostmaster"]));
+        let zone = move |origin| Zone::with_authority(origin, TTL, serial, authority.clone());
+        let wide: Vec<Zone> = everything
+            .map(|origin| zone(origin).falling_through())
+            .collect();
+        wide.into_iter().chain(own.map(zone))
+    }
+
     fn namespace(&self, namespace: &str) -> Result<Name, NameError> {
         self.origin.child("svc")?.child(namespace)
     }
@@ -112,14 +151,71 @@ impl Layout {
         after: Option<&Names>,
     ) {
         let records = |names| self.records(key, names).unwrap_or_default();
-        let after = after.map(records).unwrap_or_default();
+        let new = after.map(records).unwrap_or_default();
         for name in before.map(records).unwrap_or_default().keys() {
-            if !after.contains_key(name) {
+            if !new.contains_key(name) {
                 take(zones, Some(name));
             }
         }
-        for (name, records) in after {
+        for (name, records) in new {
             put(zones, Ok(name), &records);
+        }
+        self.rename(zones, key, before, after);
+    }
+
+    /// Replaces what the addresses of one Service are called. An address may have
+    /// names by other Services as well, which stay.
+    fn rename(
+        &self,
+        zones: &mut Zones,
+        key: &ServiceKey,
+        before: Option<&Names>,
+        after: Option<&Names>,
+    ) {
+        let pointers = |names| self.pointers(key, names).unwrap_or_default();
+        let before = before.map(pointers).unwrap_or_default();
+        let after = after.map(pointers).unwrap_or_default();
+        let changed: BTreeSet<IpAddr> = before
+            .symmetric_difference(&after)
+            .map(|(address, _)| *address)
+            .collect();
+        for address in changed {
+            let of = |pair: &&(IpAddr, Name)| pair.0 == address;
+            let record = |(_, name): &(IpAddr, Name)| Record::from(Data::Ptr(name.clone()));
+            let name = Name::reverse(address);
+            let Some(zone) = zones.zone_of_mut(&name) else {
+                continue;
+            };
+            let mut records = zone.get(&name).unwrap_or_default();
+            let old: Vec<Record> = before.iter().filter(of).map(record).collect();
+            records.retain(|known| !old.contains(known));
+            records.extend(after.iter().filter(of).map(record));
+            ignore(if records.is_empty() {
+                zone.remove(&name)
+            } else {
+                zone.set(&name, &records)
+            });
+        }
+    }
+
+    /// What the addresses of one Service are called: its own by the Service's
+    /// name, those of a headless one's endpoints by theirs.
+    fn pointers(
+        &self,
+        key: &ServiceKey,
+        names: &Names,
+    ) -> Result<BTreeSet<(IpAddr, Name)>, NameError> {
+        let service = self.namespace(&key.namespace)?.child(key.name.as_bytes())?;
+        match names {
+            Names::Alias(_) => Ok(BTreeSet::new()),
+            Names::Addresses { addresses, .. } => Ok(addresses
+                .iter()
+                .map(|address| (*address, service.clone()))
+                .collect()),
+            Names::Endpoints(endpoints) => endpoints
+                .iter()
+                .map(|one| Ok((one.address, service.child(one.label.as_bytes())?)))
+                .collect(),
         }
     }
 

@@ -166,6 +166,7 @@ fn resolved(zones: &Zones, text: &str) -> Result<String> {
         "SRV" => Rtype::SRV,
         "TXT" => Rtype::TXT,
         "CNAME" => Rtype::CNAME,
+        "PTR" => Rtype::PTR,
         other => bail!("unknown type {other:?}"),
     };
     Ok(match zones.lookup(&Name::parse(name)?, rtype) {

@@ -31,13 +31,14 @@ pub struct Zone {
 }
 
 /// What a zone says about itself, the same for its whole life.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct About {
     pub(crate) origin: Name,
     pub(crate) labels: usize,
     pub(crate) ttl: u32,
     pub(crate) server: Name,
     pub(crate) mailbox: Name,
+    pub(crate) falls_through: bool,
 }
 
 impl Zone {
@@ -70,12 +71,22 @@ impl Zone {
             ttl,
             server,
             mailbox,
+            falls_through: false,
         };
         Self {
             about: Arc::new(about),
             serial,
             nodes,
         }
+    }
+
+    /// The same zone, which knows some names below its origin and leaves all
+    /// others to somebody else, as CoreDNS' `fallthrough` does: for a name without
+    /// records it is as if there were no such zone.
+    #[must_use]
+    pub fn falling_through(mut self) -> Self {
+        Arc::make_mut(&mut self.about).falls_through = true;
+        self
     }
 
     /// The name at the top of the zone.

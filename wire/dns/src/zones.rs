@@ -85,11 +85,14 @@ impl Zones {
         }
     }
 
-    /// The closest zone around a name, and the name in it if it exists.
+    /// The closest zone around a name that does not leave it to others, and the
+    /// name in it if it exists.
     pub(crate) fn find(&self, name: &Spelled) -> Option<(&Zone, Option<&Node>)> {
         self.zones.iter().find_map(|zone| {
             let key = name.prefix_above(zone.origin().as_wire())?;
-            Some((zone, zone.node(key)))
+            let node = zone.node(key);
+            let knows = node.is_some_and(|node| !node.groups().is_empty());
+            (knows || !zone.about().falls_through).then_some((zone, node))
         })
     }
 }
