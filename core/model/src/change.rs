@@ -27,12 +27,17 @@ pub struct Dirty {
     pub nodes: BTreeSet<Text>,
     /// Namespaces that came or went.
     pub namespaces: BTreeSet<Text>,
+    /// ServiceCIDRs that changed: every agent looks at its view again.
+    pub service_cidrs: BTreeSet<Text>,
 }
 
 impl Dirty {
     /// Whether nothing has to be planned again.
     pub fn is_empty(&self) -> bool {
-        self.services.is_empty() && self.nodes.is_empty() && self.namespaces.is_empty()
+        self.services.is_empty()
+            && self.nodes.is_empty()
+            && self.namespaces.is_empty()
+            && self.service_cidrs.is_empty()
     }
 
     /// Adds another change's dirt, so that one round of planning serves many changes.
@@ -40,5 +45,6 @@ impl Dirty {
         self.services.extend(other.services);
         self.nodes.extend(other.nodes);
         self.namespaces.extend(other.namespaces);
+        self.service_cidrs.extend(other.service_cidrs);
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 
 use crate::change::{Change, Dirty};
-use crate::fact::{Fact, Key, Kind, Node, Service, Slice};
+use crate::fact::{Fact, Key, Kind, Node, Service, ServiceCidr, Slice};
 use crate::key::{ServiceKey, SliceKey};
 use crate::text::{Interner, Text};
 
@@ -28,6 +28,7 @@ pub struct Cluster {
     by_outer_ip: OrdSet<(IpAddr, ServiceKey)>,
     nodes: OrdMap<Text, Arc<Node>>,
     namespaces: OrdSet<Text>,
+    service_cidrs: OrdMap<Text, Arc<ServiceCidr>>,
     texts: Interner,
     changes: u32,
 }
@@ -39,6 +40,7 @@ impl PartialEq for Cluster {
             && self.slices == other.slices
             && self.nodes == other.nodes
             && self.namespaces == other.namespaces
+            && self.service_cidrs == other.service_cidrs
     }
 }
 
@@ -116,6 +118,11 @@ impl Cluster {
     pub fn namespaces(&self) -> impl Iterator<Item = &Text> {
         self.namespaces.iter()
     }
+
+    /// All ServiceCIDRs by name.
+    pub fn service_cidrs(&self) -> impl Iterator<Item = &Arc<ServiceCidr>> {
+        self.service_cidrs.values()
+    }
 }
 
 /// Writing.
@@ -148,6 +155,12 @@ impl Cluster {
                     dirty.namespaces.insert(namespace.name);
                 }
             }
+            Fact::ServiceCidr(cidr) => {
+                if self.service_cidrs.get(&cidr.name) != Some(&cidr) {
+                    dirty.service_cidrs.insert(cidr.name.clone());
+                    self.service_cidrs.insert(cidr.name.clone(), cidr);
+                }
+            }
         }
     }
 
@@ -173,6 +186,11 @@ impl Cluster {
             Key::Namespace(name) => {
                 if self.namespaces.remove(name).is_some() {
                     dirty.namespaces.insert(name.clone());
+                }
+            }
+            Key::ServiceCidr(name) => {
+                if self.service_cidrs.remove(name).is_some() {
+                    dirty.service_cidrs.insert(name.clone());
                 }
             }
         }
@@ -208,6 +226,12 @@ impl Cluster {
                 .iter()
                 .cloned()
                 .map(Key::Namespace)
+                .collect(),
+            Kind::ServiceCidr => self
+                .service_cidrs
+                .keys()
+                .cloned()
+                .map(Key::ServiceCidr)
                 .collect(),
         }
     }

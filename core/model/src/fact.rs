@@ -22,6 +22,8 @@ pub enum Fact {
     Node(Arc<Node>),
     /// A Namespace.
     Namespace(Namespace),
+    /// A ServiceCIDR.
+    ServiceCidr(Arc<ServiceCidr>),
 }
 
 /// The kinds that facts are made of.
@@ -35,11 +37,19 @@ pub enum Kind {
     Node,
     /// Namespaces.
     Namespace,
+    /// ServiceCIDRs; servers before Kubernetes 1.33 have none.
+    ServiceCidr,
 }
 
 impl Kind {
     /// All kinds that must be listed before anything is programmed.
-    pub const ALL: [Self; 4] = [Self::Service, Self::Slice, Self::Node, Self::Namespace];
+    pub const ALL: [Self; 5] = [
+        Self::Service,
+        Self::Slice,
+        Self::Node,
+        Self::Namespace,
+        Self::ServiceCidr,
+    ];
 }
 
 /// Names one fact.
@@ -53,6 +63,8 @@ pub enum Key {
     Node(Text),
     /// A Namespace.
     Namespace(Text),
+    /// A ServiceCIDR.
+    ServiceCidr(Text),
 }
 
 impl Fact {
@@ -63,6 +75,7 @@ impl Fact {
             Self::Slice(slice) => Key::Slice(slice.key.clone()),
             Self::Node(node) => Key::Node(node.name.clone()),
             Self::Namespace(namespace) => Key::Namespace(namespace.name.clone()),
+            Self::ServiceCidr(cidr) => Key::ServiceCidr(cidr.name.clone()),
         }
     }
 }
@@ -75,6 +88,7 @@ impl Key {
             Self::Slice(_) => Kind::Slice,
             Self::Node(_) => Kind::Node,
             Self::Namespace(_) => Kind::Namespace,
+            Self::ServiceCidr(_) => Kind::ServiceCidr,
         }
     }
 }
@@ -284,4 +298,13 @@ pub struct NodeAddress {
 pub struct Namespace {
     /// Its name.
     pub name: Text,
+}
+
+/// A ServiceCIDR: ranges that cluster addresses come from (A6).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceCidr {
+    /// Its name.
+    pub name: Text,
+    /// `spec.cidrs`.
+    pub ranges: Vec<IpNet>,
 }

@@ -27,7 +27,7 @@ pub use change::{Change, Dirty};
 pub use cluster::Cluster;
 pub use fact::{
     Affinity, Conditions, Endpoint, Fact, Hints, Key, Kind, Namespace, Node, NodeAddress, Outer,
-    Publication, Service, ServicePort, Slice, SlicePort, TrafficPolicy,
+    Publication, Service, ServiceCidr, ServicePort, Slice, SlicePort, TrafficPolicy,
 };
 pub use key::{Family, Protocol, ServiceKey, SliceKey};
 pub use problem::Problem;

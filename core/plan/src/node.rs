@@ -101,6 +101,7 @@ pub fn node(cluster: &Cluster, view: &NodeView) -> NodePlan {
             .collect(),
         nodes: BTreeSet::new(),
         namespaces: cluster.namespaces().cloned().collect(),
+        service_cidrs: BTreeSet::new(),
     };
     renode(&mut plan, cluster, view, &everything);
     plan

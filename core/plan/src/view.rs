@@ -26,7 +26,7 @@ pub struct NodeView {
     /// family without one has no such detector.
     pub cluster_pod_cidrs: Vec<IpNet>,
     /// The ranges that cluster addresses come from: what is not allocated in
-    /// them is dropped (P6).
+    /// them is dropped (P6). Those of ServiceCIDRs come from the cluster.
     pub service_cidrs: Vec<IpNet>,
     /// Where the cluster's names are answered on this node itself.
     pub dns_addresses: Vec<IpAddr>,
@@ -74,10 +74,29 @@ impl Default for NodeView {
 }
 
 impl NodeView {
-    /// This view, with what the node's own Node object says now. Called after
-    /// a change whose dirt names the node.
+    /// This view, with what the node's own Node object and the ServiceCIDRs say
+    /// now. Called on the view that was configured, after a change whose dirt
+    /// names one of them.
     #[must_use]
     pub fn observed(&self, cluster: &Cluster) -> Self {
+        self.with_node(cluster).with_ranges(cluster)
+    }
+
+    /// This view with the ranges of the cluster's ServiceCIDRs too (A6).
+    #[must_use]
+    pub fn with_ranges(&self, cluster: &Cluster) -> Self {
+        let mut view = self.clone();
+        for range in cluster.service_cidrs().flat_map(|cidr| &cidr.ranges) {
+            if !view.service_cidrs.contains(range) {
+                view.service_cidrs.push(*range);
+            }
+        }
+        view
+    }
+
+    /// This view with what the node's own Node object says, if there is one.
+    #[must_use]
+    pub fn with_node(&self, cluster: &Cluster) -> Self {
         let mut view = self.clone();
         if let Some(node) = cluster.node(&self.node) {
             let internal = node.addresses.iter().filter(|address| address.internal);

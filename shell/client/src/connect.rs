@@ -18,6 +18,11 @@ pub enum ConnectError {
         #[source]
         source: Box<kube::config::KubeconfigError>,
     },
+    /// This is no pod, or one without a service account.
+    #[error(
+        "found no service account of a pod (KUBERNETES_SERVICE_HOST and /var/run/secrets/kubernetes.io/serviceaccount)"
+    )]
+    ServiceAccount(#[source] Box<kube::config::InClusterError>),
     /// Neither a kubeconfig nor a pod's service account was found.
     #[error("found neither a kubeconfig nor the service account of a pod")]
     Infer(#[source] Box<kube::config::InferConfigError>),
@@ -49,6 +54,16 @@ pub async fn from_kubeconfig_file(path: &Path) -> Result<Client, ConnectError> {
         source: Box::new(e),
     })?;
     from_kubeconfig(config, path.to_owned()).await
+}
+
+/// A client by the service account of the pod that this runs in; its token is
+/// read again as it is renewed.
+///
+/// # Errors
+/// If this is no pod, or its service account is not mounted.
+pub fn from_service_account() -> Result<Client, ConnectError> {
+    let config = Config::incluster().map_err(|e| ConnectError::ServiceAccount(Box::new(e)))?;
+    client(config)
 }
 
 /// A client from `$KUBECONFIG`, `~/.kube/config` or the pod's service account.

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::Resource;
-use crate::resource::{ENDPOINT_SLICES, NAMESPACES, NODES, SERVICES};
+use crate::resource::{ENDPOINT_SLICES, NAMESPACES, NODES, SERVICE_CIDRS, SERVICES};
 use crate::watch::{Event, Params, Versioned, watch};
 
 /// Changes buffered between the watches and the loop that plans.
@@ -47,6 +47,7 @@ pub fn facts(client: Client, shutdown: CancellationToken) -> mpsc::Receiver<Fact
             Kind::Slice => feed.start(ENDPOINT_SLICES.clone(), slice),
             Kind::Node => feed.start(NODES.clone(), node),
             Kind::Namespace => feed.start(NAMESPACES.clone(), namespace),
+            Kind::ServiceCidr => feed.start(SERVICE_CIDRS.clone(), service_cidr),
         }
     }
     receiver
@@ -79,6 +80,11 @@ fn namespace(object: &lean::Namespace) -> Taken {
     (Some(Fact::Namespace(intake::namespace(object))), Vec::new())
 }
 
+fn service_cidr(object: &lean::ServiceCidr) -> Taken {
+    let (fact, problems) = intake::service_cidr(object);
+    (Some(Fact::ServiceCidr(Arc::new(fact))), problems)
+}
+
 /// One kind's way into the stream.
 struct Feed {
     client: Client,
@@ -99,7 +105,12 @@ impl Feed {
     }
 
     async fn run<T: Versioned + Sync>(self, resource: Resource, take: fn(&T) -> Taken) {
-        let mut events = watch::<T>(self.client.clone(), resource, Params::all());
+        let params = Params {
+            // Older agents' rights do not name it; the flag gives the ranges.
+            optional: self.kind == Kind::ServiceCidr,
+            ..Params::all()
+        };
+        let mut events = watch::<T>(self.client.clone(), resource, params);
         let mut listed = Vec::new();
         let mut problems = Vec::new();
         while let Some(event) = events.next().await {

@@ -28,13 +28,16 @@ mod watch;
 mod write;
 
 pub use backoff::Backoff;
-pub use connect::{ConnectError, from_kubeconfig_file, from_kubeconfig_text, infer};
+pub use connect::{
+    ConnectError, from_kubeconfig_file, from_kubeconfig_text, from_service_account, infer,
+};
 pub use discovery::{Served, discover};
 pub use kube::Client;
 pub use recorder::{Recorder, Regarding, Severity};
 pub use resource::{
     CONFIG_MAPS, CONTROLLER_REVISIONS, DAEMON_SETS, DEPLOYMENTS, ENDPOINT_SLICES, ENDPOINTS,
-    EVENTS, LEASES, NAMESPACES, NODES, PODS, REPLICA_SETS, Resource, SERVICES, STATEFUL_SETS,
+    EVENTS, LEASES, NAMESPACES, NODES, PODS, REPLICA_SETS, Resource, SERVICE_CIDRS, SERVICES,
+    STATEFUL_SETS,
 };
 pub use watch::{Event, Metadata, Params, Versioned, watch, watch_metadata};
 pub use write::{Deletion, PatchBody, Propagation, RequestError, Target, Writer};

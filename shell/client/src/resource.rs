@@ -31,6 +31,9 @@ pub static NODES: Resource = Resource::fixed("", "nodes", "Node", false);
 pub static PODS: Resource = Resource::fixed("", "pods", "Pod", true);
 /// v1 Service
 pub static SERVICES: Resource = Resource::fixed("", "services", "Service", true);
+/// networking.k8s.io/v1 ServiceCIDR
+pub static SERVICE_CIDRS: Resource =
+    Resource::fixed("networking.k8s.io", "servicecidrs", "ServiceCIDR", false);
 /// apps/v1 Deployment
 pub static DEPLOYMENTS: Resource = Resource::fixed("apps", "deployments", "Deployment", true);
 /// apps/v1 ReplicaSet

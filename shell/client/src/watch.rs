@@ -86,6 +86,7 @@ versioned!(
     lean::EndpointSlice,
     lean::Node,
     lean::Namespace,
+    lean::ServiceCidr,
     lean::Pod,
     lean::Deployment,
     lean::ReplicaSet,
@@ -109,6 +110,9 @@ pub struct Params {
     pub labels: Option<String>,
     /// Only objects with these fields.
     pub fields: Option<String>,
+    /// Whoever may not read the kind does without it: as long as it was never
+    /// read, a refusal counts as an empty list.
+    pub optional: bool,
 }
 
 impl Params {
@@ -178,6 +182,8 @@ enum Listed {
     At(String),
     /// The server does not know the kind.
     Absent,
+    /// The server does not let us read the kind.
+    Forbidden,
 }
 
 /// Why a watch ended.
@@ -201,12 +207,14 @@ impl<T: Versioned> Watcher<T> {
     async fn run(&self) -> Stop {
         let mut retry = Backoff::new(RETRY.0, RETRY.1);
         let mut absent = Backoff::new(ABSENT.0, ABSENT.1);
+        let mut known = false;
         loop {
             match self.list().await {
                 Ok(Err(stop)) => return stop,
                 Ok(Ok(Listed::At(version))) => {
                     retry.reset();
                     absent.reset();
+                    known = true;
                     if let Err(stop) = self.follow(version).await {
                         return stop;
                     }
@@ -214,6 +222,18 @@ impl<T: Versioned> Watcher<T> {
                 Ok(Ok(Listed::Absent)) => {
                     if absent.failures() == 0 {
                         tracing::info!(resource = %self.resource, "not served; counts as empty and is looked for again");
+                        if let Err(stop) = self.announce_absent().await {
+                            return stop;
+                        }
+                    }
+                    tokio::time::sleep(absent.next_delay()).await;
+                }
+                Ok(Ok(Listed::Forbidden)) => {
+                    if absent.failures() == 0 {
+                        tracing::warn!(resource = %self.resource, "may not be read; done without, and tried again");
+                    }
+                    if !known {
+                        known = true;
                         if let Err(stop) = self.announce_absent().await {
                             return stop;
                         }
@@ -259,6 +279,11 @@ impl<T: Versioned> Watcher<T> {
                 Ok(page) => page,
                 Err(kube::Error::Api(status)) if status.code == 404 && first => {
                     return Ok(Ok(Listed::Absent));
+                }
+                Err(kube::Error::Api(status))
+                    if status.code == 403 && first && self.params.optional =>
+                {
+                    return Ok(Ok(Listed::Forbidden));
                 }
                 Err(kube::Error::Api(status)) if status.code == 410 && !first => {
                     // The continue token expired: the list was longer than the

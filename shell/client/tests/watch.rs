@@ -160,9 +160,26 @@ async fn a_kind_that_is_not_served_is_empty_and_looked_for_again() {
 }
 
 #[tokio::test]
+async fn a_kind_that_may_not_be_read_is_done_without_only_if_it_is_optional() {
+    let forbidden = || (403, vec![status(403, "Forbidden")]);
+    let script = || vec![forbidden(), forbidden(), page(3, "", vec![pod("a", 1)])];
+    let params = Params {
+        optional: true,
+        ..Params::all()
+    };
+    let mut events = watch::<Value>(scripted(script()).0, PODS.clone(), params);
+    assert_eq!(
+        words(&mut events, 5).await,
+        ["init", "done ", "init", "item a", "done 3"]
+    );
+    let mut events = watch::<Value>(scripted(script()).0, PODS.clone(), Params::all());
+    assert_eq!(words(&mut events, 3).await, ["init", "item a", "done 3"]);
+}
+
+#[tokio::test]
 async fn every_kind_of_fact_is_replaced_once_even_where_nothing_is_served() {
     let missing = || (404, vec![status(404, "NotFound")]);
-    let (client, _) = scripted(vec![missing(), missing(), missing(), missing()]);
+    let (client, _) = scripted(Kind::ALL.map(|_| missing()).into());
     let mut facts = portolan_client::facts::facts(client, CancellationToken::new());
     let mut listed = Vec::new();
     for _ in Kind::ALL {

@@ -1,42 +1,54 @@
 //! `portolan agent`: the node's loop against any cluster.
 
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use portolan_agent::node::{self, NodeConfig};
+use anyhow::{Context, Result, anyhow, bail};
+use ipnet::IpNet;
+use portolan_agent::node::{self, HEALTHZ, NodeConfig};
 use portolan_kernel::netns::NetNs;
+use portolan_plan::NodeView;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::AgentArgs;
 
+/// What was typed, checked: nothing of the world was looked at but the host name.
+#[derive(Debug, PartialEq)]
+struct Settings {
+    given: NodeView,
+    healthz: Option<SocketAddr>,
+}
+
 /// Runs until TERM or Ctrl-C; what is in the kernel stays there.
 pub(crate) fn run(args: AgentArgs) -> Result<ExitCode> {
+    let settings = resolve(&args, host_name)?;
     portolan_kernel::memory::share_one_heap();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(work(args))?;
+    runtime.block_on(work(args, settings))?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn work(args: AgentArgs) -> Result<()> {
-    let path = &args.kubeconfig;
-    let read = Kubeconfig::read_from(path)
-        .with_context(|| format!("read kubeconfig {}", path.display()))?;
-    let config = kube::Config::from_custom_kubeconfig(read, &KubeConfigOptions::default())
-        .await
-        .with_context(|| format!("kubeconfig {}", path.display()))?;
+async fn work(args: AgentArgs, settings: Settings) -> Result<()> {
+    let kube = match &args.kubeconfig {
+        Some(path) => portolan_client::from_kubeconfig_file(path).await,
+        None => portolan_client::from_service_account(),
+    };
+    let kube = kube.map_err(|error| match &args.kubeconfig {
+        Some(_) => anyhow!(error),
+        None => {
+            anyhow!(error).context("give --kubeconfig FILE, or run in a pod with a service account")
+        }
+    })?;
+    tell(&args, &settings);
     let config = NodeConfig {
-        node_name: args.node_name,
+        given: settings.given,
         netns: NetNs::current()?,
-        kube: kube::Client::try_from(config)?,
-        cluster_domain: args.cluster_domain,
-        service_cidrs: args.service_cidr,
-        cluster_cidrs: args.cluster_cidr,
-        dns_addresses: Vec::new(),
+        kube,
         upstream: None,
+        healthz: settings.healthz,
     };
     let shutdown = CancellationToken::new();
     let stop = shutdown.clone();
@@ -50,4 +62,217 @@ async fn work(args: AgentArgs) -> Result<()> {
     });
     node::run(config, shutdown).await?;
     Ok(())
+}
+
+/// What the flags amount to, in one line of the log.
+fn tell(args: &AgentArgs, settings: &Settings) {
+    let NodeView {
+        node,
+        cluster_pod_cidrs,
+        service_cidrs,
+        masquerade_all,
+        masquerade_bit,
+        external_ips,
+        cluster_domain,
+        ..
+    } = &settings.given;
+    let server = args.kubeconfig.as_ref().map_or_else(
+        || "service account".to_owned(),
+        |path| path.display().to_string(),
+    );
+    tracing::info!(
+        %node,
+        kubeconfig = server,
+        cluster_cidr = list(cluster_pod_cidrs),
+        service_cidr = list(service_cidrs),
+        %cluster_domain,
+        healthz = settings.healthz.map_or_else(|| "off".to_owned(), |at| at.to_string()),
+        masquerade_all,
+        masquerade_mark = format!("{masquerade_bit:#x}"),
+        external_ips,
+        "portolan {} starts",
+        env!("CARGO_PKG_VERSION"),
+    );
+    if cluster_pod_cidrs.is_empty() {
+        tracing::warn!(
+            "without --cluster-cidr pods cannot be told from others: traffic from outside to cluster addresses is not masqueraded"
+        );
+    }
+}
+
+fn list(ranges: &[IpNet]) -> String {
+    let texts: Vec<String> = ranges.iter().map(ToString::to_string).collect();
+    texts.join(",")
+}
+
+/// Checks what was typed; every error names the flag.
+fn resolve(args: &AgentArgs, host_name: impl Fn() -> Result<String>) -> Result<Settings> {
+    let node = node_name(args.node_name.as_deref(), host_name)?;
+    let domain = args.cluster_domain.trim_end_matches('.');
+    if !is_domain(domain) {
+        bail!(
+            "--cluster-domain: {:?} is not a DNS domain",
+            args.cluster_domain
+        );
+    }
+    let given = NodeView {
+        node: node.as_str().into(),
+        cluster_pod_cidrs: ranges("--cluster-cidr", &args.cluster_cidr)?,
+        service_cidrs: ranges("--service-cidr", &args.service_cidr)?,
+        external_ips: args.external_ips,
+        masquerade_all: args.masquerade_all,
+        masquerade_bit: 1 << args.masquerade_bit,
+        cluster_domain: domain.into(),
+        ..NodeView::default()
+    };
+    for pods in &given.cluster_pod_cidrs {
+        if let Some(services) = given.service_cidrs.iter().find(|net| overlap(pods, net)) {
+            bail!("--cluster-cidr {pods} and --service-cidr {services} overlap");
+        }
+    }
+    Ok(Settings {
+        given,
+        healthz: args.healthz_bind_address.at(HEALTHZ.port()),
+    })
+}
+
+/// The flag, the environment or the host name; in lower case, as kubelets register.
+fn node_name(given: Option<&str>, host_name: impl Fn() -> Result<String>) -> Result<String> {
+    let name = match given {
+        Some(name) => name.to_owned(),
+        None => host_name().context("give --node-name or NODE_NAME")?,
+    };
+    let name = name.trim().to_lowercase();
+    if !is_domain(&name) {
+        bail!("--node-name, NODE_NAME or the host name: {name:?} is not the name of a node");
+    }
+    Ok(name)
+}
+
+fn host_name() -> Result<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    name.context("read the host name")
+}
+
+/// A DNS-1123 subdomain, which names of nodes are.
+fn is_domain(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let label = |label: &str| {
+        let ends = [label.bytes().next(), label.bytes().last()];
+        ends.into_iter().all(|end| end.is_some_and(plain))
+            && label.bytes().all(|byte| plain(byte) || byte == b'-')
+    };
+    name.len() <= 253 && name.split('.').all(label)
+}
+
+fn ranges(flag: &str, typed: &[IpNet]) -> Result<Vec<IpNet>> {
+    if let Some(net) = typed.iter().find(|net| **net != net.trunc()) {
+        bail!(
+            "{flag}: {net} has bits set after its prefix; {} is meant?",
+            net.trunc()
+        );
+    }
+    Ok(typed.to_vec())
+}
+
+fn overlap(one: &IpNet, other: &IpNet) -> bool {
+    let holds = |outer: &IpNet, inner: IpAddr| outer.contains(&inner);
+    holds(one, other.addr()) || holds(other, one.addr())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn typed(flags: &[&str]) -> Result<Settings> {
+        let words = ["portolan", "agent"].iter().chain(flags);
+        let Command::Agent(args) = Cli::try_parse_from(words)?.command else {
+            bail!("another verb");
+        };
+        resolve(&args, || Ok("Worker-7\n".to_owned()))
+    }
+
+    fn refused(flags: &[&str], words: &[&str]) {
+        let error = format!("{:#}", typed(flags).expect_err("refused"));
+        for word in words {
+            assert!(error.contains(word), "{word:?} in {error:?}");
+        }
+    }
+
+    #[test]
+    fn without_flags_it_is_as_kube_proxy_without_flags() {
+        let settings = typed(&["--node-name", "n"]).unwrap();
+        let expected = NodeView {
+            node: "n".into(),
+            masquerade_bit: 0x4000,
+            ..NodeView::default()
+        };
+        assert_eq!(settings.given, expected);
+        assert_eq!(settings.healthz, Some("0.0.0.0:10256".parse().unwrap()));
+    }
+
+    #[test]
+    fn the_node_is_called_as_its_kubelet_calls_it() {
+        let name = |flags: &[&str]| typed(flags).unwrap().given.node.to_string();
+        assert_eq!(name(&["--node-name", " Node-A.Example "]), "node-a.example");
+        assert_eq!(name(&["--hostname-override=b"]), "b");
+        if std::env::var_os("NODE_NAME").is_none() {
+            assert_eq!(name(&[]), "worker-7");
+        }
+        refused(&["--node-name", "a_b"], &["--node-name", "a_b"]);
+        refused(&["--node-name="], &["--node-name"]);
+    }
+
+    #[test]
+    fn p7_p19_switches_reach_the_view() {
+        let flags = [
+            "--node-name=n",
+            "--masquerade-all",
+            "--iptables-masquerade-bit=0",
+            "--external-ips=false",
+            "--cluster-cidr=10.244.0.0/16,fd00:10:244::/48",
+            "--service-cidr=10.96.0.0/12",
+            "--cluster-domain=cluster.example.",
+        ];
+        let given = typed(&flags).unwrap().given;
+        assert!(given.masquerade_all && !given.external_ips);
+        assert_eq!(given.masquerade_bit, 1);
+        assert_eq!(given.cluster_pod_cidrs.len(), 2);
+        assert_eq!(given.service_cidrs, ["10.96.0.0/12".parse().unwrap()]);
+        assert_eq!(&*given.cluster_domain, "cluster.example");
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_by_the_flags_name() {
+        refused(
+            &["--cluster-cidr=10.244.1.0/16"],
+            &["--cluster-cidr", "10.244.0.0/16"],
+        );
+        refused(&["--service-cidr=10.96.0.1/16"], &["--service-cidr"]);
+        refused(
+            &["--cluster-cidr=10.0.0.0/8", "--service-cidr=10.96.0.0/16"],
+            &["--cluster-cidr 10.0.0.0/8", "--service-cidr 10.96.0.0/16"],
+        );
+        refused(&["--masquerade-bit=32"], &["--masquerade-bit"]);
+        refused(
+            &["--healthz-bind-address=localhost"],
+            &["--healthz-bind-address"],
+        );
+        refused(&["--cluster-domain=a..b"], &["--cluster-domain"]);
+    }
+
+    #[test]
+    fn p15_where_health_is_answered() {
+        let at = |text: &str| {
+            typed(&["--node-name=n", &format!("--healthz-bind-address={text}")])
+                .unwrap()
+                .healthz
+        };
+        assert_eq!(at(""), None);
+        assert_eq!(at("127.0.0.1"), Some("127.0.0.1:10256".parse().unwrap()));
+        assert_eq!(at("[::1]:99"), Some("[::1]:99".parse().unwrap()));
+    }
 }

@@ -7,9 +7,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod agent;
 mod pods;
 mod ranges;
 
+pub(crate) use agent::AgentArgs;
 pub(crate) use pods::{ExecArgs, Listen, PortForwardArgs, Restart, RunArgs, Streams};
 pub(crate) use ranges::{RangeArgs, Ranges};
 
@@ -117,9 +119,7 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  portolan service web --url")]
     Service(ServiceArgs),
     /// Run the node agent against any cluster
-    #[command(
-        after_help = "Example:\n  portolan agent --kubeconfig /etc/portolan/kubeconfig --node-name node-1"
-    )]
+    #[command(after_help = agent::EXAMPLES)]
     Agent(AgentArgs),
     /// Print the completion script of a shell
     #[command(after_help = "Example:\n  source <(portolan completion bash)")]
@@ -440,35 +440,6 @@ pub(crate) struct ServiceArgs {
     /// Print only what to open in a browser
     #[arg(long)]
     pub(crate) url: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct AgentArgs {
-    /// Path to the kubeconfig file
-    #[arg(long, value_name = "FILE")]
-    pub(crate) kubeconfig: PathBuf,
-    /// This node's name in the cluster
-    #[arg(long, env = "NODE_NAME", value_name = "NAME")]
-    pub(crate) node_name: String,
-    /// The cluster's DNS domain
-    #[arg(long, default_value = "cluster.local", value_name = "DOMAIN")]
-    pub(crate) cluster_domain: String,
-    /// The ranges of Service addresses
-    #[arg(
-        long,
-        value_delimiter = ',',
-        default_value = "10.96.0.0/16,fd00:10:96::/112",
-        value_name = "CIDR"
-    )]
-    pub(crate) service_cidr: Vec<ipnet::IpNet>,
-    /// The ranges of pod addresses
-    #[arg(
-        long,
-        value_delimiter = ',',
-        default_value = "10.244.0.0/16,fd00:10:244::/48",
-        value_name = "CIDR"
-    )]
-    pub(crate) cluster_cidr: Vec<ipnet::IpNet>,
 }
 
 #[cfg(test)]

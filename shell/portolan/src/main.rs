@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         return code;
     }
     let cli = Cli::parse();
-    log_to_stderr();
+    log_to_stderr(&cli.command);
     match run(cli) {
         Ok(code) => code,
         Err(error) => {
@@ -96,10 +96,16 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Warnings go to standard error; RUST_LOG asks for more.
-fn log_to_stderr() {
+/// Warnings go to standard error, and what an agent says of itself; RUST_LOG asks
+/// for more.
+fn log_to_stderr(command: &Command) {
+    let usual = if matches!(command, Command::Agent(_)) {
+        "warn,kube_client=off,portolan=info,portolan_agent=info"
+    } else {
+        "warn,kube_client=off"
+    };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_unset| tracing_subscriber::EnvFilter::new("warn,kube_client=off"));
+        .unwrap_or_else(|_unset| tracing_subscriber::EnvFilter::new(usual));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -4,7 +4,6 @@
 use std::net::IpAddr;
 
 use anyhow::{Context, Result};
-use ipnet::IpNet;
 use portolan_api::lean;
 use portolan_model::{Change, Cluster, Fact, Kind, Problem, intake};
 use portolan_plan::{NodePlan, NodeView};
@@ -23,8 +22,6 @@ pub(crate) struct Observed {
     pub(crate) pods: Vec<lean::Pod>,
     /// All nodes, as objects.
     pub(crate) nodes: Vec<lean::Node>,
-    /// Where Services get their addresses.
-    service_cidrs: Vec<IpNet>,
 }
 
 impl Observed {
@@ -60,9 +57,14 @@ impl Observed {
             .iter()
             .map(|o| Fact::Namespace(intake::namespace(o)));
         cluster.apply(Change::Replace(Kind::Namespace, facts.collect()));
+        let facts = service_cidrs(session).await?.into_iter().map(|o| {
+            let (fact, found) = intake::service_cidr(&o);
+            problems.extend(found);
+            Fact::ServiceCidr(fact.into())
+        });
+        cluster.apply(Change::Replace(Kind::ServiceCidr, facts.collect()));
         let pods = list(session, "/api/v1/pods").await?;
         Ok(Self {
-            service_cidrs: service_cidrs(session).await?,
             cluster,
             problems,
             pods,
@@ -75,7 +77,6 @@ impl Observed {
         let pod_cidrs = self.nodes.iter().flat_map(|node| &node.spec.pod_cidrs);
         let view = NodeView {
             node: node.into(),
-            service_cidrs: self.service_cidrs.clone(),
             cluster_pod_cidrs: pod_cidrs.filter_map(|net| net.parse().ok()).collect(),
             dns_addresses: self.dns_addresses(),
             ..NodeView::default()
@@ -92,14 +93,13 @@ impl Observed {
     }
 }
 
-/// The ranges of all ServiceCIDRs; a server older than 1.33 has none.
-async fn service_cidrs(session: &Session) -> Result<Vec<IpNet>> {
+/// All ServiceCIDRs; a server older than 1.33 has none.
+async fn service_cidrs(session: &Session) -> Result<Vec<lean::ServiceCidr>> {
     let call = Call::get("/apis/networking.k8s.io/v1/servicecidrs");
     let answer = session.try_call(&call).await?;
     let items = answer.body["items"].as_array().into_iter().flatten();
-    let cidrs = items.filter_map(|item| item["spec"]["cidrs"].as_array());
-    let nets = cidrs.flatten().filter_map(|net| net.as_str()?.parse().ok());
-    Ok(nets.collect())
+    let cidrs = items.map(|item| lean::view(item).context("a ServiceCIDR"));
+    cidrs.collect()
 }
 
 async fn list<T: DeserializeOwned>(session: &Session, path: &str) -> Result<Vec<T>> {

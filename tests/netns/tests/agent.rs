@@ -6,13 +6,13 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
 use portolan_agent::node::{self, NodeConfig, NodeError};
-use portolan_lab::addresses;
 use portolan_model::Family;
 use portolan_netns::facts::{PORT, UDP_TARGET, cluster_ip};
 use portolan_netns::sender::{PAUSE, Sender, entries};
 use portolan_netns::talk::{PATIENCE, Seen};
 use portolan_netns::town::{B, in_town};
-use portolan_netns::world::{Client, World};
+use portolan_netns::world::{Client, World, lab_view};
+use portolan_plan::NodeView;
 use site::{Api, of_pod};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
@@ -31,14 +31,14 @@ impl Site {
         let net = &world.nodes[0].net;
         Ok(Self {
             config: NodeConfig {
-                node_name: net.name.clone(),
+                given: NodeView {
+                    node: net.name.as_str().into(),
+                    ..lab_view()
+                },
                 netns: net.netns.clone(),
                 kube: api.kube.clone(),
-                cluster_domain: "cluster.local".to_owned(),
-                service_cidrs: addresses::services().into(),
-                cluster_cidrs: addresses::all_pods().into(),
-                dns_addresses: Vec::new(),
                 upstream: None,
+                healthz: Some(node::HEALTHZ),
             },
             agent: None,
             api,

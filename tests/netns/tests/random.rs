@@ -39,7 +39,7 @@ fn moved(fact: Fact) -> Fact {
             }
             Fact::Slice(slice.into())
         }
-        Fact::Service(_) | Fact::Node(_) | Fact::Namespace(_) => fact,
+        Fact::Service(_) | Fact::Node(_) | Fact::Namespace(_) | Fact::ServiceCidr(_) => fact,
     }
 }
 

@@ -32,6 +32,14 @@ pub fn namespace(name: &str) -> Result<Fact> {
     Ok(Fact::Namespace(intake::namespace(&object)))
 }
 
+/// A ServiceCIDR of these ranges as a fact, with its problems.
+pub fn service_cidr(name: &str, ranges: &[String]) -> Result<(Fact, Vec<Problem>)> {
+    let object = json!({"metadata": {"name": name}, "spec": {"cidrs": ranges}});
+    let object: lean::ServiceCidr = lean::view(&object).context("not a ServiceCIDR")?;
+    let (cidr, problems) = intake::service_cidr(&object);
+    Ok((Fact::ServiceCidr(cidr.into()), problems))
+}
+
 /// The fact of an object that has no problem.
 pub fn good((fact, problems): (Fact, Vec<Problem>)) -> Result<Fact> {
     ensure!(problems.is_empty(), "{problems:?}");

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use portolan_model::{
     Affinity, Change, Conditions, Endpoint, Fact, Family, Hints, Key, Kind, Namespace, Node,
-    NodeAddress, Outer, Protocol, Publication, Service, ServiceKey, ServicePort, Slice, SliceKey,
-    SlicePort, Text, TrafficPolicy,
+    NodeAddress, Outer, Protocol, Publication, Service, ServiceCidr, ServiceKey, ServicePort,
+    Slice, SliceKey, SlicePort, Text, TrafficPolicy,
 };
 use portolan_plan::{Frontend, NodePlan, NodePortAddresses, NodeView, Place, Verdict};
 use portolan_why::Packet;
@@ -321,12 +321,23 @@ fn node() -> impl Strategy<Value = Node> {
     })
 }
 
+/// Ranges beside the usual ones, and within them.
+fn service_cidr() -> impl Strategy<Value = ServiceCidr> {
+    let ranges = ["10.97.0.0/16", "10.96.0.0/24", "fd00:10:97::/112"].map(range);
+    let ranges = proptest::sample::subsequence(ranges.to_vec(), 1..=3);
+    (select(&["kubernetes", "more"][..]), ranges).prop_map(|(name, ranges)| ServiceCidr {
+        name: name.into(),
+        ranges,
+    })
+}
+
 fn fact() -> impl Strategy<Value = Fact> {
     prop_oneof![
         4 => service().prop_map(|service| Fact::Service(service.into())),
         8 => slice().prop_map(|slice| Fact::Slice(slice.into())),
         1 => node().prop_map(|node| Fact::Node(node.into())),
         1 => text(&NAMESPACES).prop_map(|name| Fact::Namespace(Namespace { name })),
+        1 => service_cidr().prop_map(|cidr| Fact::ServiceCidr(cidr.into())),
     ]
 }
 
@@ -339,6 +350,7 @@ fn change() -> impl Strategy<Value = Change> {
         2 => slice_key().prop_map(|key| Change::Delete(Key::Slice(key))),
         1 => (0_usize..3).prop_map(|index| Change::Delete(Key::Node(NODES[index].into()))),
         1 => text(&NAMESPACES).prop_map(|name| Change::Delete(Key::Namespace(name))),
+        1 => Just(Change::Delete(Key::ServiceCidr("more".into()))),
         1 => (kind, list).prop_map(|(kind, list)| Change::Replace(kind, list)),
     ]
 }

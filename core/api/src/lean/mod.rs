@@ -13,7 +13,8 @@ pub use endpoints::{
     Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForNode, ForZone,
 };
 pub use node::{
-    Namespace, NamespaceSpec, NamespaceStatus, Node, NodeAddress, NodeSpec, NodeStatus, Taint,
+    Namespace, NamespaceSpec, NamespaceStatus, Node, NodeAddress, NodeSpec, NodeStatus,
+    ServiceCidr, ServiceCidrSpec, Taint,
 };
 pub use pod::{
     Condition, Container, ContainerPort, ContainerState, ContainerStatus, HostIp, Pod, PodIp,

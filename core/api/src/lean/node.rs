@@ -1,4 +1,4 @@
-//! Node and Namespace.
+//! Node, Namespace and ServiceCIDR.
 
 use super::{Condition, ObjectMeta, nullable};
 use serde::Deserialize;
@@ -71,6 +71,26 @@ pub struct NodeAddress {
     pub address_type: String,
     /// Address.
     pub address: String,
+}
+
+/// Ranges that cluster addresses come from.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServiceCidr {
+    /// Metadata.
+    pub metadata: ObjectMeta,
+    /// What is wanted.
+    #[serde(deserialize_with = "nullable")]
+    pub spec: ServiceCidrSpec,
+}
+
+/// `spec` of a ServiceCIDR.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct ServiceCidrSpec {
+    /// The ranges, at most one per family.
+    #[serde(deserialize_with = "nullable")]
+    pub cidrs: Vec<String>,
 }
 
 /// A namespace.

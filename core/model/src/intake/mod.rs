@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use portolan_api::lean::ObjectMeta;
 
-use crate::fact::Namespace;
+use crate::fact::{Namespace, ServiceCidr};
 use crate::problem::Problem;
 
 pub use node::node;
@@ -25,6 +25,17 @@ pub fn namespace(object: &portolan_api::lean::Namespace) -> Namespace {
     Namespace {
         name: object.metadata.name.as_str().into(),
     }
+}
+
+/// A ServiceCIDR object as a fact.
+pub fn service_cidr(object: &portolan_api::lean::ServiceCidr) -> (ServiceCidr, Vec<Problem>) {
+    let mut problems = Problems::of("ServiceCIDR", &object.metadata);
+    let texts = object.spec.cidrs.iter().map(String::as_str);
+    let cidr = ServiceCidr {
+        name: object.metadata.name.as_str().into(),
+        ranges: problems.ranges("spec.cidrs", texts),
+    };
+    (cidr, problems.found)
 }
 
 /// Collects the problems of one object.

@@ -5,7 +5,7 @@ use portolan_model::ServiceKey;
 use portolan_plan::Health;
 use serde_json::{Value, json};
 
-use super::{Facts, HEALTHZ_PORT};
+use super::{Door, Facts};
 
 /// A Service that a load balancer asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,9 +31,9 @@ pub(super) struct Answer {
     pub(super) weight: Option<usize>,
 }
 
-/// What is answered at a port and path; none for a path that is not there.
-pub(super) fn answer(facts: &Facts, port: u16, path: &str) -> Option<Answer> {
-    if port != HEALTHZ_PORT {
+/// What is answered at a door and path; none for a path that is not there.
+pub(super) fn answer(facts: &Facts, door: Door, path: &str) -> Option<Answer> {
+    if let Door::Service(port) = door {
         return facts
             .balanced
             .get(&port)
@@ -104,27 +104,27 @@ mod tests {
         }
     }
 
-    fn code_at(facts: &Facts, port: u16, path: &str) -> u16 {
-        answer(facts, port, path).unwrap().code.as_u16()
+    fn code_at(facts: &Facts, door: Door, path: &str) -> u16 {
+        answer(facts, door, path).unwrap().code.as_u16()
     }
 
     #[test]
     fn p14_a_load_balancer_learns_of_local_endpoints() {
-        let found = answer(&facts(2), 32_000, "/").unwrap();
+        let found = answer(&facts(2), Door::Service(32_000), "/").unwrap();
         assert_eq!(found.code, 200);
         assert_eq!(found.weight, Some(2));
         assert_eq!(
             found.body,
             json!({"service": {"namespace": "shop", "name": "web"}, "localEndpoints": 2, "serviceProxyHealthy": true})
         );
-        let none = answer(&facts(0), 32_000, "/any").unwrap();
+        let none = answer(&facts(0), Door::Service(32_000), "/any").unwrap();
         assert_eq!((none.code.as_u16(), none.weight), (503, Some(0)));
-        assert_eq!(answer(&facts(2), 32_001, "/"), None);
+        assert_eq!(answer(&facts(2), Door::Service(32_001), "/"), None);
         let failing = Facts {
             failing_since: Instant::now().checked_sub(STALE),
             ..facts(2)
         };
-        let ill = answer(&failing, 32_000, "/").unwrap();
+        let ill = answer(&failing, Door::Service(32_000), "/").unwrap();
         assert_eq!(ill.code, 503);
         assert_eq!(ill.body["serviceProxyHealthy"], false);
     }
@@ -136,7 +136,7 @@ mod tests {
             ..facts(1)
         };
         let asked =
-            |facts: &Facts| ["/healthz", "/livez"].map(|path| code_at(facts, HEALTHZ_PORT, path));
+            |facts: &Facts| ["/healthz", "/livez"].map(|path| code_at(facts, Door::Proxy, path));
         assert_eq!(asked(&facts(0)), [200, 200]);
         assert_eq!(asked(&leaving), [503, 200]);
         assert_eq!(
@@ -144,8 +144,8 @@ mod tests {
             [503, 503],
             "nothing is programmed yet"
         );
-        let body = answer(&leaving, HEALTHZ_PORT, "/healthz").unwrap().body;
+        let body = answer(&leaving, Door::Proxy, "/healthz").unwrap().body;
         assert_eq!(body["nodeEligible"], false);
-        assert_eq!(answer(&leaving, HEALTHZ_PORT, "/x"), None);
+        assert_eq!(answer(&leaving, Door::Proxy, "/x"), None);
     }
 }

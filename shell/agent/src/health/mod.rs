@@ -6,7 +6,7 @@ mod answer;
 mod serve;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,8 +16,6 @@ use tokio_util::sync::CancellationToken;
 
 use answer::Balanced;
 
-/// kube-proxy's port of `/healthz` and `/livez`.
-pub(crate) const HEALTHZ_PORT: u16 = 10256;
 /// After so long without a commit that was due, the node is not healthy.
 const STALE: Duration = Duration::from_secs(60);
 
@@ -43,22 +41,37 @@ impl Facts {
 
 type Shared = Arc<Mutex<Facts>>;
 
+/// Whose health is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// The proxy's own (P15).
+    Proxy,
+    /// A Service's, at its health check port (P14).
+    Service(u16),
+}
+
 /// The servers of one node. They end with this handle.
 pub(crate) struct Health {
     netns: NetNs,
     facts: Shared,
+    /// The Services' health check ports.
     listening: BTreeMap<u16, CancellationToken>,
+    /// The proxy's own server.
+    own: CancellationToken,
 }
 
 impl Health {
-    /// Serves `/healthz` and `/livez`; a port that is taken is told and left.
-    pub(crate) fn start(netns: &NetNs) -> Self {
-        let mut health = Self {
+    /// Serves `/healthz` and `/livez` there; a port that is taken is told and left.
+    pub(crate) fn start(netns: &NetNs, healthz: Option<SocketAddr>) -> Self {
+        let health = Self {
             netns: netns.clone(),
             facts: Shared::default(),
             listening: BTreeMap::new(),
+            own: CancellationToken::new(),
         };
-        health.listen(HEALTHZ_PORT);
+        if let Some(at) = healthz {
+            health.listen(at, Door::Proxy, &health.own);
+        }
         health
     }
 
@@ -77,7 +90,7 @@ impl Health {
             facts.balanced.clone_from(&wanted);
         }
         self.listening.retain(|port, stop| {
-            let kept = *port == HEALTHZ_PORT || wanted.contains_key(port);
+            let kept = wanted.contains_key(port);
             if !kept {
                 stop.cancel();
             }
@@ -85,7 +98,10 @@ impl Health {
         });
         for port in wanted.keys() {
             if !self.listening.contains_key(port) {
-                self.listen(*port);
+                let stop = CancellationToken::new();
+                let every = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), *port);
+                self.listen(every, Door::Service(*port), &stop);
+                self.listening.insert(*port, stop);
             }
         }
     }
@@ -100,11 +116,16 @@ impl Health {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Listens on every address of the node.
-    fn listen(&mut self, port: u16) {
-        let every: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
-        let stop = CancellationToken::new();
-        for address in every.map(|ip| SocketAddr::new(ip, port)) {
+    /// Listens there; an unspecified address is every address of the node.
+    fn listen(&self, at: SocketAddr, door: Door, stop: &CancellationToken) {
+        let every = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+        let one = [at.ip()];
+        let addresses = if at.ip().is_unspecified() {
+            every.as_slice()
+        } else {
+            one.as_slice()
+        };
+        for address in addresses.iter().map(|ip| SocketAddr::new(*ip, at.port())) {
             let bound = self.netns.run(|| serve::bind(address));
             let listener = match bound {
                 Ok(Ok(listener)) => listener,
@@ -118,15 +139,15 @@ impl Health {
                     continue;
                 }
             };
-            let serving = serve::run(listener, port, Arc::clone(&self.facts), stop.clone());
+            let serving = serve::run(listener, door, Arc::clone(&self.facts), stop.clone());
             tokio::spawn(serving);
         }
-        self.listening.insert(port, stop);
     }
 }
 
 impl Drop for Health {
     fn drop(&mut self) {
+        self.own.cancel();
         for stop in self.listening.values() {
             stop.cancel();
         }

@@ -17,8 +17,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::Shared;
 use super::answer::answer;
+use super::{Door, Shared};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 128;
@@ -46,11 +46,11 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<StdListener> {
 }
 
 /// Answers until it is told to stop.
-pub(super) async fn run(listener: StdListener, port: u16, facts: Shared, stop: CancellationToken) {
+pub(super) async fn run(listener: StdListener, door: Door, facts: Shared, stop: CancellationToken) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {
-            tracing::warn!(port, %error, "health checks are not answered");
+            tracing::warn!(?door, %error, "health checks are not answered");
             return;
         }
     };
@@ -69,22 +69,22 @@ pub(super) async fn run(listener: StdListener, port: u16, facts: Shared, stop: C
                 tokio::spawn(async move {
                     tokio::select! {
                         () = stop.cancelled() => {}
-                        _late = tokio::time::timeout(CONNECTION_TIMEOUT, one(stream, port, facts)) => {}
+                        _late = tokio::time::timeout(CONNECTION_TIMEOUT, one(stream, door, facts)) => {}
                     }
                     drop(place);
                 });
             }
             Err(error) => {
-                tracing::debug!(port, %error, "a health check could not be accepted");
+                tracing::debug!(?door, %error, "a health check could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
-async fn one(stream: TcpStream, port: u16, facts: Shared) {
+async fn one(stream: TcpStream, door: Door, facts: Shared) {
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-        let response = respond(&facts, port, request.uri().path());
+        let response = respond(&facts, door, request.uri().path());
         async move { Ok::<_, Infallible>(response) }
     });
     let served = http1::Builder::new()
@@ -93,14 +93,14 @@ async fn one(stream: TcpStream, port: u16, facts: Shared) {
         .serve_connection(TokioIo::new(stream), service)
         .await;
     if let Err(error) = served {
-        tracing::debug!(port, %error, "a health check broke off");
+        tracing::debug!(?door, %error, "a health check broke off");
     }
 }
 
-fn respond(facts: &Shared, port: u16, path: &str) -> Response<Full<Bytes>> {
+fn respond(facts: &Shared, door: Door, path: &str) -> Response<Full<Bytes>> {
     let found = {
         let facts = facts.lock().unwrap_or_else(PoisonError::into_inner);
-        answer(&facts, port, path)
+        answer(&facts, door, path)
     };
     let Some(found) = found else {
         let mut missing = Response::new(Full::from("404 page not found\n"));

@@ -17,7 +17,7 @@ mod names;
 mod plane;
 mod state;
 
-pub use config::NodeConfig;
+pub use config::{HEALTHZ, NodeConfig};
 pub use flows::Flows;
 pub use names::NamesError;
 pub use plane::{PlaneError, forget_clients};

@@ -68,7 +68,8 @@ pub enum NodeError {
 
 /// Everything that one node's loop owns.
 struct State {
-    config: NodeConfig,
+    /// The configured view, with what the Node object last said.
+    given: NodeView,
     cluster: Cluster,
     plan: NodePlan,
     view: NodeView,
@@ -98,7 +99,7 @@ struct State {
 /// # Errors
 /// Only when the agent cannot start at all; later failures are retried.
 pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), NodeError> {
-    let node = config.node_name.clone();
+    let node = config.given.node.to_string();
     let plane = Plane::open(&config.netns).map_err(|cause| NodeError::Plane {
         node: node.clone(),
         cause,
@@ -108,16 +109,16 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), 
         cause,
     })?;
     let names = Names::open(&config).map_err(|cause| NodeError::Names { node, cause })?;
-    let view = first_view(&config);
-    let stream = facts(config.kube.clone(), shutdown.clone());
+    let stream = facts(config.kube, shutdown.clone());
     let mut state = State {
-        plan: NodePlan::empty(view.clone()),
+        plan: NodePlan::empty(config.given.clone()),
         cluster: Cluster::default(),
-        view,
+        view: config.given.clone(),
+        given: config.given,
         plane,
         flows,
         names,
-        health: Health::start(&config.netns),
+        health: Health::start(&config.netns, config.healthz),
         awaited: Kind::ALL.to_vec(),
         dirty: Dirty::default(),
         repair: true,
@@ -126,21 +127,8 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), 
         names_failed: false,
         retry: RETRY,
         quiet_since: Instant::now(),
-        config,
     };
     state.work(stream, &shutdown).await
-}
-
-/// The view before the node's own object is known.
-fn first_view(config: &NodeConfig) -> NodeView {
-    NodeView {
-        node: config.node_name.as_str().into(),
-        cluster_pod_cidrs: config.cluster_cidrs.clone(),
-        service_cidrs: config.service_cidrs.clone(),
-        dns_addresses: config.dns_addresses.clone(),
-        cluster_domain: config.cluster_domain.as_str().into(),
-        ..NodeView::default()
-    }
 }
 
 impl State {
@@ -183,7 +171,7 @@ impl State {
     }
 
     fn tell(&self, problem: &Problem) {
-        tracing::warn!(node = %self.config.node_name, %problem, "an object could not be used in full");
+        tracing::warn!(node = %self.given.node, %problem, "an object could not be used in full");
     }
 
     /// Plans what is dirty, and brings kernel and names there.
@@ -238,7 +226,7 @@ impl State {
         match tokio::task::block_in_place(|| self.plane.forget_clients(&self.plan)) {
             Ok(count) => {
                 self.forget -= 1;
-                tracing::debug!(node = %self.config.node_name, count, "clients forgotten");
+                tracing::debug!(node = %self.given.node, count, "clients forgotten");
             }
             Err(error) => self.failed(&error),
         }
@@ -250,14 +238,16 @@ impl State {
         self.names_failed = done.is_err();
         if let Err(error) = done {
             let error = &error as &dyn std::error::Error;
-            tracing::warn!(node = %self.config.node_name, error, "names are not answered");
+            tracing::warn!(node = %self.given.node, error, "names are not answered");
         }
     }
 
-    /// Looks at the own Node object and the address of the cluster's names.
+    /// Looks at the own Node object, the ServiceCIDRs and the address of the
+    /// cluster's names. A Node object that is gone is remembered.
     fn observe(&mut self) {
-        let mut view = self.view.observed(&self.cluster);
-        if self.config.dns_addresses.is_empty() {
+        self.given = self.given.with_node(&self.cluster);
+        let mut view = self.given.with_ranges(&self.cluster);
+        if view.dns_addresses.is_empty() {
             view.dns_addresses = super::names::service_addresses(&self.cluster);
         }
         self.view = view;
@@ -275,7 +265,7 @@ impl State {
                     let everything = Scope::everything();
                     self.flows.order(everything, &self.plan, &self.cluster);
                 }
-                tracing::debug!(node = %self.config.node_name, steps, "the kernel holds the plan");
+                tracing::debug!(node = %self.given.node, steps, "the kernel holds the plan");
             }
             Err(error) => {
                 self.failed(&error);
@@ -290,7 +280,7 @@ impl State {
         self.health.failed();
         self.judge_all = true;
         let error = error as &dyn std::error::Error;
-        tracing::warn!(node = %self.config.node_name, error, "the kernel refused; comparing in whole");
+        tracing::warn!(node = %self.given.node, error, "the kernel refused; comparing in whole");
     }
 
     /// Between changes: tries again what failed, and finds what others did.

@@ -24,6 +24,7 @@ use portolan_lab::kubelet::{self, Inside, KubeletConfig};
 use portolan_lab::leftovers::Claim;
 use portolan_lab::logs::Logs;
 use portolan_lab::pod_net::PodNets;
+use portolan_plan::NodeView;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -220,14 +221,16 @@ impl Shared {
     /// An agent and a pod manager for one node.
     fn start_node(&self, parts: &mut JoinSet<Result<()>>, node: &NodeNet) {
         let agent = NodeConfig {
-            node_name: node.name.clone(),
+            given: NodeView {
+                node: node.name.as_str().into(),
+                cluster_pod_cidrs: addresses::all_pods().to_vec(),
+                cluster_domain: self.settings.cluster_domain.as_str().into(),
+                ..NodeView::default()
+            },
             netns: node.netns.clone(),
             kube: self.client.clone(),
-            cluster_domain: self.settings.cluster_domain.clone(),
-            service_cidrs: self.settings.ranges.services.clone(),
-            cluster_cidrs: addresses::all_pods().to_vec(),
-            dns_addresses: Vec::new(),
             upstream: self.upstream.clone(),
+            healthz: Some(node::HEALTHZ),
         };
         let stop = self.stop.clone();
         parts.spawn(async move { Ok(node::run(agent, stop).await?) });

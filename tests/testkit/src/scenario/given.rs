@@ -92,6 +92,10 @@ impl Reader {
                 node_fact(name, &mut node)?
             }
             "namespace" => build::namespace(name)?,
+            "servicecidr" => {
+                let ranges: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
+                build::good(build::service_cidr(name, &ranges)?)?
+            }
             "delete" => {
                 return Ok(Change::Delete(key(
                     name,
@@ -298,6 +302,7 @@ fn key(kind: &str, name: &str) -> Result<Key> {
         }
         "node" => Key::Node(name.into()),
         "namespace" => Key::Namespace(name.into()),
+        "servicecidr" => Key::ServiceCidr(name.into()),
         other => bail!("what is {other:?}?"),
     })
 }

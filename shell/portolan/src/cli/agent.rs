@@ -1,0 +1,94 @@
+//! The agent's flags: kube-proxy's names, defaults and meanings where it has
+//! them, so that a node's configuration carries over.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{ArgAction, Args};
+use ipnet::IpNet;
+
+/// What the help ends with.
+pub(super) const EXAMPLES: &str = "Examples:
+  In a pod of the node, with a service account:
+    portolan agent --cluster-cidr 10.244.0.0/16
+  By hand, beside any cluster:
+    portolan agent --kubeconfig /etc/portolan/kubeconfig --node-name node-1 \\
+        --cluster-cidr 10.244.0.0/16,fd00:10:244::/48
+  A cluster older than Kubernetes 1.33, which has no ServiceCIDR objects:
+    portolan agent --cluster-cidr 10.244.0.0/16 --service-cidr 10.96.0.0/12
+
+RUST_LOG=debug says more of what it does. What is in the kernel stays there when it ends.";
+
+/// Flags of `portolan agent`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AgentArgs {
+    /// Path to the kubeconfig file [default: the service account of the pod it runs in]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// This node's name in the cluster [default: the machine's host name]
+    #[arg(
+        long,
+        alias = "hostname-override",
+        env = "NODE_NAME",
+        value_name = "NAME"
+    )]
+    pub(crate) node_name: Option<String>,
+    /// The cluster's DNS domain
+    #[arg(long, default_value = "cluster.local", value_name = "DOMAIN")]
+    pub(crate) cluster_domain: String,
+    /// Ranges of pod addresses: traffic to a cluster address from elsewhere is masqueraded;
+    /// without them, none is
+    #[arg(long, value_delimiter = ',', value_name = "CIDR")]
+    pub(crate) cluster_cidr: Vec<IpNet>,
+    /// Ranges of Service addresses, beside those of the cluster's ServiceCIDR objects
+    #[arg(long, value_delimiter = ',', value_name = "CIDR")]
+    pub(crate) service_cidr: Vec<IpNet>,
+    /// Where /healthz and /livez are answered; 0.0.0.0 and :: mean every address, "" means nowhere
+    #[arg(long, default_value = "0.0.0.0:10256", value_name = "ADDRESS[:PORT]")]
+    pub(crate) healthz_bind_address: Bind,
+    /// Masquerade all traffic to cluster addresses, that of pods too
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    pub(crate) masquerade_all: bool,
+    /// Which bit of a packet's mark says that it is to be masqueraded
+    #[arg(long, alias = "iptables-masquerade-bit", default_value_t = 14, value_parser = clap::value_parser!(u8).range(0..=31), value_name = "BIT")]
+    pub(crate) masquerade_bit: u8,
+    /// Serve the external addresses that Services name in spec.externalIPs
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true")]
+    pub(crate) external_ips: bool,
+}
+
+/// An address to listen at, whose port may be left to the flag's default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bind {
+    /// Nowhere.
+    Off,
+    /// At this address and the usual port.
+    Address(IpAddr),
+    /// Here.
+    Socket(SocketAddr),
+}
+
+impl Bind {
+    /// Where to listen, if anywhere.
+    pub(crate) fn at(self, usual_port: u16) -> Option<SocketAddr> {
+        match self {
+            Self::Off => None,
+            Self::Address(address) => Some(SocketAddr::new(address, usual_port)),
+            Self::Socket(socket) => Some(socket),
+        }
+    }
+}
+
+impl FromStr for Bind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(Self::Off);
+        }
+        let address = text.parse().map(Self::Address);
+        let bind = address.or_else(|_not_bare| text.parse().map(Self::Socket));
+        bind.map_err(|_neither| "expected ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT".to_owned())
+    }
+}
