@@ -6,9 +6,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use portolan_model::{Family, Protocol};
+use portolan_model::Protocol;
 
-use crate::frontend::{Frontend, Place, Verdict};
+use crate::frontend::{Decision, Forward, Verdict};
 use crate::node::{NodePlan, Touched};
 
 /// What is remembered of a client.
@@ -26,41 +26,53 @@ pub struct Remembered {
 
 /// Whether what is remembered must be forgotten.
 pub fn is_stale(plan: &NodePlan, remembered: &Remembered) -> bool {
-    let address = remembered.to.ip();
-    let places = [
-        Place::ClusterIp(address),
-        Place::External(address),
-        Place::NodePort(Family::of(address)),
-    ];
-    let decision = places.into_iter().find_map(|place| {
-        plan.frontends.get(&Frontend {
-            place,
-            protocol: remembered.protocol,
-            port: remembered.to.port(),
-        })
-    });
-    let Some(decision) = decision else {
+    // What was learnt at a node port was to an address of the node.
+    let found = plan.find(remembered.to, remembered.protocol, true);
+    let Some((_, decision)) = found else {
         return true;
     };
     let view = &plan.view;
     let outside = !view.is_pod(remembered.client) && !view.is_node_address(remembered.client);
-    match decision.for_client(outside) {
-        Verdict::Forward(forward) if forward.affinity.is_some() => {
-            let mut targets = forward.targets.iter();
-            !targets
-                .any(|target| SocketAddr::new(target.address, target.port) == remembered.endpoint)
-        }
-        Verdict::Forward(_) | Verdict::Reject(_) | Verdict::Drop(_) | Verdict::Here(_) => true,
+    let stays = sticky(decision.for_client(outside));
+    !stays.is_some_and(|forward| has(forward, remembered.endpoint))
+}
+
+/// The forward whose clients stay.
+fn sticky(verdict: &Verdict) -> Option<&Forward> {
+    match verdict {
+        Verdict::Forward(forward) => forward.affinity.is_some().then_some(forward),
+        Verdict::Reject(_) | Verdict::Drop(_) | Verdict::Here(_) => None,
     }
 }
 
+fn has(forward: &Forward, endpoint: SocketAddr) -> bool {
+    let mut targets = forward.targets.iter();
+    targets.any(|target| SocketAddr::new(target.address, target.port) == endpoint)
+}
+
 impl Touched {
-    /// Whether clients may have to be forgotten.
-    pub fn may_forget(&self) -> bool {
-        let before = self.frontends.values().flatten();
+    /// Whether clients may have to be forgotten: one of them may have an endpoint
+    /// that is none any more. Looking at all that is remembered costs as much.
+    pub fn may_forget(&self, plan: &NodePlan) -> bool {
         self.view.is_some()
-            || before
-                .into_iter()
-                .any(|decision| decision.affinity().is_some())
+            || self.frontends.iter().any(|(frontend, before)| {
+                let before = before.as_deref();
+                let now = plan.frontends.get(frontend);
+                before.is_some_and(|before| loses(before, now.map(|now| &**now)))
+            })
     }
+}
+
+/// Whether somebody's endpoint went, or the memory of it.
+fn loses(before: &Decision, now: Option<&Decision>) -> bool {
+    [false, true].into_iter().any(|outside| {
+        let Some(before) = sticky(before.for_client(outside)) else {
+            return false;
+        };
+        let Some(now) = now.and_then(|now| sticky(now.for_client(outside))) else {
+            return true;
+        };
+        let mut endpoints = before.targets.iter();
+        endpoints.any(|target| !has(now, SocketAddr::new(target.address, target.port)))
+    })
 }

@@ -199,18 +199,6 @@ impl Scope {
     }
 }
 
-/// Where a packet to this address may have knocked; what comes first counts.
-fn places(view: &NodeView, address: IpAddr, own: bool) -> impl Iterator<Item = Place> {
-    let node_port = Place::NodePort(Family::of(address));
-    [
-        Some(Place::ClusterIp(address)),
-        Some(Place::External(address)),
-        view.opens_node_ports(address, own).then_some(node_port),
-    ]
-    .into_iter()
-    .flatten()
-}
-
 /// The one address of a place.
 fn address(place: Place) -> Option<IpAddr> {
     match place {
@@ -300,12 +288,7 @@ impl<'a> Judge<'a> {
         }
         let (plan, scope) = (self.plan, self.scope);
         let own = self.own_addresses.contains(&flow.to.ip());
-        for place in places(&plan.view, flow.to.ip(), own) {
-            let frontend = Frontend {
-                place,
-                protocol: flow.protocol,
-                port: flow.to.port(),
-            };
+        for frontend in Frontend::candidates(&plan.view, flow.to, flow.protocol, own) {
             if let Some(decision) = plan.frontends.get(&frontend) {
                 let asked = scope.everything || scope.frontends.contains(&frontend);
                 return asked.then(|| self.at(frontend, decision, flow)).flatten();

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use portolan_model::{Family, Protocol, ServiceKey, Text};
 
 use crate::reason::Reason;
+use crate::view::NodeView;
 
 /// One address and port that clients connect to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,6 +40,29 @@ impl Frontend {
             Place::ClusterIp(address) | Place::External(address) => Family::of(address),
             Place::NodePort(family) => family,
         }
+    }
+
+    /// Where a packet to this address and port may have knocked; what comes first
+    /// counts. `own` tells whether the address is one of the node's.
+    pub(crate) fn candidates(
+        view: &NodeView,
+        to: SocketAddr,
+        protocol: Protocol,
+        own: bool,
+    ) -> impl Iterator<Item = Self> {
+        let (address, port) = (to.ip(), to.port());
+        let node_port = Place::NodePort(Family::of(address));
+        let places = [
+            Some(Place::ClusterIp(address)),
+            Some(Place::External(address)),
+            view.opens_node_ports(address, own).then_some(node_port),
+        ];
+        let at = move |place| Self {
+            place,
+            protocol,
+            port,
+        };
+        places.into_iter().flatten().map(at)
     }
 }
 

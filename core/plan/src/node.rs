@@ -5,7 +5,7 @@
 //! drift apart: `renode` in any order of changes ends where `node` would.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
@@ -78,6 +78,8 @@ pub struct Touched {
     pub shapes: BTreeMap<Shape, Option<u32>>,
     /// Previous use counts of timeouts that came or went.
     pub timeouts: BTreeMap<(Family, u32), Option<u32>>,
+    /// Previous answers of health check ports.
+    pub health: BTreeMap<ServiceKey, Option<Health>>,
     /// Previous meanings of names.
     pub names: BTreeMap<ServiceKey, Option<Arc<Names>>>,
     /// Namespaces that came or went, and whether they existed before.
@@ -121,11 +123,7 @@ pub fn renode(plan: &mut NodePlan, cluster: &Cluster, view: &NodeView, dirty: &D
     for key in &dirty.services {
         plan.ask_again(cluster, key, &mut frontends, &mut addresses);
         plan.name_again(cluster, key, &mut touched);
-        let service = cluster.service(key);
-        match service.and_then(|service| health(cluster, view, service)) {
-            Some(health) => drop(plan.health.insert(key.clone(), health)),
-            None => drop(plan.health.remove(key)),
-        }
+        plan.health_again(cluster, view, key, &mut touched);
     }
     for frontend in frontends {
         plan.decide_again(cluster, view, frontend, &mut touched);
@@ -137,6 +135,23 @@ pub fn renode(plan: &mut NodePlan, cluster: &Cluster, view: &NodeView, dirty: &D
         plan.namespace_again(cluster, namespace, &mut touched);
     }
     plan.settle(touched)
+}
+
+/// Reading.
+impl NodePlan {
+    /// The frontend at which a packet to this address and port knocks. `own`
+    /// tells whether the address is one of the node's.
+    pub fn find(
+        &self,
+        to: SocketAddr,
+        protocol: Protocol,
+        own: bool,
+    ) -> Option<(Frontend, &Arc<Decision>)> {
+        Frontend::candidates(&self.view, to, protocol, own).find_map(|frontend| {
+            let decision = self.frontends.get(&frontend)?;
+            Some((frontend, decision))
+        })
+    }
 }
 
 /// The per-key steps.
@@ -224,25 +239,20 @@ impl NodePlan {
         touched: &mut Touched,
     ) {
         for shape in frontend.shapes(decision) {
-            let before = step(&mut self.shapes, shape, into);
-            touched.shapes.entry(shape).or_insert(before);
+            step(&mut self.shapes, &mut touched.shapes, shape, into);
         }
         if let Some(seconds) = decision.affinity() {
             let timeout = (frontend.family(), seconds);
-            let before = step(&mut self.timeouts, timeout, into);
-            touched.timeouts.entry(timeout).or_insert(before);
+            step(&mut self.timeouts, &mut touched.timeouts, timeout, into);
         }
         if let Place::External(address) = frontend.place {
-            let before = step(&mut self.externals, address, into);
-            touched.externals.entry(address).or_insert(before);
+            step(&mut self.externals, &mut touched.externals, address, into);
         }
         for address in hairpins(view, frontend, decision) {
-            let before = step(&mut self.hairpins, address, into);
-            touched.hairpins.entry(address).or_insert(before);
+            step(&mut self.hairpins, &mut touched.hairpins, address, into);
         }
         for endpoint in outlying(view, frontend, decision) {
-            let before = step(&mut self.outlying, endpoint, into);
-            touched.outlying.entry(endpoint).or_insert(before);
+            step(&mut self.outlying, &mut touched.outlying, endpoint, into);
         }
     }
 
@@ -270,6 +280,25 @@ impl NodePlan {
         touched.names.insert(key.clone(), before);
     }
 
+    fn health_again(
+        &mut self,
+        cluster: &Cluster,
+        view: &NodeView,
+        key: &ServiceKey,
+        touched: &mut Touched,
+    ) {
+        let service = cluster.service(key);
+        let after = service.and_then(|service| health(cluster, view, service));
+        if self.health.get(key) == after.as_ref() {
+            return;
+        }
+        let before = match after {
+            Some(after) => self.health.insert(key.clone(), after),
+            None => self.health.remove(key),
+        };
+        touched.health.insert(key.clone(), before);
+    }
+
     fn namespace_again(&mut self, cluster: &Cluster, namespace: &Text, touched: &mut Touched) {
         let before = self.namespaces.contains(namespace);
         let after = cluster.has_namespace(namespace);
@@ -286,21 +315,11 @@ impl NodePlan {
 
     /// Keeps in the report only what is different from before.
     fn settle(&self, mut touched: Touched) -> Touched {
-        touched
-            .shapes
-            .retain(|shape, before| before.is_some() != self.shapes.contains_key(shape));
-        touched
-            .timeouts
-            .retain(|timeout, before| before.is_some() != self.timeouts.contains_key(timeout));
-        touched
-            .hairpins
-            .retain(|address, before| before.is_some() != self.hairpins.contains_key(address));
-        touched
-            .externals
-            .retain(|address, before| before.is_some() != self.externals.contains_key(address));
-        touched
-            .outlying
-            .retain(|endpoint, before| before.is_some() != self.outlying.contains_key(endpoint));
+        keep_comings(&self.shapes, &mut touched.shapes);
+        keep_comings(&self.timeouts, &mut touched.timeouts);
+        keep_comings(&self.hairpins, &mut touched.hairpins);
+        keep_comings(&self.externals, &mut touched.externals);
+        keep_comings(&self.outlying, &mut touched.outlying);
         touched
     }
 }
@@ -353,9 +372,15 @@ pub(crate) fn endpoints<'a>(
     targets.chain(excluded)
 }
 
-/// Adds one to a use count or takes one off, and says what it was.
-fn step<K: Ord + Copy>(counts: &mut OrdMap<K, u32>, key: K, up: bool) -> Option<u32> {
+/// Adds one to a use count or takes one off, and keeps what it was at first.
+fn step<K: Ord + Copy>(
+    counts: &mut OrdMap<K, u32>,
+    touched: &mut BTreeMap<K, Option<u32>>,
+    key: K,
+    up: bool,
+) {
     let before = counts.get(&key).copied();
+    touched.entry(key).or_insert(before);
     let count = before.unwrap_or(0);
     match if up {
         count.saturating_add(1)
@@ -364,5 +389,10 @@ fn step<K: Ord + Copy>(counts: &mut OrdMap<K, u32>, key: K, up: bool) -> Option<
     } {
         0 => counts.remove(&key),
         count => counts.insert(key, count),
-    }
+    };
+}
+
+/// Keeps of the touched keys those that came into use or went out of it.
+fn keep_comings<K: Ord + Copy>(counts: &OrdMap<K, u32>, touched: &mut BTreeMap<K, Option<u32>>) {
+    touched.retain(|key, before| before.is_some() != counts.contains_key(key));
 }

@@ -1,8 +1,8 @@
 //! Following one packet through a node's plan.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use portolan_model::{Cluster, Endpoint, Family, Protocol, ServiceKey, Text};
+use portolan_model::{Cluster, Endpoint, Protocol, ServiceKey, Text};
 use portolan_plan::{
     DNS_PORT, Decision, Forward, Frontend, Masquerade, NodePlan, NodeView, Owner, Place, Reason,
     Selection, Target, Verdict,
@@ -161,31 +161,10 @@ fn find<'p>(
     view: &NodeView,
     packet: &Packet,
 ) -> Option<(Frontend, &'p Decision)> {
-    let Packet {
-        destination,
-        protocol,
-        port,
-        ..
-    } = *packet;
-    let lookup = |place| {
-        let frontend = Frontend {
-            place,
-            protocol,
-            port,
-        };
-        plan.frontends
-            .get(&frontend)
-            .map(|decision| (frontend, &**decision))
-    };
-    let own = view.is_node_address(destination) || view.dns_addresses.contains(&destination);
-    let addressed = lookup(Place::ClusterIp(destination));
-    let addressed = addressed.or_else(|| lookup(Place::External(destination)));
-    addressed.or_else(|| {
-        let opens = view.opens_node_ports(destination, own);
-        opens
-            .then(|| lookup(Place::NodePort(Family::of(destination))))
-            .flatten()
-    })
+    let address = packet.destination;
+    let own = view.is_node_address(address) || view.dns_addresses.contains(&address);
+    let found = plan.find(SocketAddr::new(address, packet.port), packet.protocol, own);
+    found.map(|(frontend, decision)| (frontend, &**decision))
 }
 
 /// A decision, as it is for this packet.

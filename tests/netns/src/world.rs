@@ -328,7 +328,7 @@ impl Node {
         let touched = renode(&mut rig.plan, &rig.cluster, &view, &dirty);
         let delta = render::delta(&rig.plan, &touched);
         self.nft.commit(&delta)?;
-        if touched.may_forget() {
+        if touched.may_forget(&rig.plan) {
             forget_clients(&mut self.nft, &rig.plan)?;
         }
         rig.ruleset = render::image(&rig.plan);

@@ -159,6 +159,18 @@ impl Changes {
         }
     }
 
+    /// Takes in what came into use and what went out of it.
+    fn count<K: Ord + Copy>(
+        &mut self,
+        touched: &BTreeMap<K, Option<u32>>,
+        is_used: impl Fn(&K) -> bool,
+        element: impl Fn(K) -> Element,
+    ) {
+        let (came, gone) = comings(touched, is_used);
+        let elements = |keys: BTreeSet<K>| keys.into_iter().map(&element).collect();
+        self.take(elements(gone), elements(came));
+    }
+
     fn remove(&mut self, (family, set, key): (Family, &'static str, Key)) {
         self.removed.entry((family, set)).or_default().push(key);
     }
@@ -184,20 +196,20 @@ fn changes(plan: &NodePlan, touched: &Touched) -> Changes {
             .map(|owner| of_owner(*address, owner));
         changes.take(before.into_iter().collect(), after.into_iter().collect());
     }
-    for (address, before) in &touched.hairpins {
-        let before = before.map(|_| of_hairpin(*address));
-        let after = plan.hairpins.get(address).map(|_| of_hairpin(*address));
-        changes.take(before.into_iter().collect(), after.into_iter().collect());
-    }
-    for (address, before) in &touched.externals {
-        let before = before.map(|_| of_external(*address));
-        let after = plan.externals.get(address).map(|_| of_external(*address));
-        changes.take(before.into_iter().collect(), after.into_iter().collect());
-    }
-    for (endpoint, before) in &touched.outlying {
-        let before = before.map(|_| of_outlying(*endpoint));
-        let after = plan.outlying.get(endpoint).map(|_| of_outlying(*endpoint));
-        changes.take(before.into_iter().collect(), after.into_iter().collect());
-    }
+    changes.count(
+        &touched.hairpins,
+        |address| plan.hairpins.contains_key(address),
+        of_hairpin,
+    );
+    changes.count(
+        &touched.externals,
+        |address| plan.externals.contains_key(address),
+        of_external,
+    );
+    changes.count(
+        &touched.outlying,
+        |endpoint| plan.outlying.contains_key(endpoint),
+        of_outlying,
+    );
     changes
 }

@@ -200,8 +200,8 @@ fn chains(view: &NodeView, family: Family, table: &mut Table) {
         table.chains.insert(name.into(), Chain::regular(rules));
     };
     regular(REFUSE, refuse());
-    regular(FROM_NODE, from_node(view));
-    regular(FROM_NODE_OUT, from_node_out(view));
+    regular(FROM_NODE, from_node(view, Lane::NodePort));
+    regular(FROM_NODE_OUT, from_node(view, Lane::External));
     regular(HIDE_SOURCE, vec![unmark(view), masquerade()]);
 }
 
@@ -275,21 +275,12 @@ fn departing(view: &NodeView, family: Family) -> Vec<Rule> {
     ]
 }
 
-/// The same for outer addresses.
-fn from_node_out(view: &NodeView) -> Vec<Rule> {
+/// What this node sends to a node port or an outer address is masqueraded
+/// whatever the policy (P7); what turns out to be neither loses the mark again.
+fn from_node(view: &NodeView, lane: Lane) -> Vec<Rule> {
     vec![
         Rule::new().set_mark_bits(view.masquerade_bit),
-        Rule::new().vmap(key(Lane::External), maps(Lane::External).chains),
-        unmark(view),
-    ]
-}
-
-/// What this node sends to a node port is masqueraded whatever the policy
-/// (P7); what turns out to be no node port loses the mark again.
-fn from_node(view: &NodeView) -> Vec<Rule> {
-    vec![
-        Rule::new().set_mark_bits(view.masquerade_bit),
-        Rule::new().vmap(key(Lane::NodePort), maps(Lane::NodePort).chains),
+        Rule::new().vmap(key(lane), maps(lane).chains),
         unmark(view),
     ]
 }

@@ -5,13 +5,15 @@
 mod answer;
 mod serve;
 
-use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use portolan_kernel::netns::NetNs;
-use portolan_plan::NodePlan;
+use portolan_model::ServiceKey;
+use portolan_plan::{Health as PlannedHealth, NodePlan};
 use tokio_util::sync::CancellationToken;
 
 use answer::Balanced;
@@ -39,6 +41,15 @@ impl Facts {
     }
 }
 
+/// How a socket is made in a namespace.
+type Bind = fn(&NetNs, SocketAddr) -> io::Result<TcpListener>;
+
+fn bind(netns: &NetNs, address: SocketAddr) -> io::Result<TcpListener> {
+    netns
+        .run(|| serve::bind(address))
+        .map_err(io::Error::other)?
+}
+
 type Shared = Arc<Mutex<Facts>>;
 
 /// Whose health is asked for.
@@ -53,55 +64,91 @@ pub(crate) enum Door {
 /// The servers of one node. They end with this handle.
 pub(crate) struct Health {
     netns: NetNs,
+    bind: Bind,
     facts: Shared,
-    /// The Services' health check ports.
-    listening: BTreeMap<u16, CancellationToken>,
-    /// The proxy's own server.
-    own: CancellationToken,
+    /// Where the proxy's own health is told, if anywhere.
+    own: Option<SocketAddr>,
+    /// Which Service wants which port.
+    claims: BTreeSet<(u16, ServiceKey)>,
+    /// What is bound.
+    listening: BTreeMap<SocketAddr, CancellationToken>,
 }
 
 impl Health {
-    /// Serves `/healthz` and `/livez` there; a port that is taken is told and left.
-    pub(crate) fn start(netns: &NetNs, healthz: Option<SocketAddr>) -> Self {
-        let health = Self {
-            netns: netns.clone(),
-            facts: Shared::default(),
-            listening: BTreeMap::new(),
-            own: CancellationToken::new(),
-        };
-        if let Some(at) = healthz {
-            health.listen(at, Door::Proxy, &health.own);
-        }
+    /// Serves `/healthz` and `/livez` there. A port that is taken is told and left,
+    /// until the plan is next compared in whole.
+    pub(crate) fn start(netns: &NetNs, own: Option<SocketAddr>) -> Self {
+        let mut health = Self::new(netns, bind);
+        health.own = own;
+        health.listen_own();
         health
     }
 
-    /// The kernel holds this plan.
+    fn new(netns: &NetNs, bind: Bind) -> Self {
+        Self {
+            netns: netns.clone(),
+            bind,
+            facts: Shared::default(),
+            own: None,
+            claims: BTreeSet::new(),
+            listening: BTreeMap::new(),
+        }
+    }
+
+    /// The kernel holds this plan, which was compared in whole. What could not be
+    /// bound is tried again.
     pub(crate) fn holds(&mut self, plan: &NodePlan) {
-        let wanted: BTreeMap<u16, Balanced> = plan
+        let claims = plan
             .health
             .values()
-            .map(|health| (health.port, Balanced::from(health)))
-            .collect();
+            .map(|health| (health.port, health.service.clone()));
+        let before = std::mem::replace(&mut self.claims, claims.collect());
+        let ports = before.iter().chain(&self.claims).map(|(port, _)| *port);
+        let ports: BTreeSet<u16> = ports.collect();
+        self.answer_at(plan, &ports);
+        self.listen_own();
+    }
+
+    /// The kernel holds this plan, in which these differ from before.
+    pub(crate) fn changed(
+        &mut self,
+        plan: &NodePlan,
+        touched: &BTreeMap<ServiceKey, Option<PlannedHealth>>,
+    ) {
+        let mut ports = BTreeSet::new();
+        for (service, before) in touched {
+            if let Some(before) = before {
+                self.claims.remove(&(before.port, service.clone()));
+                ports.insert(before.port);
+            }
+            if let Some(now) = plan.health.get(service) {
+                self.claims.insert((now.port, service.clone()));
+                ports.insert(now.port);
+            }
+        }
+        self.answer_at(plan, &ports);
+    }
+
+    /// Answers at these ports as the plan says, or not any more.
+    fn answer_at(&mut self, plan: &NodePlan, ports: &BTreeSet<u16>) {
         {
             let mut facts = self.facts();
             facts.synced = Some(jiff::Timestamp::now());
             facts.failing_since = None;
             facts.leaving = plan.view.leaving;
-            facts.balanced.clone_from(&wanted);
-        }
-        self.listening.retain(|port, stop| {
-            let kept = wanted.contains_key(port);
-            if !kept {
-                stop.cancel();
+            for port in ports {
+                match claimant(&self.claims, *port).and_then(|key| plan.health.get(key)) {
+                    Some(health) => facts.balanced.insert(*port, Balanced::from(health)),
+                    None => facts.balanced.remove(port),
+                };
             }
-            kept
-        });
-        for port in wanted.keys() {
-            if !self.listening.contains_key(port) {
-                let stop = CancellationToken::new();
+        }
+        for port in ports {
+            if claimant(&self.claims, *port).is_some() {
                 let every = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), *port);
-                self.listen(every, Door::Service(*port), &stop);
-                self.listening.insert(*port, stop);
+                self.listen(every, Door::Service(*port));
+            } else {
+                self.hush(*port);
             }
         }
     }
@@ -116,40 +163,153 @@ impl Health {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Listens there; an unspecified address is every address of the node.
-    fn listen(&self, at: SocketAddr, door: Door, stop: &CancellationToken) {
-        let every = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
-        let one = [at.ip()];
-        let addresses = if at.ip().is_unspecified() {
-            every.as_slice()
-        } else {
-            one.as_slice()
-        };
-        for address in addresses.iter().map(|ip| SocketAddr::new(*ip, at.port())) {
-            let bound = self.netns.run(|| serve::bind(address));
-            let listener = match bound {
-                Ok(Ok(listener)) => listener,
-                Ok(Err(error)) => {
-                    tracing::warn!(%address, %error, "health checks are not answered");
-                    continue;
-                }
+    fn listen_own(&mut self) {
+        if let Some(at) = self.own {
+            self.listen(at, Door::Proxy);
+        }
+    }
+
+    /// Listens there, where it does not yet.
+    fn listen(&mut self, at: SocketAddr, door: Door) {
+        for address in addresses(at) {
+            if self.listening.contains_key(&address) {
+                continue;
+            }
+            let listener = match (self.bind)(&self.netns, address) {
+                Ok(listener) => listener,
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
                     tracing::warn!(%address, error, "health checks are not answered");
                     continue;
                 }
             };
+            let stop = CancellationToken::new();
             let serving = serve::run(listener, door, Arc::clone(&self.facts), stop.clone());
             tokio::spawn(serving);
+            self.listening.insert(address, stop);
+        }
+    }
+
+    fn hush(&mut self, port: u16) {
+        let every = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
+        for address in addresses(every) {
+            if let Some(stop) = self.listening.remove(&address) {
+                stop.cancel();
+            }
         }
     }
 }
 
+/// Where sockets are for an address: an unspecified one is every address of the
+/// node, of both families.
+fn addresses(at: SocketAddr) -> Vec<SocketAddr> {
+    let every = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+    if at.ip().is_unspecified() {
+        every.map(|ip| SocketAddr::new(ip, at.port())).into()
+    } else {
+        vec![at]
+    }
+}
+
+/// Whose a port is: the first by name, while two Services claim it.
+fn claimant(claims: &BTreeSet<(u16, ServiceKey)>, port: u16) -> Option<&ServiceKey> {
+    let from = (port, ServiceKey::new("", ""));
+    let mut at = claims.range(from..).take_while(|(found, _)| *found == port);
+    at.next().map(|(_, service)| service)
+}
+
 impl Drop for Health {
     fn drop(&mut self) {
-        self.own.cancel();
         for stop in self.listening.values() {
             stop.cancel();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use portolan_plan::NodeView;
+
+    use super::*;
+
+    fn services(plan: &mut NodePlan, of: &[(&str, u16)]) {
+        plan.health = of
+            .iter()
+            .map(|(name, port)| {
+                let service = ServiceKey::new("shop", name);
+                let health = PlannedHealth {
+                    port: *port,
+                    service: service.clone(),
+                    local_endpoints: 1,
+                };
+                (service, health)
+            })
+            .collect();
+    }
+
+    /// On this machine's loopback, whatever is asked for.
+    fn bind_here(_: &NetNs, address: SocketAddr) -> io::Result<TcpListener> {
+        let here: IpAddr = match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        };
+        serve::bind(SocketAddr::new(here, address.port()))
+    }
+
+    fn free() -> (TcpListener, u16) {
+        let netns = NetNs::current().unwrap();
+        let socket = bind_here(&netns, SocketAddr::from(([0; 4], 0))).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        (socket, port)
+    }
+
+    fn is_bound(health: &Health, port: u16) -> bool {
+        health
+            .listening
+            .contains_key(&SocketAddr::from(([0; 4], port)))
+    }
+
+    #[tokio::test]
+    async fn p14_a_change_opens_and_closes_only_its_ports() {
+        let mut health = Health::new(&NetNs::current().unwrap(), bind_here);
+        let mut plan = NodePlan::empty(NodeView::default());
+        let (one, two) = (free().1, free().1);
+        services(&mut plan, &[("a", one), ("b", two)]);
+        let touched = plan.health.keys().map(|key| (key.clone(), None));
+        health.changed(&plan, &touched.collect());
+        assert!(is_bound(&health, one) && is_bound(&health, two));
+
+        // `a` takes over the port of `b`, of which nothing is told yet.
+        let a = ServiceKey::new("shop", "a");
+        let before = plan.health.get(&a).cloned();
+        services(&mut plan, &[("a", two), ("b", two)]);
+        health.changed(&plan, &[(a.clone(), before)].into());
+        assert!(!is_bound(&health, one) && is_bound(&health, two));
+        assert_eq!(claimant(&health.claims, two), Some(&a));
+        // And goes: the port is the other's again.
+        let before = plan.health.get(&a).cloned();
+        services(&mut plan, &[("b", two)]);
+        health.changed(&plan, &[(a, before)].into());
+        assert!(is_bound(&health, two));
+        let b = ServiceKey::new("shop", "b");
+        assert_eq!(claimant(&health.claims, two), Some(&b));
+    }
+
+    #[tokio::test]
+    async fn p14_a_port_that_was_taken_is_tried_again() {
+        let (taken, port) = free();
+        let mut health = Health::new(&NetNs::current().unwrap(), bind_here);
+        let mut plan = NodePlan::empty(NodeView::default());
+        services(&mut plan, &[("a", port)]);
+        health.holds(&plan);
+        assert!(!is_bound(&health, port));
+        drop(taken);
+        health.holds(&plan);
+        assert!(is_bound(&health, port));
+        services(&mut plan, &[]);
+        health.holds(&plan);
+        assert!(!is_bound(&health, port));
     }
 }

@@ -192,7 +192,7 @@ impl State {
             Scope::of(&self.plan, &self.cluster, &dirty, &touched)
         };
         drop(dirty);
-        if touched.may_forget() {
+        if touched.may_forget(&self.plan) {
             self.forget = LOOKS;
         }
         if !self.names.is_published() {
@@ -208,7 +208,7 @@ impl State {
             match tokio::task::block_in_place(|| self.plane.commit(&delta)) {
                 Ok(()) => {
                     self.flows.order(scope, &self.plan, &self.cluster);
-                    self.health.holds(&self.plan);
+                    self.health.changed(&self.plan, &touched.health);
                 }
                 Err(error) => self.failed(&error),
             }
