@@ -1,6 +1,7 @@
 //! The loops: `node` runs on each node (data plane and DNS), `cluster` runs the
 //! controllers of a cluster.
 
+pub mod cleanup;
 pub mod cluster;
 pub mod dns;
 mod health;

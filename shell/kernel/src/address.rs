@@ -5,12 +5,18 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use netlink_packet_route::{
     RouteNetlinkMessage,
-    address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope, CacheInfo},
+    address::{
+        AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope, CacheInfo,
+    },
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
 };
 use rtnetlink::packet_core::NLM_F_DUMP;
 
 use crate::link::{LinkError, LinkIndex, Links, Mac, REPLACE, absent_is_empty, failed, family};
+
+/// Who put an answering address there, as the kernel keeps it (IFA_PROTO, from
+/// Linux 5.18 on; older ones forget it): a number that nobody else uses.
+const OURS: AddressProtocol = AddressProtocol::Other(0x50);
 
 impl Links {
     /// Adds an address, or leaves it if it is there. An IPv6 address is usable
@@ -26,13 +32,15 @@ impl Links {
 
     /// Adds an address at which this namespace answers but which it never chooses
     /// as a source by itself, neither for its own packets nor to masquerade:
-    /// of host scope in IPv4, deprecated in IPv6 (RFC 6724 section 5, rule 3).
+    /// of host scope in IPv4, deprecated in IPv6 (RFC 6724 section 5, rule 3). It is
+    /// marked, so that [`Links::answering_addresses`] finds it again.
     pub async fn add_answering_address(
         &self,
         link: LinkIndex,
         address: IpNet,
     ) -> Result<(), LinkError> {
         let mut message = address_message(link, address);
+        message.attributes.push(AddressAttribute::Protocol(OURS));
         match address.addr() {
             IpAddr::V4(_) => message.header.scope = AddressScope::Host,
             IpAddr::V6(_) => {
@@ -63,12 +71,30 @@ impl Links {
 
     /// The addresses of a link, in order.
     pub async fn addresses(&self, link: LinkIndex) -> Result<Vec<IpNet>, LinkError> {
+        self.addresses_where(link, |_| true).await
+    }
+
+    /// Those of a link that [`Links::add_answering_address`] put there, whichever
+    /// process that was, in order; none on a kernel older than 5.18.
+    pub async fn answering_addresses(&self, link: LinkIndex) -> Result<Vec<IpNet>, LinkError> {
+        let marked = |message: &AddressMessage| {
+            let ours = AddressAttribute::Protocol(OURS);
+            message.attributes.contains(&ours)
+        };
+        self.addresses_where(link, marked).await
+    }
+
+    async fn addresses_where(
+        &self,
+        link: LinkIndex,
+        which: impl Fn(&AddressMessage) -> bool,
+    ) -> Result<Vec<IpNet>, LinkError> {
         let ask = RouteNetlinkMessage::GetAddress(AddressMessage::default());
         let what = || format!("list addresses of link {link}");
         let answers = self.send(ask, NLM_F_DUMP, what).await?;
         let mut found: Vec<IpNet> = answers
             .into_iter()
-            .filter_map(|answer| address_of(answer, link))
+            .filter_map(|answer| address_of(answer, link, &which))
             .collect();
         found.sort();
         Ok(found)
@@ -133,11 +159,15 @@ fn scope(address: IpAddr) -> AddressScope {
     }
 }
 
-fn address_of(message: RouteNetlinkMessage, link: LinkIndex) -> Option<IpNet> {
+fn address_of(
+    message: RouteNetlinkMessage,
+    link: LinkIndex,
+    which: impl Fn(&AddressMessage) -> bool,
+) -> Option<IpNet> {
     let RouteNetlinkMessage::NewAddress(message) = message else {
         return None;
     };
-    if message.header.index != link.0 {
+    if message.header.index != link.0 || !which(&message) {
         return None;
     }
     // IPv4 says its own address in Local, IPv6 in Address.

@@ -12,6 +12,7 @@ pub mod link;
 pub mod memory;
 pub mod netns;
 pub mod nft;
+pub mod presence;
 pub mod route;
 pub mod sysctl;
 

@@ -8,10 +8,12 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod agent;
+mod cleanup;
 mod pods;
 mod ranges;
 
 pub(crate) use agent::AgentArgs;
+pub(crate) use cleanup::CleanupArgs;
 pub(crate) use pods::{ExecArgs, Listen, PortForwardArgs, Restart, RunArgs, Streams};
 pub(crate) use ranges::{RangeArgs, Ranges};
 
@@ -121,6 +123,12 @@ pub(crate) enum Command {
     /// Run the node agent against any cluster
     #[command(after_help = agent::EXAMPLES)]
     Agent(AgentArgs),
+    /// Remove what an agent left in this network namespace: its tables and addresses
+    #[command(after_help = "Examples:\n  \
+        portolan cleanup --dry-run\n  \
+        portolan cleanup\n\n\
+        Needs root. Stop the agent first. Open connections go on until they end.")]
+    Cleanup(CleanupArgs),
     /// Print the completion script of a shell
     #[command(after_help = "Example:\n  source <(portolan completion bash)")]
     Completion {

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 mod agent;
+mod cleanup;
 mod cli;
 mod connect;
 mod lab;
@@ -93,6 +94,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => lab::demo(args),
         Command::Up(args) => lab::up(args),
         Command::Agent(args) => agent::run(args),
+        Command::Cleanup(args) => client(cleanup::run(args)),
     }
 }
 

@@ -34,7 +34,7 @@ mod table;
 use std::net::IpAddr;
 
 use portolan_model::Family;
-use portolan_nft::{Ruleset, TableId};
+use portolan_nft::{Field, Key, Ruleset, TableId};
 use portolan_plan::{NodePlan, NodeView};
 
 pub use affinity::{AFFINITY, memories, remembered};
@@ -42,6 +42,21 @@ pub use delta::delta;
 
 /// The name of our table in each family; no other table is ever touched.
 pub const TABLE: &str = "portolan";
+
+/// The tables of both families, whether they are there or not.
+pub fn tables() -> [TableId; 2] {
+    Family::BOTH.map(table_id)
+}
+
+/// The set of the places where names are answered.
+pub const ANSWERED: &str = table::DNS;
+
+/// The address that an element of [`ANSWERED`] says.
+pub fn answered(table: &TableId, key: &Key) -> Option<IpAddr> {
+    let fields = [Field::Daddr, Field::L4Proto, Field::Dport];
+    let values = key.first().values(table.family, &fields)?;
+    values.first()?.addr()
+}
 
 /// The whole image of a plan.
 pub fn image(plan: &NodePlan) -> Ruleset {

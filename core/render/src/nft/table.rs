@@ -34,7 +34,7 @@ pub(super) const OUTLYING: &str = "outlying_endpoints";
 /// Node ports that are forwarded.
 pub(super) const OPEN_NODE_PORTS: &str = "open_nodeports";
 /// Where names are answered.
-const DNS: &str = "dns";
+pub(super) const DNS: &str = "dns";
 /// The addresses on which node ports are open.
 const NODEPORT_ADDRESSES: &str = "nodeport_addresses";
 

@@ -11,14 +11,17 @@
 //! watched kind has finished its first list, and the agent's end leaves what is
 //! programmed as it is: the next agent reads it and commits the difference.
 
+mod alone;
 mod config;
 mod flows;
 mod names;
 mod plane;
 mod state;
 
+pub use alone::PRESENCE;
 pub use config::{HEALTHZ, NodeConfig};
 pub use flows::Flows;
+pub(crate) use names::LOOPBACK;
 pub use names::NamesError;
 pub use plane::{PlaneError, forget_clients};
 pub use state::{NodeError, run};

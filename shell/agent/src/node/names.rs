@@ -24,7 +24,7 @@ use super::config::NodeConfig;
 use crate::dns::{BindError, DnsConfig, DnsServer, DnsSockets, Upstream};
 
 /// The link that carries the DNS addresses: they are the node's own, on no wire.
-const LOOPBACK: &str = "lo";
+pub(crate) const LOOPBACK: &str = "lo";
 
 /// Why names are not answered.
 #[derive(Debug, thiserror::Error)]

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use super::alone::Alone;
 use super::config::NodeConfig;
 use super::flows::Flows;
 use super::names::{Names, NamesError};
@@ -109,6 +110,7 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), 
         cause,
     })?;
     let names = Names::open(&config).map_err(|cause| NodeError::Names { node, cause })?;
+    let _alone = Alone::start(&config.netns, &config.given.node);
     let stream = facts(config.kube, shutdown.clone());
     let mut state = State {
         plan: NodePlan::empty(config.given.clone()),
