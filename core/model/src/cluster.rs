@@ -279,6 +279,7 @@ impl Cluster {
         for endpoint in &mut fact.endpoints {
             texts.share_option(&mut endpoint.node);
             texts.share_option(&mut endpoint.zone);
+            texts.share_option(&mut endpoint.pod);
         }
         // A slice whose label changed moves to another Service: both are dirty.
         if let Some(owner) = self

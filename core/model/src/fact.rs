@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use crate::algorithm::Algorithm;
 use crate::key::{Family, Protocol, ServiceKey, SliceKey};
 use crate::text::Text;
 
@@ -114,6 +115,8 @@ pub struct Service {
     pub other_proxy: Option<Text>,
     /// What few Services have.
     pub outer: Option<Box<Outer>>,
+    /// What few Services have, too.
+    pub spread: Option<Box<Spread>>,
 }
 
 impl Service {
@@ -123,6 +126,30 @@ impl Service {
             let all = outer.load_balancer_ips.iter().chain(&outer.external_ips);
             all.copied()
         })
+    }
+}
+
+/// How a Service's connections are spread over its endpoints, by its annotations.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Spread {
+    /// `portolan.dev/lb-algorithm`; none for the node's default.
+    pub algorithm: Option<Algorithm>,
+    /// `portolan.dev/weights`: the beginnings of pods' names, without the dash that
+    /// follows, each with the weight of such a pod.
+    pub weights: Vec<(Text, u16)>,
+}
+
+impl Spread {
+    /// The weight of a pod, by the longest beginning of its name; none when the
+    /// Service does not speak of it.
+    pub fn weight(&self, pod: &str) -> Option<u16> {
+        let begins = |beginning: &Text| {
+            let rest = pod.strip_prefix(&**beginning);
+            rest.is_some_and(|rest| rest.starts_with('-'))
+        };
+        let matching = self.weights.iter().filter(|(text, _)| begins(text));
+        let longest = matching.max_by_key(|(text, _)| text.len());
+        longest.map(|(_, weight)| *weight)
     }
 }
 
@@ -199,6 +226,9 @@ pub struct Slice {
     pub family: Family,
     /// Whether it carries the headless label: then the data plane ignores it (P16).
     pub headless: bool,
+    /// `portolan.dev/weight`: the weight of each of its endpoints, 1 if it says
+    /// nothing. The Service's own words about a pod come first.
+    pub weight: u16,
     /// Its ports.
     pub ports: Vec<SlicePort>,
     /// Its endpoints.
@@ -229,10 +259,21 @@ pub struct Endpoint {
     pub zone: Option<Text>,
     /// Its own name below a headless Service (D10).
     pub hostname: Option<Text>,
-    /// The pod's name, for explanations.
+    /// The pod's name, for explanations and weights; in an agent only its beginning,
+    /// see [`Endpoint::shorten`].
     pub pod: Option<Text>,
     /// Topology hints (P2).
     pub hints: Option<Box<Hints>>,
+}
+
+impl Endpoint {
+    /// Forgets of the pod's name what follows the last dash: no weight asks for it,
+    /// and what is left is the same for all pods of a ReplicaSet, so that it is kept
+    /// once for all of them.
+    pub fn shorten(&mut self) {
+        let beginning = |name: &Text| name.rfind('-').map(|dash| Text::from(&name[..=dash]));
+        self.pod = self.pod.as_ref().and_then(beginning);
+    }
 }
 
 /// The three conditions of an endpoint.

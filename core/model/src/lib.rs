@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+mod algorithm;
 mod change;
 mod cluster;
 mod fact;
@@ -23,11 +24,12 @@ mod problem;
 mod text;
 pub mod workloads;
 
+pub use algorithm::{Algorithm, NoAlgorithm};
 pub use change::{Change, Dirty};
 pub use cluster::Cluster;
 pub use fact::{
     Affinity, Conditions, Endpoint, Fact, Hints, Key, Kind, Namespace, Node, NodeAddress, Outer,
-    Publication, Service, ServiceCidr, ServicePort, Slice, SlicePort, TrafficPolicy,
+    Publication, Service, ServiceCidr, ServicePort, Slice, SlicePort, Spread, TrafficPolicy,
 };
 pub use key::{Family, Protocol, ServiceKey, SliceKey};
 pub use problem::Problem;

@@ -3,11 +3,13 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use portolan_model::{Family, Protocol, ServiceKey, Text};
+use portolan_model::{Algorithm, Family, Protocol, ServiceKey, Text};
 
+use crate::balance::Balance;
 use crate::reason::Reason;
 use crate::view::NodeView;
 
@@ -120,7 +122,7 @@ impl Decision {
 /// What happens to the packets of one frontend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Sent to one of the targets, each as likely as the others.
+    /// Sent to one of the targets.
     Forward(Forward),
     /// Refused, so that the client knows at once.
     Reject(Reason),
@@ -142,6 +144,9 @@ pub struct Forward {
     /// For how many idle seconds a client stays with its endpoint; none when
     /// every connection chooses anew (P13).
     pub affinity: Option<u32>,
+    /// How connections are spread over the targets; none for each at random, as
+    /// likely as the others.
+    pub balance: Option<Arc<Balance>>,
 }
 
 /// One endpoint of a frontend.
@@ -243,20 +248,75 @@ pub struct Shape {
     pub lane: Lane,
     /// Whose source is replaced.
     pub masquerade: Masquerade,
-    /// Among how many targets it chooses.
+    /// Among how many slots it chooses.
     pub width: usize,
+    /// How it draws one.
+    pub draw: Draw,
     /// Whether clients stay with their endpoint.
     pub sticky: bool,
 }
 
+/// How a connection gets its slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Draw {
+    /// At random.
+    Random,
+    /// By counting on. Each frontend counts for itself: where two shared a counter,
+    /// one that alternates with the other would always meet the same endpoints.
+    Counter(Frontend),
+    /// By the client's address.
+    Client,
+}
+
 impl Forward {
+    /// How a connection gets its slot.
+    pub fn algorithm(&self) -> Algorithm {
+        let balance = self.balance.as_ref();
+        balance.map_or(Algorithm::Random, |balance| balance.algorithm)
+    }
+
+    /// Which target each slot stands for; none for one each, in order.
+    fn table(&self) -> Option<&[u16]> {
+        self.balance.as_ref()?.slots.as_deref()
+    }
+
+    /// Among how many slots a connection's is drawn.
+    pub fn width(&self) -> usize {
+        self.table().map_or(self.targets.len(), <[u16]>::len)
+    }
+
+    /// The target that a slot stands for; none for a slot that there is not.
+    pub fn at(&self, slot: usize) -> Option<&Target> {
+        match self.table() {
+            Some(table) => self.targets.get(usize::from(*table.get(slot)?)),
+            None => self.targets.get(slot),
+        }
+    }
+
+    /// The target of each slot.
+    pub fn slots(&self) -> impl Iterator<Item = &Target> {
+        (0..self.width()).filter_map(|slot| self.at(slot))
+    }
+
+    /// The weight of the target at a place in [`Forward::targets`].
+    pub fn weight(&self, place: usize) -> u16 {
+        let weights = self.balance.as_ref().map(|balance| &balance.weights);
+        let weight = weights.and_then(|weights| weights.get(place));
+        weight.copied().unwrap_or(1)
+    }
+
     /// Its shape where it is looked up.
-    pub fn shape(&self, family: Family, lane: Lane) -> Shape {
+    pub fn shape(&self, frontend: Frontend, lane: Lane) -> Shape {
         Shape {
-            family,
+            family: frontend.family(),
             lane,
             masquerade: self.masquerade,
-            width: self.targets.len(),
+            width: self.width(),
+            draw: match self.algorithm() {
+                Algorithm::Random => Draw::Random,
+                Algorithm::RoundRobin => Draw::Counter(frontend),
+                Algorithm::Maglev => Draw::Client,
+            },
             sticky: self.affinity.is_some(),
         }
     }
@@ -289,10 +349,9 @@ impl Frontend {
 
     /// The shapes that a decision for this frontend needs.
     pub fn shapes<'d>(&self, decision: &'d Decision) -> impl Iterator<Item = Shape> + use<'_, 'd> {
-        let family = self.family();
         self.lanes(decision)
             .filter_map(move |(lane, verdict)| match verdict {
-                Verdict::Forward(forward) => Some(forward.shape(family, lane)),
+                Verdict::Forward(forward) => Some(forward.shape(*self, lane)),
                 Verdict::Reject(_) | Verdict::Drop(_) | Verdict::Here(_) => None,
             })
     }

@@ -15,6 +15,7 @@
 
 mod affinity;
 pub mod allocate;
+mod balance;
 pub mod conntrack;
 pub mod endpoints;
 mod frontend;
@@ -31,8 +32,9 @@ mod view;
 pub mod workloads;
 
 pub use affinity::{Remembered, is_stale};
+pub use balance::{Balance, CLIENT_SEED, MOST_SLOTS, TABLE_SIZES};
 pub use frontend::{
-    Decision, Forward, Frontend, Lane, Masquerade, Outlying, Place, Selection, Shape, Target,
+    Decision, Draw, Forward, Frontend, Lane, Masquerade, Outlying, Place, Selection, Shape, Target,
     Verdict,
 };
 pub use health::{Health, health};

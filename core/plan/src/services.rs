@@ -13,6 +13,7 @@ use portolan_model::{
     TrafficPolicy,
 };
 
+use crate::balance::balance;
 use crate::frontend::{Decision, Forward, Frontend, Masquerade, Place, Verdict};
 use crate::masquerade;
 use crate::outer;
@@ -169,13 +170,16 @@ fn at_cluster_ip(
     let endpoints = usable(cluster, view, service, port, family);
     let masquerade = masquerade::to_cluster_ip(view, family);
     let (verdict, excluded) = match service.internal_policy {
-        TrafficPolicy::Cluster => {
-            forward(service, endpoints.cluster, masquerade, Reason::NoEndpoints)
-        }
+        TrafficPolicy::Cluster => forward(
+            (view, service),
+            endpoints.cluster,
+            masquerade,
+            Reason::NoEndpoints,
+        ),
         TrafficPolicy::Local => {
             let elsewhere = exists_anywhere(&endpoints.cluster);
             local(
-                service,
+                (view, service),
                 endpoints.local,
                 masquerade,
                 elsewhere.then_some(Policy::Internal),
@@ -204,7 +208,7 @@ fn from_everywhere(
     let elsewhere = exists_anywhere(&endpoints.cluster);
     let policy = service.external_policy;
     let (verdict, excluded) = forward(
-        service,
+        (view, service),
         endpoints.cluster,
         masquerade::to_external(policy),
         Reason::NoEndpoints,
@@ -213,7 +217,12 @@ fn from_everywhere(
         // Without any endpoint everybody is refused alike (P5).
         TrafficPolicy::Local if elsewhere => {
             let keep = masquerade::from_outside_to_local();
-            let (verdict, _) = local(service, endpoints.local, keep, Some(Policy::External));
+            let (verdict, _) = local(
+                (view, service),
+                endpoints.local,
+                keep,
+                Some(Policy::External),
+            );
             Some(verdict)
         }
         TrafficPolicy::Local | TrafficPolicy::Cluster => None,
@@ -236,21 +245,25 @@ type Excluded = Vec<(crate::frontend::Target, Reason)>;
 
 /// To the chosen endpoints, or refused when there are none.
 fn forward(
-    service: &Service,
+    (view, service): (&NodeView, &Service),
     chosen: Chosen,
     masquerade: Masquerade,
     none: Reason,
 ) -> (Verdict, Excluded) {
     let Chosen {
         targets,
+        weights,
         selection,
         excluded,
     } = chosen;
     if targets.is_empty() {
         return (Verdict::Reject(none), excluded);
     }
+    let asked = service.spread.as_ref().and_then(|spread| spread.algorithm);
+    let algorithm = asked.unwrap_or(view.algorithm);
     (
         Verdict::Forward(Forward {
+            balance: balance(algorithm, &targets, weights),
             targets,
             selection,
             masquerade,
@@ -267,7 +280,7 @@ fn forward(
 /// nodes, the packet is dropped, so that a load balancer in front of the nodes
 /// tries another one (P5).
 fn local(
-    service: &Service,
+    place: (&NodeView, &Service),
     chosen: Chosen,
     masquerade: Masquerade,
     elsewhere: Option<Policy>,
@@ -277,6 +290,6 @@ fn local(
             Verdict::Drop(Reason::NoLocalEndpoints(policy)),
             chosen.excluded,
         ),
-        Some(_) | None => forward(service, chosen, masquerade, Reason::NoEndpoints),
+        Some(_) | None => forward(place, chosen, masquerade, Reason::NoEndpoints),
     }
 }

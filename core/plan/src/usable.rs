@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use portolan_model::{Cluster, Conditions, Endpoint, Family, Service, ServicePort};
+use portolan_model::{Cluster, Conditions, Endpoint, Family, Service, ServicePort, Slice};
 
 use crate::frontend::{Selection, Target};
 use crate::reason::Reason;
@@ -27,6 +27,8 @@ pub struct Usable {
 pub struct Chosen {
     /// Sorted, without duplicates.
     pub targets: Vec<Target>,
+    /// The weight of each; none where all have 1.
+    pub weights: Vec<u16>,
     /// The rule that chose them.
     pub selection: Selection,
     /// The others.
@@ -38,6 +40,7 @@ pub struct Chosen {
 struct Candidate<'c> {
     target: Target,
     endpoint: &'c Endpoint,
+    weight: u16,
 }
 
 /// Splits the endpoints of a port in one family.
@@ -104,6 +107,7 @@ fn candidates<'c>(
                 local: endpoint.node.as_deref() == Some(&*view.node),
             },
             endpoint,
+            weight: weight(service, slice, endpoint),
         }));
     }
     found.sort_by_key(|candidate| {
@@ -116,6 +120,14 @@ fn candidates<'c>(
     });
     found.dedup_by_key(|candidate| (candidate.target.address, candidate.target.port));
     found
+}
+
+/// What a Service says of its pods by name counts more than what a slice says of
+/// all its endpoints.
+fn weight(service: &Service, slice: &Slice, endpoint: &Endpoint) -> u16 {
+    let named = service.spread.as_ref().zip(endpoint.pod.as_deref());
+    let named = named.and_then(|(spread, pod)| spread.weight(pod));
+    named.unwrap_or(slice.weight)
 }
 
 fn rank(conditions: Conditions) -> u8 {
@@ -156,21 +168,30 @@ fn choose_local(candidates: &[Candidate<'_>], view: &NodeView) -> Chosen {
 fn split(candidates: &[Candidate<'_>], selection: Selection, view: &NodeView) -> Chosen {
     let mut chosen = Chosen {
         targets: Vec::new(),
+        weights: Vec::new(),
         selection,
         excluded: Vec::new(),
     };
     for candidate in candidates {
         match exclude(candidate, selection, view) {
-            None => chosen.targets.push(candidate.target),
+            None => {
+                chosen.targets.push(candidate.target);
+                chosen.weights.push(candidate.weight);
+            }
             Some(reason) => chosen.excluded.push((candidate.target, reason)),
         }
+    }
+    if chosen.weights.iter().all(|weight| *weight == 1) {
+        chosen.weights = Vec::new();
     }
     chosen
 }
 
 /// Why a selection leaves an endpoint out, if it does.
 fn exclude(candidate: &Candidate<'_>, selection: Selection, view: &NodeView) -> Option<Reason> {
-    let Candidate { target, endpoint } = candidate;
+    let Candidate {
+        target, endpoint, ..
+    } = candidate;
     // Translation happens once: a packet sent to another cluster address would be lost.
     if view.is_service_address(target.address) {
         return Some(Reason::EndpointIsServiceAddress);

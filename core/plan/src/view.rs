@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use portolan_model::{Cluster, Family, Text};
+use portolan_model::{Algorithm, Cluster, Family, Text};
 
 /// The port on which the cluster's names are answered.
 pub const DNS_PORT: u16 = 53;
@@ -38,6 +38,8 @@ pub struct NodeView {
     pub masquerade_all: bool,
     /// The one bit of a packet's mark that is ours.
     pub masquerade_bit: u32,
+    /// How connections are spread where a Service says nothing.
+    pub algorithm: Algorithm,
     /// The cluster's domain, without a trailing dot.
     pub cluster_domain: Text,
 }
@@ -68,6 +70,7 @@ impl Default for NodeView {
             external_ips: true,
             masquerade_all: false,
             masquerade_bit: 0x4000,
+            algorithm: Algorithm::Random,
             cluster_domain: "cluster.local".into(),
         }
     }

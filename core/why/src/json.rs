@@ -15,6 +15,7 @@ impl Trace {
             Outcome::Here(reason) => ("here", Some(reason.to_string())),
             Outcome::Pass(reason) => ("pass", reason.as_ref().map(ToString::to_string)),
         };
+        let forwarded = matches!(self.outcome, Outcome::Forward(_));
         let service = self.service.as_ref().map(|found| {
             json!({
                 "namespace": &*found.service.namespace,
@@ -34,6 +35,7 @@ impl Trace {
             },
             "client": self.client.to_string(),
             "service": service,
+            "algorithm": forwarded.then(|| self.algorithm.to_string()),
             "endpoints": self.endpoints.iter().map(candidate).collect::<Vec<_>>(),
             "verdict": verdict,
             "reason": reason,
@@ -52,6 +54,8 @@ fn candidate(candidate: &Candidate) -> Value {
         "pod": candidate.pod.as_deref(),
         "node": candidate.node.as_deref(),
         "usable": candidate.source.is_ok(),
+        "weight": candidate.source.is_ok().then_some(candidate.weight),
+        "reachable": candidate.drawn,
         "masqueraded": masqueraded,
         "reason": reason,
     })

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use portolan_model::Algorithm;
 use portolan_plan::Place;
 
 use crate::trace::{Candidate, Client, Outcome, Packet, Source, Trace};
@@ -110,7 +111,7 @@ impl Trace {
         let rows: Vec<[String; 3]> = self
             .endpoints
             .iter()
-            .map(|candidate| candidate.columns(quiet))
+            .map(|candidate| candidate.columns(quiet, self.is_weighted()))
             .collect();
         let width = |column: usize| {
             rows.iter()
@@ -148,6 +149,33 @@ impl Trace {
         ))
     }
 
+    /// Whether weights make a difference.
+    fn is_weighted(&self) -> bool {
+        let mut usable = self.endpoints.iter().filter(|one| one.source.is_ok());
+        usable.any(|candidate| candidate.weight != 1)
+    }
+
+    /// How one of several endpoints is chosen.
+    fn chance(&self) -> String {
+        let weighted = self.is_weighted();
+        match self.algorithm {
+            Algorithm::Random if weighted => "each with the chance of its weight".to_owned(),
+            Algorithm::Random => "each with the same chance".to_owned(),
+            Algorithm::RoundRobin if weighted => {
+                "in turn (round-robin), each as often as its weight".to_owned()
+            }
+            Algorithm::RoundRobin => "in turn (round-robin)".to_owned(),
+            Algorithm::Maglev => {
+                let chosen = self.reachable().next();
+                let chosen = chosen.map(|candidate| candidate.target.to_string());
+                format!(
+                    "{} by the client's address (maglev)",
+                    chosen.unwrap_or_default()
+                )
+            }
+        }
+    }
+
     fn verdict_line(&self, usable: usize) -> String {
         match &self.outcome {
             Outcome::Forward(selection) if usable == 1 => {
@@ -155,9 +183,10 @@ impl Trace {
             }
             Outcome::Forward(selection) => {
                 let chance = match self.affinity {
-                    None => "each with the same chance".to_owned(),
+                    None => self.chance(),
                     Some(seconds) => format!(
-                        "the one that the client had in the last {seconds} s, else each with the same chance"
+                        "the one that the client had in the last {seconds} s, else {}",
+                        self.chance()
                     ),
                 };
                 format!("forward to one of {usable} endpoints that are {selection}, {chance}")
@@ -171,7 +200,7 @@ impl Trace {
 
 impl Candidate {
     /// Where, who, and what there is to say.
-    fn columns(&self, quiet: bool) -> [String; 3] {
+    fn columns(&self, quiet: bool, weighted: bool) -> [String; 3] {
         let mark = if self.source.is_ok() { '✓' } else { '✗' };
         let who = match (&self.pod, &self.node) {
             (Some(pod), Some(node)) => format!("{pod} on {node}"),
@@ -184,6 +213,9 @@ impl Candidate {
             Ok(source) => source.to_string(),
             Err(reason) => reason.to_string(),
         };
+        let weight = (weighted && self.source.is_ok()).then(|| format!("weight {}", self.weight));
+        let notes: Vec<String> = weight.into_iter().chain([note]).collect();
+        let note = notes.join("  ").trim_end().to_owned();
         [format!("{mark} {}", self.target), who, note]
     }
 }

@@ -1,11 +1,13 @@
 //! Following one packet through a node's plan.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
-use portolan_model::{Cluster, Endpoint, Protocol, ServiceKey, Text};
+use portolan_model::{Algorithm, Cluster, Endpoint, Protocol, ServiceKey, Text};
+use portolan_nft::hash::slot;
 use portolan_plan::{
-    DNS_PORT, Decision, Forward, Frontend, Masquerade, NodePlan, NodeView, Owner, Place, Reason,
-    Selection, Target, Verdict,
+    CLIENT_SEED, DNS_PORT, Decision, Forward, Frontend, Masquerade, NodePlan, NodeView, Owner,
+    Place, Reason, Selection, Target, Verdict,
 };
 
 /// The first packet of a connection, as it meets a node.
@@ -49,8 +51,18 @@ pub struct Trace {
     pub endpoints: Vec<Candidate>,
     /// For how many idle seconds its client stays with one of them, if it does.
     pub affinity: Option<u32>,
+    /// How it gets one of them, where it is forwarded and its client stays with none.
+    pub algorithm: Algorithm,
     /// What becomes of it.
     pub outcome: Outcome,
+}
+
+impl Trace {
+    /// The endpoints that the packet may reach if it begins its client's first
+    /// connection.
+    pub fn reachable(&self) -> impl Iterator<Item = &Candidate> {
+        self.endpoints.iter().filter(|candidate| candidate.drawn)
+    }
 }
 
 /// A Service that was found behind an address and port.
@@ -76,6 +88,11 @@ pub struct Candidate {
     pub node: Option<Text>,
     /// What becomes of the packet's source on the way to it, or why it is left out.
     pub source: Result<Source, Reason>,
+    /// How many connections it gets beside the others; 1 where all are alike.
+    pub weight: u16,
+    /// Whether the packet may get it: not with a weight of 0, nor where the client's
+    /// address leads to another.
+    pub drawn: bool,
 }
 
 /// Whether the endpoint sees the client's address.
@@ -125,6 +142,7 @@ pub fn trace(cluster: &Cluster, plan: &NodePlan, view: &NodeView, packet: Packet
         service: None,
         endpoints: Vec::new(),
         affinity: None,
+        algorithm: Algorithm::Random,
         outcome: Outcome::Pass(None),
     };
     if is_dns(view, &packet) {
@@ -192,14 +210,22 @@ fn decided(
             pod: endpoint.and_then(|endpoint| endpoint.pod.clone()),
             node: endpoint.and_then(|endpoint| endpoint.node.clone()),
             source,
+            weight: 1,
+            drawn: false,
         }
     };
     trace.outcome = match verdict {
         Verdict::Forward(forward) => {
             trace.affinity = forward.affinity;
-            for target in &forward.targets {
+            trace.algorithm = forward.algorithm();
+            let drawn = drawn(forward, trace.packet.source);
+            for (place, target) in forward.targets.iter().enumerate() {
                 let source = source(plan, (frontend, forward), *target, trace);
-                trace.endpoints.push(known(*target, Ok(source)));
+                trace.endpoints.push(Candidate {
+                    weight: forward.weight(place),
+                    drawn: drawn.contains(target),
+                    ..known(*target, Ok(source))
+                });
             }
             Outcome::Forward(forward.selection)
         }
@@ -219,6 +245,19 @@ fn decided(
             trace.endpoints.push(known(*target, Err(reason.clone())));
         }
     }
+}
+
+/// Whom a client's new connection may get.
+fn drawn(forward: &Forward, client: IpAddr) -> BTreeSet<Target> {
+    if forward.algorithm() != Algorithm::Maglev {
+        return forward.slots().copied().collect();
+    }
+    let width = u32::try_from(forward.width()).unwrap_or(u32::MAX);
+    let slot = match client {
+        IpAddr::V4(address) => slot(&address.octets(), width, CLIENT_SEED),
+        IpAddr::V6(address) => slot(&address.octets(), width, CLIENT_SEED),
+    };
+    forward.at(slot as usize).copied().into_iter().collect()
 }
 
 fn used(verdict: &Verdict) -> &[Target] {

@@ -63,10 +63,10 @@ fn service(object: &lean::Service) -> Taken {
 
 fn slice(object: &lean::EndpointSlice) -> Taken {
     let (mut fact, problems) = intake::slice(object);
-    // A pod's name only serves explanations, which read the API when asked; an
-    // agent would keep one text per endpoint for nothing.
+    // A pod's whole name only serves explanations, which read the API when asked;
+    // an agent would keep one text per endpoint for nothing.
     for endpoint in fact.iter_mut().flat_map(|slice| &mut slice.endpoints) {
-        endpoint.pod = None;
+        endpoint.shorten();
     }
     (fact.map(|fact| Fact::Slice(Arc::new(fact))), problems)
 }

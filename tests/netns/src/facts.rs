@@ -63,6 +63,7 @@ pub fn service(name: &str, number: u8) -> Service {
         affinity: Affinity::None,
         other_proxy: None,
         outer: None,
+        spread: None,
     }
 }
 
@@ -126,6 +127,7 @@ pub fn slices(service: &str, servers: &[Server]) -> [Change; 2] {
             service: ServiceKey::new("default", service),
             family,
             headless: false,
+            weight: 1,
             ports: vec![
                 port(Protocol::Tcp, TCP_TARGET),
                 port(Protocol::Udp, UDP_TARGET),

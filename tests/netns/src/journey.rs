@@ -140,7 +140,7 @@ impl World {
         let trace = self.traced(node, way.packet)?;
         match &trace.outcome {
             Outcome::Forward(_) => {
-                for candidate in &trace.endpoints {
+                for candidate in trace.reachable() {
                     let Ok(source) = candidate.source else {
                         continue;
                     };

@@ -1,10 +1,11 @@
 //! Rules do to a packet what the trace says.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context, Result, bail, ensure};
 use portolan_nft::interp::{self, Env, Learned, Outcome as Ran};
-use portolan_nft::{CtState, CtStatus, Data, FibType, Hook, Key, Name, Ruleset, Tuple, Value};
+use portolan_nft::{CtState, CtStatus, Data, FibType, Key, Name, Ruleset, Tuple, Value};
 use portolan_plan::{NodeView, Target};
 use portolan_render::nft;
 use portolan_why::{Candidate, Outcome, Packet, Trace};
@@ -16,10 +17,13 @@ const EPHEMERAL: u16 = 51_234;
 struct World<'v> {
     view: &'v NodeView,
     slot: u32,
+    /// Among how many slots the rules drew.
+    slots: Option<u32>,
 }
 
 impl Env for World<'_> {
     fn numgen(&mut self, _chain: &Name, modulus: u32) -> u32 {
+        self.slots = Some(modulus);
         self.slot.checked_rem(modulus).unwrap_or_default()
     }
 
@@ -43,26 +47,46 @@ fn is_local(view: &NodeView, address: IpAddr) -> bool {
 }
 
 /// Runs the traced packet through the rules, with every number the generator
-/// can give, and compares.
+/// can give, and compares. Each endpoint has as many numbers as its weight says.
 pub fn check(ruleset: &Ruleset, view: &NodeView, trace: &Trace) -> Result<()> {
-    let usable: Vec<_> = trace
-        .endpoints
-        .iter()
-        .filter(|candidate| candidate.source.is_ok())
-        .collect();
-    for slot in 0..usable.len().max(1) {
-        let target = usable.get(slot).copied();
-        let ran = run(ruleset, view, &trace.packet, (slot, target));
+    let mut hits: BTreeMap<Target, u32> = BTreeMap::new();
+    let (mut slot, mut slots) = (0, 1);
+    while slot < slots {
+        let (ran, drawn_of) = run(ruleset, view, &trace.packet, slot);
+        slots = drawn_of.unwrap_or(1);
+        let target = reached(trace, &ran);
+        if let Some(candidate) = target {
+            *hits.entry(candidate.target).or_default() += 1;
+        }
         let compared = compare(view, trace, target, &ran).and_then(|()| {
-            let other = (slot + 1) % usable.len().max(1);
+            let other = (slot + 1) % slots;
             stays(ruleset, view, trace, (target, &ran, other))
         });
-        let Err(difference) = compared else {
-            continue;
-        };
-        bail!("{difference}\nslot {slot}\n{trace}\nbut the rules say {ran:?}");
+        if let Err(difference) = compared {
+            bail!("{difference}\nslot {slot}\n{trace}\nbut the rules say {ran:?}");
+        }
+        slot += 1;
+    }
+    let total: u32 = trace.reachable().map(|one| u32::from(one.weight)).sum();
+    for candidate in trace.reachable() {
+        let hits = hits.get(&candidate.target).copied().unwrap_or(0);
+        ensure!(
+            hits * total == u32::from(candidate.weight) * slots,
+            "{hits} of {slots} slots are of {candidate:?}\n{trace}"
+        );
     }
     Ok(())
+}
+
+/// The endpoint that the rules led to, if it is one that they may lead to.
+fn reached<'t>(trace: &'t Trace, ran: &Ran) -> Option<&'t Candidate> {
+    let Ran::Accept(passed) = ran else {
+        return None;
+    };
+    trace.reachable().find(|candidate| {
+        let Target { address, port, .. } = candidate.target;
+        (address, port) == (passed.packet.daddr, passed.packet.dport)
+    })
 }
 
 /// What the rules learn of a packet is right, and leads the client's next one to
@@ -71,7 +95,7 @@ fn stays(
     ruleset: &Ruleset,
     view: &NodeView,
     trace: &Trace,
-    (target, ran, other): (Option<&Candidate>, &Ran, usize),
+    (target, ran, other): (Option<&Candidate>, &Ran, u32),
 ) -> Result<()> {
     let Ran::Accept(passed) = ran else {
         return Ok(());
@@ -105,16 +129,12 @@ fn stays(
                 .insert(Key::Exact(key.clone()), Data::Tuple(data.clone()));
         }
     }
-    let again = run(&later, view, packet, (other, target));
+    let (again, _) = run(&later, view, packet, other);
     compare(view, trace, target, &again).context("the client's next connection")
 }
 
-fn run(
-    ruleset: &Ruleset,
-    view: &NodeView,
-    packet: &Packet,
-    (slot, target): (usize, Option<&Candidate>),
-) -> Ran {
+/// What becomes of a packet, and among how many slots its was drawn.
+fn run(ruleset: &Ruleset, view: &NodeView, packet: &Packet, slot: u32) -> (Ran, Option<u32>) {
     let first = interp::Packet {
         saddr: packet.source,
         daddr: packet.destination,
@@ -131,17 +151,17 @@ fn run(
         ct_state: CtState::NEW,
         ct_status: CtStatus::default(),
     };
-    let destination = target.map_or(packet.destination, |candidate| candidate.target.address);
-    let hooks: &[Hook] = match (packet.from_node, is_local(view, destination)) {
-        (true, _) => &[Hook::Output, Hook::Postrouting],
-        (false, true) => &[Hook::Prerouting, Hook::Input],
-        (false, false) => &[Hook::Prerouting, Hook::Forward, Hook::Postrouting],
-    };
     let mut world = World {
         view,
-        slot: u32::try_from(slot).unwrap_or(u32::MAX),
+        slot,
+        slots: None,
     };
-    interp::run(ruleset, &first, hooks, &mut world)
+    let ran = if packet.from_node {
+        interp::run_outgoing(ruleset, &first, &mut world)
+    } else {
+        interp::run_incoming(ruleset, &first, &mut world)
+    };
+    (ran, world.slots)
 }
 
 fn compare(view: &NodeView, trace: &Trace, target: Option<&Candidate>, ran: &Ran) -> Result<()> {
@@ -154,7 +174,7 @@ fn compare(view: &NodeView, trace: &Trace, target: Option<&Candidate>, ran: &Ran
                 ..
             }) = target
             else {
-                bail!("no target")
+                bail!("to none of its endpoints")
             };
             ensure!(passed.dnat, "not translated");
             ensure!(passed.packet.daddr == target.address, "to another address");

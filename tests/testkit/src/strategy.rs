@@ -5,9 +5,9 @@
 use std::net::IpAddr;
 
 use portolan_model::{
-    Affinity, Change, Conditions, Endpoint, Fact, Family, Hints, Key, Kind, Namespace, Node,
-    NodeAddress, Outer, Protocol, Publication, Service, ServiceCidr, ServiceKey, ServicePort,
-    Slice, SliceKey, SlicePort, Text, TrafficPolicy,
+    Affinity, Algorithm, Change, Conditions, Endpoint, Fact, Family, Hints, Key, Kind, Namespace,
+    Node, NodeAddress, Outer, Protocol, Publication, Service, ServiceCidr, ServiceKey, ServicePort,
+    Slice, SliceKey, SlicePort, Spread, Text, TrafficPolicy,
 };
 use portolan_plan::{Frontend, NodePlan, NodePortAddresses, NodeView, Place, Verdict};
 use portolan_why::Packet;
@@ -163,6 +163,20 @@ fn affinity() -> impl Strategy<Value = Affinity> {
     ]
 }
 
+/// How connections are spread; the names are the pods' below.
+fn spread() -> impl Strategy<Value = Option<Box<Spread>>> {
+    let algorithm = prop_oneof![
+        1 => Just(None),
+        2 => select(Algorithm::ALL.as_slice()).prop_map(Some),
+    ];
+    let weight = select([0_u16, 1, 2, 5].as_slice());
+    let weights = proptest::collection::vec((text(&["web", "web-blue"]), weight), 0..3);
+    let weights = prop_oneof![1 => Just(Vec::new()), 1 => weights];
+    let spread = (algorithm, weights)
+        .prop_map(|(algorithm, weights)| Some(Box::new(Spread { algorithm, weights })));
+    prop_oneof![1 => Just(None), 1 => spread]
+}
+
 fn service() -> impl Strategy<Value = Service> {
     let ports = proptest::collection::vec(service_port(), 0..4);
     let ips = (0_u8..4, 0_u8..3);
@@ -173,7 +187,7 @@ fn service() -> impl Strategy<Value = Service> {
         ips,
         ports,
         (policy(), policy()),
-        (other_proxy, outer(), affinity()),
+        (other_proxy, outer(), affinity(), spread()),
     )
         .prop_map(
             |(
@@ -182,7 +196,7 @@ fn service() -> impl Strategy<Value = Service> {
                 (index, families),
                 ports,
                 (internal_policy, external_policy),
-                (other_proxy, outer, affinity),
+                (other_proxy, outer, affinity, spread),
             )| {
                 let addressed = !matches!(
                     publication,
@@ -205,6 +219,7 @@ fn service() -> impl Strategy<Value = Service> {
                     affinity,
                     other_proxy,
                     outer,
+                    spread,
                 }
             },
         )
@@ -251,14 +266,16 @@ fn endpoint_address(family: Family) -> impl Strategy<Value = (IpAddr, Option<Tex
 
 fn endpoint(family: Family) -> impl Strategy<Value = Endpoint> {
     let hostname = proptest::option::of(text(&["web-0", "web-1"]));
-    (endpoint_address(family), conditions(), hints(), hostname).prop_map(
-        |((address, node), conditions, hints, hostname)| Endpoint {
+    let pod = proptest::option::of(text(&["web-blue-5c9-", "web-green-77d-"]));
+    let texts = (hostname, pod);
+    (endpoint_address(family), conditions(), hints(), texts).prop_map(
+        |((address, node), conditions, hints, (hostname, pod))| Endpoint {
             address,
             conditions,
             node,
             zone: None,
             hostname,
-            pod: None,
+            pod,
             hints,
         },
     )
@@ -286,8 +303,12 @@ fn slice() -> impl Strategy<Value = Slice> {
             ports
         });
         let endpoints = proptest::collection::vec(endpoint(family), 0..6);
-        (slice_key(), service_key(), ports, endpoints, 0..6).prop_map(
-            move |(key, service, ports, endpoints, kind)| Slice {
+        let kinds = (
+            0..6,
+            prop_oneof![3 => Just(1_u16), 1 => select([0_u16, 3].as_slice())],
+        );
+        (slice_key(), service_key(), ports, endpoints, kinds).prop_map(
+            move |(key, service, ports, endpoints, (kind, weight))| Slice {
                 service: ServiceKey {
                     namespace: key.namespace.clone(),
                     name: service.name,
@@ -295,6 +316,7 @@ fn slice() -> impl Strategy<Value = Slice> {
                 key,
                 family,
                 headless: kind == 0,
+                weight,
                 ports,
                 endpoints,
             },
@@ -376,31 +398,39 @@ pub fn view() -> impl Strategy<Value = NodeView> {
         1 => Just(NodePortAddresses::AnyLocal),
         1 => Just(NodePortAddresses::Within(vec![range("172.18.0.0/24")])),
     ];
+    let algorithm = prop_oneof![
+        2 => Just(Algorithm::Random),
+        1 => select(Algorithm::ALL.as_slice()),
+    ];
     let flags = (any::<bool>(), any::<bool>(), 0..4);
-    (node_ports, 0..6, flags).prop_map(|(node_ports, detector, (dns, bit, external))| {
-        let families = Family::BOTH.into_iter();
-        NodeView {
-            node: THIS_NODE.into(),
-            // Known even before the Node object is: the rig observes over it.
-            node_addresses: families.clone().map(|family| host(family, 1)).collect(),
-            cluster_pod_cidrs: match detector {
-                0 => Vec::new(),
-                1 => vec![range("10.244.0.0/16")],
-                _ => vec![range("10.244.0.0/16"), range("fd00:10:244::/48")],
-            },
-            service_cidrs: vec![range("10.96.0.0/16"), range("fd00:10:96::/112")],
-            dns_addresses: if dns {
-                families.map(|family| cluster_ip(family, 0)).collect()
-            } else {
-                Vec::new()
-            },
-            node_ports,
-            external_ips: external > 0,
-            masquerade_all: detector == 2,
-            masquerade_bit: if bit { 0x4000 } else { 0x10 },
-            ..NodeView::default()
-        }
-    })
+    let given = (node_ports, algorithm);
+    (given, 0..6, flags).prop_map(
+        |((node_ports, algorithm), detector, (dns, bit, external))| {
+            let families = Family::BOTH.into_iter();
+            NodeView {
+                node: THIS_NODE.into(),
+                // Known even before the Node object is: the rig observes over it.
+                node_addresses: families.clone().map(|family| host(family, 1)).collect(),
+                cluster_pod_cidrs: match detector {
+                    0 => Vec::new(),
+                    1 => vec![range("10.244.0.0/16")],
+                    _ => vec![range("10.244.0.0/16"), range("fd00:10:244::/48")],
+                },
+                service_cidrs: vec![range("10.96.0.0/16"), range("fd00:10:96::/112")],
+                dns_addresses: if dns {
+                    families.map(|family| cluster_ip(family, 0)).collect()
+                } else {
+                    Vec::new()
+                },
+                node_ports,
+                algorithm,
+                external_ips: external > 0,
+                masquerade_all: detector == 2,
+                masquerade_bit: if bit { 0x4000 } else { 0x10 },
+                ..NodeView::default()
+            }
+        },
+    )
 }
 
 fn range(text: &str) -> ipnet::IpNet {

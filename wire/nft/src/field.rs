@@ -13,6 +13,15 @@ pub struct Numgen {
     pub modulus: u32,
 }
 
+/// A hash of who sends a packet: `jhash ip saddr mod 251 seed 0x1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Jhash {
+    /// Numbers are below this; at least 1. See [`crate::hash::slot`].
+    pub modulus: u32,
+    /// Another seed, another order.
+    pub seed: u32,
+}
+
 /// Something that can be read from a packet, in a table of a family.
 ///
 /// [`Field::Saddr`] is `ip saddr` in a table `ip` and `ip6 saddr` in a table `ip6`.
@@ -46,6 +55,9 @@ pub enum Field {
     FibDaddrType,
     /// `numgen …`. As the type of a set's field any modulus stands for all.
     Numgen(Numgen),
+    /// `jhash ip saddr …`, of the type of a number generator; sets are declared by
+    /// that.
+    Jhash(Jhash),
 }
 
 impl Field {
@@ -67,6 +79,12 @@ impl Field {
         })
     }
 
+    /// `jhash ip saddr mod N seed S`.
+    #[must_use]
+    pub const fn jhash(modulus: u32, seed: u32) -> Self {
+        Self::Jhash(Jhash { modulus, seed })
+    }
+
     /// The bytes this field takes in a concatenation (whole registers of 4 bytes).
     #[must_use]
     pub const fn width(self, family: Family) -> usize {
@@ -82,7 +100,8 @@ impl Field {
             | Self::CtState
             | Self::CtStatus
             | Self::FibDaddrType
-            | Self::Numgen(_) => 4,
+            | Self::Numgen(_)
+            | Self::Jhash(_) => 4,
         }
     }
 
@@ -106,14 +125,17 @@ impl Field {
             Self::L4Proto => 8,
             Self::Sport | Self::Dport | Self::OrigDport => 16,
             Self::IifName | Self::OifName => 128,
-            Self::Mark | Self::CtState | Self::CtStatus | Self::FibDaddrType | Self::Numgen(_) => {
-                32
-            }
+            Self::Mark
+            | Self::CtState
+            | Self::CtStatus
+            | Self::FibDaddrType
+            | Self::Numgen(_)
+            | Self::Jhash(_) => 32,
         }
     }
 
     /// Whether two fields have the same type, so that one may look up what the
-    /// other declared. Every number generator is of one type.
+    /// other declared. Every number generator is of one type, and so is every hash.
     #[must_use]
     pub const fn same_type(self, other: Self) -> bool {
         matches!(
@@ -131,7 +153,10 @@ impl Field {
                 | (Self::CtState, Self::CtState)
                 | (Self::CtStatus, Self::CtStatus)
                 | (Self::FibDaddrType, Self::FibDaddrType)
-                | (Self::Numgen(_), Self::Numgen(_))
+                | (
+                    Self::Numgen(_) | Self::Jhash(_),
+                    Self::Numgen(_) | Self::Jhash(_)
+                )
         )
     }
 
@@ -158,7 +183,7 @@ impl Field {
             Self::CtState => Value::CtState(CtState(word()?)),
             Self::CtStatus => Value::CtStatus(CtStatus(word()?)),
             Self::FibDaddrType => Value::Fib(FibType::from_number(word()?)?),
-            Self::Numgen(_) => Value::Number(word()?),
+            Self::Numgen(_) | Self::Jhash(_) => Value::Number(word()?),
         })
     }
 }

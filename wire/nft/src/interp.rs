@@ -16,6 +16,7 @@
 
 use std::net::IpAddr;
 
+use crate::hash;
 use crate::table::Base;
 use crate::value::TCP;
 use crate::{
@@ -407,6 +408,10 @@ impl Walk<'_, '_> {
             Field::Numgen(numgen) => {
                 let number = self.run.env.numgen(chain, numgen.modulus);
                 Value::Number(number % numgen.modulus.max(1))
+            }
+            Field::Jhash(jhash) => {
+                let saddr = Tuple::new(&[packet.saddr.into()]);
+                Value::Number(hash::slot(saddr.bytes(), jhash.modulus, jhash.seed))
             }
         }
     }

@@ -27,6 +27,7 @@
 mod batch;
 mod diff;
 mod field;
+pub mod hash;
 pub mod interp;
 pub mod netlink;
 mod rule;
@@ -37,7 +38,7 @@ mod value;
 
 pub use batch::{ApplyError, Batch, Op, Step};
 pub use diff::{diff, diff_into};
-pub use field::{Field, Numgen};
+pub use field::{Field, Jhash, Numgen};
 pub use rule::{Compare, Counts, DnatTo, DynOp, MatchOp, RejectKind, Rule, Statement, Verdict};
 pub use set::{Data, Key, Set, SetData, SetFlags, Shape};
 pub use table::{Base, Chain, ChainType, Family, Hook, Name, Ruleset, Table, TableId};

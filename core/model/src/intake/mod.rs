@@ -7,6 +7,7 @@
 mod node;
 mod service;
 mod slice;
+mod spread;
 
 use std::net::IpAddr;
 

@@ -53,6 +53,7 @@ pub fn service(object: &lean::Service) -> (Service, Vec<Problem>) {
             .get(OTHER_PROXY)
             .map(|name| name.as_str().into()),
         outer: outer(object, &publication, &mut problems),
+        spread: super::spread::of_service(&object.metadata, &mut problems),
         publication,
     };
     (fact, problems.found)

@@ -51,6 +51,7 @@ pub fn slice(object: &lean::EndpointSlice) -> (Option<Slice>, Vec<Problem>) {
         service: ServiceKey::new(&metadata.namespace, service),
         family,
         headless: metadata.labels.contains_key(HEADLESS),
+        weight: super::spread::of_slice(metadata, &mut problems),
         ports,
         endpoints,
     };

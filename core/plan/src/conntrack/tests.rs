@@ -82,6 +82,7 @@ impl World {
             service: service().key,
             family: Family::V4,
             headless: false,
+            weight: 1,
             ports: vec![SlicePort {
                 name: "dns".into(),
                 protocol: Protocol::Udp,
@@ -122,6 +123,7 @@ fn service() -> Service {
         affinity: Affinity::None,
         other_proxy: None,
         outer: None,
+        spread: None,
     }
 }
 

@@ -86,7 +86,7 @@ fn of_verdict(frontend: Frontend, lane: Lane, verdict: &Decided, elements: &mut 
     };
     match verdict {
         Decided::Forward(forward) => {
-            let shape = forward.shape(family, lane);
+            let shape = forward.shape(frontend, lane);
             put(
                 maps.chains,
                 &whole,
@@ -95,7 +95,7 @@ fn of_verdict(frontend: Frontend, lane: Lane, verdict: &Decided, elements: &mut 
             if lane == Lane::NodePort {
                 put(table::OPEN_NODE_PORTS, &whole, Data::None);
             }
-            for (slot, target) in (0..).zip(&forward.targets) {
+            for (slot, target) in (0..).zip(forward.slots()) {
                 let mut key = whole.clone();
                 key.push(Value::Number(slot));
                 let to = Tuple::new(&[target.address.into(), Value::Port(target.port)]);

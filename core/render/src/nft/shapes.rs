@@ -1,7 +1,10 @@
-//! The chains that choose an endpoint and translate: one per shape in use.
+//! The chains that choose an endpoint and translate: one per shape in use. Where
+//! endpoints are taken in turn, each frontend is a shape of its own.
+
+use std::net::IpAddr;
 
 use portolan_nft::{Chain, Field, Name, Rule};
-use portolan_plan::{Lane, Masquerade, NodeView, Shape};
+use portolan_plan::{CLIENT_SEED, Draw, Frontend, Lane, Masquerade, NodeView, Place, Shape};
 
 use super::{affinity, table};
 
@@ -79,6 +82,7 @@ pub(super) fn name(shape: Shape) -> Name {
         lane,
         masquerade,
         width,
+        draw,
         sticky,
         ..
     } = shape;
@@ -89,7 +93,30 @@ pub(super) fn name(shape: Shape) -> Name {
         Masquerade::Always => "-masquerade",
     };
     let sticky = if sticky { "-sticky" } else { "" };
-    format!("{}{width}{suffix}{sticky}", maps(lane).letter).into()
+    let draw = match draw {
+        Draw::Random => String::new(),
+        Draw::Client => "-by-client".to_owned(),
+        Draw::Counter(frontend) => format!("-in-turn-{}", word(frontend)),
+    };
+    format!("{}{width}{suffix}{sticky}{draw}", maps(lane).letter).into()
+}
+
+/// A frontend, within the name of a chain; which has no colons.
+fn word(frontend: Frontend) -> String {
+    let Frontend {
+        place,
+        protocol,
+        port,
+    } = frontend;
+    match place {
+        Place::ClusterIp(IpAddr::V4(address)) | Place::External(IpAddr::V4(address)) => {
+            format!("{address}-{protocol}-{port}")
+        }
+        Place::ClusterIp(IpAddr::V6(address)) | Place::External(IpAddr::V6(address)) => {
+            format!("{:032x}-{protocol}-{port}", address.to_bits())
+        }
+        Place::NodePort(_) => format!("{protocol}-{port}"),
+    }
 }
 
 /// A shape's chain: mark who is to be masqueraded, choose what the client had
@@ -114,7 +141,11 @@ pub(super) fn chain(view: &NodeView, shape: Shape) -> Chain {
     }
     let mut slot = key(shape.lane);
     let width = u32::try_from(shape.width).unwrap_or(u32::MAX);
-    slot.push(Field::random(width));
+    slot.push(match shape.draw {
+        Draw::Random => Field::random(width),
+        Draw::Counter(_) => Field::inc(width),
+        Draw::Client => Field::jhash(width, CLIENT_SEED),
+    });
     rules.push(Rule::new().dnat_map(slot, maps(shape.lane).endpoints));
     Chain::regular(rules)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, bail, ensure};
-use portolan_model::{Change, Fact, Key, ServiceKey, SliceKey};
+use portolan_model::{Algorithm, Change, Fact, Key, ServiceKey, SliceKey};
 use portolan_plan::{NodePortAddresses, NodeView};
 use serde_json::{Value, json};
 
@@ -51,6 +51,7 @@ impl Reader {
                 Some(("detector", "none")) => self.view.cluster_pod_cidrs.clear(),
                 Some(("nodeports", "local")) => self.view.node_ports = NodePortAddresses::AnyLocal,
                 Some(("externalIPs", "off")) => self.view.external_ips = false,
+                Some(("lb", name)) => self.view.algorithm = Algorithm::parse(name)?,
                 Some(("dns", "none")) => self.view.dns_addresses.clear(),
                 Some((key, value)) => node.put(key, value),
                 None if word == "masquerade-all" => self.view.masquerade_all = true,
@@ -107,7 +108,8 @@ impl Reader {
         Ok(Change::Upsert(fact))
     }
 
-    /// `ClusterIP=10.96.0.20,fd00:10:96::20 type=NodePort http=80:30080→8080/tcp …`.
+    /// `ClusterIP=10.96.0.20,fd00:10:96::20 type=NodePort http=80:30080→8080/tcp …`,
+    /// with `lb=maglev` and `weights=web-blue=9,web-green=1` for the annotations.
     fn service(&mut self, name: &str, words: &[&str]) -> Result<Fact> {
         let (namespace, service) = split(name)?;
         let (mut ports, mut targets, mut fields) = (Vec::new(), Vec::new(), Words::default());
@@ -133,8 +135,12 @@ impl Reader {
         let label = fields
             .take("proxy")
             .map(|proxy| json!({"service.kubernetes.io/service-proxy-name": proxy}));
+        let notes = [("lb", "lb-algorithm"), ("weights", "weights")]
+            .into_iter()
+            .filter_map(|(word, note)| Some((annotation(note), fields.take(word)?.into())));
+        let notes: serde_json::Map<String, Value> = notes.collect();
         let object = json!({
-            "metadata": {"name": service, "namespace": namespace, "labels": label},
+            "metadata": {"name": service, "namespace": namespace, "labels": label, "annotations": notes},
             "spec": {
                 "type": fields.take("type").unwrap_or_else(|| "ClusterIP".into()),
                 "clusterIP": ips.first().cloned().unwrap_or_default(),
@@ -155,7 +161,7 @@ impl Reader {
     }
 
     /// `10.244.1.7@node-1 ready zone=a hostname=web-0 … 10.244.2.7@node-2 unready`,
-    /// with `labels=headless` and `ports=http=8080/tcp` for the slice. The name
+    /// with `labels=headless`, `weight=3` and `ports=http=8080/tcp` for the slice. The name
     /// is the Service's, with `#2` for a second slice.
     fn slice(&mut self, name: &str, words: &[&str]) -> Result<Fact> {
         let service_name = name.split_once('#').map_or(name, |(service, _)| service);
@@ -167,9 +173,12 @@ impl Reader {
             .cloned()
             .unwrap_or_else(|| json!([]));
         let mut labels = json!({"kubernetes.io/service-name": service});
+        let mut notes = json!({});
         for word in words {
             if let Some(list) = word.strip_prefix("ports=") {
                 ports = slice_ports(list)?;
+            } else if let Some(weight) = word.strip_prefix("weight=") {
+                notes = json!({annotation("weight"): weight});
             } else if *word == "labels=headless" {
                 labels["service.kubernetes.io/headless"] = "".into();
             } else if let Some(endpoint) = Endpoint::start(word) {
@@ -185,7 +194,7 @@ impl Reader {
             .first()
             .is_some_and(|endpoint| endpoint.address.is_ipv6());
         let object = json!({
-            "metadata": {"name": split(name)?.1, "namespace": namespace, "labels": labels},
+            "metadata": {"name": split(name)?.1, "namespace": namespace, "labels": labels, "annotations": notes},
             "addressType": if v6 { "IPv6" } else { "IPv4" },
             "ports": ports,
             "endpoints": endpoints.into_iter().map(|endpoint| endpoint.object).collect::<Vec<_>>(),
@@ -194,6 +203,10 @@ impl Reader {
         ensure!(problems.is_empty(), "{problems:?}");
         fact.context("no fact")
     }
+}
+
+fn annotation(name: &str) -> String {
+    format!("{}/{name}", portolan_api::GROUP)
 }
 
 /// `203.0.113.9`, or `203.0.113.9/Proxy` with a mode.

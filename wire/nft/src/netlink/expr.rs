@@ -43,6 +43,14 @@ pub(super) enum Expr {
         kind: u32,
         offset: u32,
     },
+    /// Jenkins' hash of so many bytes.
+    Hash {
+        sreg: u32,
+        dreg: u32,
+        len: u32,
+        modulus: u32,
+        seed: u32,
+    },
     Cmp {
         sreg: u32,
         op: MatchOp,
@@ -105,6 +113,10 @@ const RANGE_PROTO: u32 = 2;
 const CT_DIRECTION: u16 = 3;
 /// IP_CT_DIR_ORIGINAL.
 const ORIGINAL: u8 = 0;
+/// NFTA_HASH_TYPE.
+const HASH_TYPE: u16 = 7;
+/// NFT_HASH_JENKINS.
+const HASH_JENKINS: u32 = 0;
 /// NFT_NAT_DNAT.
 const NAT_DNAT: u32 = 1;
 
@@ -139,6 +151,7 @@ impl Expr {
             Self::Ct { .. } => "ct",
             Self::Fib { .. } => "fib",
             Self::Numgen { .. } => "numgen",
+            Self::Hash { .. } => "hash",
             Self::Cmp { .. } => "cmp",
             Self::Bitwise { .. } => "bitwise",
             Self::Lookup { .. } => "lookup",
@@ -200,17 +213,6 @@ impl Expr {
             out.be32(3, *flags);
             out.be32(2, *result);
             out.be32(1, reg(*dreg));
-        } else if let Self::Numgen {
-            dreg,
-            modulus,
-            kind,
-            offset,
-        } = self
-        {
-            out.be32(1, reg(*dreg));
-            out.be32(2, *modulus);
-            out.be32(3, *kind);
-            out.be32(4, *offset);
         } else if let Self::Bitwise {
             sreg,
             dreg,
@@ -226,6 +228,39 @@ impl Expr {
         } else if let Self::Immediate { dreg, data } = self {
             out.be32(1, reg(*dreg));
             value(out, 2, data);
+        } else {
+            self.write_number(out);
+        }
+    }
+
+    /// The attributes of expressions that make a number.
+    fn write_number(&self, out: &mut Writer) {
+        if let Self::Numgen {
+            dreg,
+            modulus,
+            kind,
+            offset,
+        } = self
+        {
+            out.be32(1, reg(*dreg));
+            out.be32(2, *modulus);
+            out.be32(3, *kind);
+            out.be32(4, *offset);
+        } else if let Self::Hash {
+            sreg,
+            dreg,
+            len,
+            modulus,
+            seed,
+        } = self
+        {
+            out.be32(1, reg(*sreg));
+            out.be32(2, reg(*dreg));
+            out.be32(3, *len);
+            out.be32(4, *modulus);
+            out.be32(5, *seed);
+            out.be32(6, 0);
+            out.be32(HASH_TYPE, HASH_JENKINS);
         }
     }
 
@@ -373,6 +408,14 @@ fn read_load(name: &str, data: &Attrs<'_>) -> Option<Expr> {
             kind: data.be32(3)?,
             offset: data.be32(4).unwrap_or(0),
         }),
+        "hash" if read_hash_kind(data) => Some(Expr::Hash {
+            sreg: register(1)?,
+            dreg: register(2)?,
+            len: data.be32(3)?,
+            modulus: data.be32(4)?,
+            // Without one the kernel made one up: that is nobody's rule of ours.
+            seed: data.be32(5)?,
+        }),
         "bitwise" if data.be32(6).unwrap_or(0) == 0 => Some(Expr::Bitwise {
             sreg: register(1)?,
             dreg: register(2)?,
@@ -385,6 +428,11 @@ fn read_load(name: &str, data: &Attrs<'_>) -> Option<Expr> {
         }),
         _ => None,
     }
+}
+
+/// Whether a hash is Jenkins' and counts from 0.
+fn read_hash_kind(data: &Attrs<'_>) -> bool {
+    data.be32(HASH_TYPE).unwrap_or(HASH_JENKINS) == HASH_JENKINS && data.be32(6).unwrap_or(0) == 0
 }
 
 fn read_use(name: &str, data: &Attrs<'_>) -> Option<Expr> {

@@ -24,7 +24,16 @@ const CT_DST_IP6: u32 = 22;
 /// The kernel has this many registers of 4 bytes.
 const SLOTS: usize = 16;
 
-/// The expression that puts a field into a register.
+/// The expressions that put a field into a register.
+fn load_into(out: &mut Vec<Expr>, family: Family, field: Field, dreg: u32) {
+    if matches!(field, Field::Jhash(_)) {
+        out.push(load(family, Field::Saddr, dreg));
+    }
+    out.push(load(family, field, dreg));
+}
+
+/// The expression that puts a field into a register; a hash has its source there
+/// already.
 pub(super) fn load(family: Family, field: Field, dreg: u32) -> Expr {
     const NETWORK: u32 = 1;
     const TRANSPORT: u32 = 2;
@@ -88,6 +97,13 @@ pub(super) fn load(family: Family, field: Field, dreg: u32) -> Expr {
             kind: u32::from(numgen.random),
             offset: 0,
         },
+        Field::Jhash(jhash) => Expr::Hash {
+            sreg: dreg,
+            dreg,
+            len: Field::Saddr.bits(family) / 8,
+            modulus: jhash.modulus,
+            seed: jhash.seed,
+        },
     }
 }
 
@@ -104,7 +120,7 @@ fn ct(dreg: u32, key: u32) -> Expr {
 fn load_all(out: &mut Vec<Expr>, family: Family, fields: &[Field], first: u32) -> u32 {
     let mut slot = first;
     for field in fields {
-        out.push(load(family, *field, slot));
+        load_into(out, family, *field, slot);
         slot += field.width(family) as u32 / 4;
     }
     slot

@@ -212,6 +212,19 @@ impl Raise {
     fn expr(&mut self, expr: &Expr) -> Option<()> {
         if let Expr::Immediate { dreg, data } = expr {
             self.put(*dreg, Held::Const(data.clone()));
+        } else if let Expr::Hash {
+            sreg,
+            dreg,
+            len,
+            modulus,
+            seed,
+        } = expr
+        {
+            let whole = *len == Field::Saddr.bits(self.family) / 8;
+            let Some(Held::Field(Field::Saddr)) = self.at(*sreg).filter(|_| whole) else {
+                return None;
+            };
+            self.put(*dreg, Held::Field(Field::jhash(*modulus, *seed)));
         } else if let Some(dreg) = dreg(expr) {
             let held = loaded(self.family, expr)?;
             self.put(dreg, held);
@@ -381,7 +394,8 @@ impl Raise {
             | Field::OrigDaddr
             | Field::OrigDport
             | Field::FibDaddrType
-            | Field::Numgen(_) => None,
+            | Field::Numgen(_)
+            | Field::Jhash(_) => None,
         }
     }
 

@@ -52,6 +52,8 @@ fn expression(family: Family, field: Field) -> (u32, [Option<u32>; 3]) {
             let random = u32::from(numgen.random);
             (etype::NUMGEN, [Some(random), Some(numgen.modulus), Some(0)])
         }
+        // nft has no words for the type of a hash; that of a generator is the same.
+        Field::Jhash(jhash) => (etype::NUMGEN, [Some(1), Some(jhash.modulus), Some(0)]),
     }
 }
 
@@ -98,7 +100,7 @@ pub(super) fn datatype(family: Family, field: Field) -> u32 {
         Field::CtStatus => 28,
         Field::FibDaddrType => 38,
         Field::IifName | Field::OifName => 41,
-        Field::Numgen(_) => 4,
+        Field::Numgen(_) | Field::Jhash(_) => 4,
     }
 }
 

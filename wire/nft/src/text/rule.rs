@@ -3,8 +3,8 @@
 use super::{duration, quoted};
 use crate::value::{TCP, UDP};
 use crate::{
-    Compare, CtState, CtStatus, DnatTo, DynOp, Family, Field, MatchOp, RejectKind, Rule, Statement,
-    Value, Verdict,
+    Compare, CtState, CtStatus, DnatTo, DynOp, Family, Field, Jhash, MatchOp, RejectKind, Rule,
+    Statement, Value, Verdict,
 };
 
 /// Protocol numbers and the names of /etc/protocols, which nft prints.
@@ -103,6 +103,9 @@ fn field(family: Family, field: Field, transport: &str) -> String {
         Field::Numgen(numgen) => {
             let kind = if numgen.random { "random" } else { "inc" };
             format!("numgen {kind} mod {}", numgen.modulus)
+        }
+        Field::Jhash(Jhash { modulus, seed }) => {
+            format!("jhash {network} saddr mod {modulus} seed {seed:#x}")
         }
     }
 }
