@@ -1,12 +1,15 @@
 //! nftables over netlink: reading tables and committing batches.
 //!
-//! A commit is one transaction where the socket's send buffer allows it: the
-//! kernel takes a transaction as one `sendmsg` or not at all. As root of the
-//! machine the buffer is made as large as the batch. In a user namespace it can
-//! not grow over `net.core.wmem_max` (the kernel asks for CAP_NET_ADMIN in the
-//! first user namespace, sock_setsockopt in Linux 6.18), so a bigger batch goes
-//! in several transactions; `portolan_nft::diff` orders its steps so that every
-//! state in between is a safe one.
+//! A commit is one transaction up to [`TRANSACTION`] bytes, which is far more than a
+//! change of a few Services needs. A start with many Services, or a list of them that
+//! changed while nobody watched, goes in several: none is larger in memory, none
+//! keeps other users of nftables waiting for long. `portolan_nft::diff` orders its
+//! steps so that every state in between is a safe one.
+//!
+//! The kernel takes a transaction as one `sendmsg` or not at all. As root of the
+//! machine the send buffer is made large enough. In a user namespace it can not grow
+//! over `net.core.wmem_max` (the kernel asks for CAP_NET_ADMIN in the first user
+//! namespace, sock_setsockopt in Linux 6.18), so transactions are smaller there.
 //!
 //! A commit is processed inside `sendmsg`, and only failures are answered: when the
 //! answers are read nothing is waited for.
@@ -27,6 +30,9 @@ use socket::{Answer, Socket};
 
 /// How often a dump is begun anew because somebody changed the ruleset meanwhile.
 const DUMP_ATTEMPTS: usize = 20;
+
+/// The longest transaction in bytes: some ten thousand elements.
+const TRANSACTION: usize = 1 << 20;
 
 /// The nftables of one network namespace.
 #[derive(Debug)]
@@ -121,11 +127,12 @@ impl Nft {
     ///
     /// If the kernel has no nftables.
     pub fn open_here() -> Result<Self, OpenError> {
-        let socket = Socket::open().map_err(OpenError::Socket)?;
+        let mut socket = Socket::open().map_err(OpenError::Socket)?;
+        socket.make_room(TRANSACTION);
         Ok(Self {
             socket,
             seq: 1,
-            limit: usize::MAX,
+            limit: TRANSACTION,
         })
     }
 
@@ -137,28 +144,18 @@ impl Nft {
 
     /// Make the changes of a batch.
     ///
-    /// A batch that fits the socket's buffer is one transaction: all or nothing.
+    /// A batch of up to [`TRANSACTION`] bytes is one transaction, all or nothing,
+    /// where the socket's buffer may be as large.
     ///
     /// # Errors
     ///
     /// If the kernel refuses an operation. Of a batch of several transactions the
     /// ones before stay.
     pub fn commit(&mut self, batch: &Batch) -> Result<(), CommitError> {
-        if batch.is_empty() {
-            return Ok(());
-        }
-        let whole = encode(batch, usize::MAX, self.seq, None);
-        let fits = whole
-            .iter()
-            .all(|one| one.bytes.len() <= self.limit && self.socket.make_room(one.bytes.len()));
-        let transactions = if fits {
-            whole
-        } else {
-            drop(whole);
-            encode(batch, self.socket.room().min(self.limit), self.seq, None)
-        };
-        for transaction in transactions {
+        let room = self.socket.room().min(self.limit);
+        for transaction in encode(batch, room, self.seq, None) {
             self.seq = transaction.next_seq();
+            // What cannot be cut may be longer.
             self.socket.make_room(transaction.bytes.len());
             self.transact(batch, &transaction)?;
         }

@@ -2,8 +2,9 @@
 //!
 //! The order of the steps makes every state in between a safe one, in case the
 //! batch is too big for one transaction: what is looked up comes before what looks
-//! it up, new chains are filled before anything leads to them, base chains change
-//! when all they need is there, and what is no longer used goes last.
+//! it up (see [`crate::order`]), new chains are filled before anything leads to them,
+//! base chains change when all they need is there, and what is no longer used goes
+//! last. A start from nothing takes effect with its last transaction.
 //!
 //! A changed chain is flushed and written again, in one transaction. What cannot
 //! be changed in place (a set's declaration, a base chain's hook) is deleted and
@@ -11,10 +12,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::order::{Lookups, SetChange, SetChanges};
 use crate::{Batch, Chain, Data, Key, Name, Op, Ruleset, Set, SetData, Table, TableId};
-
-/// The most elements that are deleted and added again in one pair of steps.
-const REPLACE_AT_ONCE: usize = 512;
 
 /// The batch that makes `to` of `from`.
 ///
@@ -105,13 +104,15 @@ impl Differ<'_> {
         let changed: BTreeSet<Name> = self.changed_chains(&remade);
         self.unhook(&remade, &changed);
         self.declare(&remade);
-        self.elements(&remade, |set| set.data != SetData::Verdict);
+        let changes: Vec<_> = self.changes(&remade);
+        let mut changes = SetChanges::new(self.id.clone(), &Lookups::of(self.new), changes);
+        changes.asked_come(self.batch);
         self.rules(&changed, |chain| chain.base.is_none());
-        self.elements(&remade, |set| set.data == SetData::Verdict);
+        changes.leading_come(self.batch);
         self.rules(&changed, |chain| chain.base.is_some());
-        self.flush_gone();
-        self.delete_elements(&remade, |set| set.data == SetData::Verdict);
-        self.delete_elements(&remade, |set| set.data != SetData::Verdict);
+        self.flush_gone(|chain| chain.base.is_some());
+        changes.go(self.batch);
+        self.flush_gone(|chain| chain.base.is_none());
         self.delete_gone();
     }
 
@@ -211,53 +212,28 @@ impl Differ<'_> {
         old.map_or(&NONE, |set| &set.elements)
     }
 
-    /// Add and replace elements of some sets.
-    fn elements(&mut self, remade: &BTreeSet<Name>, which: fn(&Set) -> bool) {
+    /// What changes in the sets that stay or come.
+    fn changes(&mut self, remade: &BTreeSet<Name>) -> Vec<(Name, SetChange)> {
         let new = self.new;
-        for (name, set) in new
-            .sets
-            .iter()
-            .filter(|(_, set)| which(set) && !set.flags.dynamic)
-        {
+        let sets = new.sets.iter().filter(|(_, set)| !set.flags.dynamic);
+        sets.map(|(name, set)| {
+            let mut change = SetChange::new(set.shape(), set.data == SetData::Verdict);
             if let Some(all) = self.fresh.remove(name) {
-                let all = all.into_iter().collect();
-                self.batch.add_elements(self.id, name, set.shape(), all);
-                continue;
+                change.added = all.into_iter().collect();
+                return (name.clone(), change);
             }
             let old = self.kept(remade, name);
-            let mut added = Vec::new();
-            let mut replaced = Vec::new();
             for (key, data) in &set.elements {
                 match old.get(key) {
-                    None => added.push((key.clone(), data.clone())),
+                    None => change.added.push((key.clone(), data.clone())),
                     Some(there) if there == data => {}
-                    Some(_) => replaced.push((key.clone(), data.clone())),
+                    Some(_) => change.replaced.push((key.clone(), data.clone())),
                 }
             }
-            // An interval may be in the way of a new one.
-            if set.flags.interval {
-                let gone = gone(old, set);
-                self.batch.delete_elements(self.id, name, set.shape(), gone);
-            }
-            for some in replaced.chunks(REPLACE_AT_ONCE) {
-                let keys = some.iter().map(|(key, _)| key.clone()).collect();
-                self.batch.delete_elements(self.id, name, set.shape(), keys);
-                self.batch
-                    .add_elements(self.id, name, set.shape(), some.to_vec());
-            }
-            self.batch.add_elements(self.id, name, set.shape(), added);
-        }
-    }
-
-    /// Delete elements of some sets that stay, where that was not done before.
-    fn delete_elements(&mut self, remade: &BTreeSet<Name>, which: fn(&Set) -> bool) {
-        let new = self.new;
-        for (name, set) in new.sets.iter().filter(|(_, set)| which(set)) {
-            if !set.flags.dynamic && !set.flags.interval {
-                let keys = gone(self.kept(remade, name), set);
-                self.batch.delete_elements(self.id, name, set.shape(), keys);
-            }
-        }
+            change.removed = gone(old, set);
+            (name.clone(), change)
+        })
+        .collect()
     }
 
     fn rules(&mut self, changed: &BTreeSet<Name>, which: fn(&Chain) -> bool) {
@@ -284,9 +260,9 @@ impl Differ<'_> {
         }
     }
 
-    fn flush_gone(&mut self) {
+    fn flush_gone(&mut self, which: fn(&Chain) -> bool) {
         let old = self.old;
-        for (name, chain) in &old.chains {
+        for (name, chain) in old.chains.iter().filter(|(_, chain)| which(chain)) {
             if !self.new.chains.contains_key(name) && !chain.rules.is_empty() {
                 self.push(Op::FlushChain {
                     chain: name.clone(),

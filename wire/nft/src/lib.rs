@@ -30,6 +30,7 @@ mod field;
 pub mod hash;
 pub mod interp;
 pub mod netlink;
+pub mod order;
 mod rule;
 mod set;
 mod table;

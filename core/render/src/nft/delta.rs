@@ -2,28 +2,40 @@
 //! touched.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use portolan_model::Family;
-use portolan_nft::{Batch, Chain, Data, Key, Name, Op};
-use portolan_plan::{NodePlan, Touched};
+use portolan_nft::order::{Lookups, SetChange, SetChanges};
+use portolan_nft::{Batch, Chain, Name, Op, Set, SetData, Shape};
+use portolan_plan::{NodePlan, NodeView, Touched};
 
 use super::elements::{Element, of_decision, of_external, of_hairpin, of_outlying, of_owner};
 use super::{affinity, base, shapes, table, table_id};
 
-/// How a set whose elements come and go with Services keeps them. (Those of
-/// ranges of a single field hold what the view says and change with it alone.)
-fn shape(set: &str) -> portolan_nft::Shape {
-    match set {
-        table::ALLOWED => portolan_nft::Shape::Boxes,
-        _ => portolan_nft::Shape::Points,
-    }
+/// The sets of the table, whose declarations do not depend on the view.
+struct Sets {
+    lookups: Lookups,
+    /// How each keeps its keys, and whether it leads on.
+    kinds: BTreeMap<Name, (Shape, bool)>,
 }
+
+/// The same on every run and in both families, so it is made once.
+static SETS: LazyLock<Sets> = LazyLock::new(|| {
+    let table = table::table(&NodeView::default(), Family::V4);
+    let kind = |set: &Set| (set.shape(), set.data == SetData::Verdict);
+    let sets = table.sets.iter();
+    Sets {
+        lookups: Lookups::of(&table),
+        kinds: sets.map(|(name, set)| (name.clone(), kind(set))).collect(),
+    }
+});
 
 /// The batch that leads from the image before to the image of `plan`.
 ///
-/// The whole batch is one transaction; within it nothing is ever named before
-/// it exists: chains come before the elements that lead to them and go after
-/// them, and an element whose data changes goes before it comes again.
+/// Nothing is ever named before it exists: chains come before the elements that
+/// lead to them and go after them, and an element whose data changes goes before it
+/// comes again. Elements come and go in an order in which a batch that is too large
+/// for one transaction may be cut ([`portolan_nft::order`]).
 pub fn delta(plan: &NodePlan, touched: &Touched) -> Batch {
     let mut batch = Batch::new();
     let (came, gone) = comings(&touched.shapes, |shape| plan.shapes.contains_key(shape));
@@ -51,26 +63,18 @@ pub fn delta(plan: &NodePlan, touched: &Touched) -> Batch {
             add_chain(&mut batch, timeout.0, name, chain);
         }
     }
-    let Changes { removed, added } = changes(plan, touched);
-    for ((family, set), keys) in removed {
-        batch.push(
-            &table_id(family),
-            Op::DeleteElements {
-                set: set.into(),
-                shape: shape(set),
-                keys,
-            },
-        );
+    let mut elements = Vec::new();
+    for (family, changes) in changes(plan, touched).0 {
+        let changes = changes
+            .into_iter()
+            .map(|(set, change)| (set.into(), change));
+        let mut changes = SetChanges::new(table_id(family), &SETS.lookups, changes);
+        changes.asked_come(&mut batch);
+        changes.leading_come(&mut batch);
+        elements.push(changes);
     }
-    for ((family, set), elements) in added {
-        batch.push(
-            &table_id(family),
-            Op::AddElements {
-                set: set.into(),
-                shape: shape(set),
-                elements,
-            },
-        );
+    for changes in elements {
+        changes.go(&mut batch);
     }
     for shape in &gone {
         delete_chain(&mut batch, shape.family, shapes::name(*shape));
@@ -122,11 +126,9 @@ fn comings<K: Ord + Copy>(
     (came, gone)
 }
 
+/// What changes in each set of each family.
 #[derive(Default)]
-struct Changes {
-    removed: BTreeMap<(Family, &'static str), Vec<Key>>,
-    added: BTreeMap<(Family, &'static str), Vec<(Key, Data)>>,
-}
+struct Changes(BTreeMap<Family, BTreeMap<&'static str, SetChange>>);
 
 impl Changes {
     /// Takes in what one key contributed before and contributes now.
@@ -137,25 +139,21 @@ impl Changes {
             .map(|element| (place(&element), element.data))
             .collect();
         for element in after {
-            let place = place(&element);
-            match old.remove(&place) {
-                Some(data) if data == element.data => continue,
-                Some(_) => self.remove(place),
-                None => {}
-            }
+            let there = old.remove(&place(&element));
             let Element {
                 family,
                 set,
                 key,
                 data,
             } = element;
-            self.added
-                .entry((family, set))
-                .or_default()
-                .push((key, data));
+            match there {
+                Some(there) if there == data => {}
+                Some(_) => self.of(family, set).replaced.push((key, data)),
+                None => self.of(family, set).added.push((key, data)),
+            }
         }
-        for place in old.into_keys() {
-            self.remove(place);
+        for (family, set, key) in old.into_keys() {
+            self.of(family, set).removed.push(key);
         }
     }
 
@@ -171,8 +169,13 @@ impl Changes {
         self.take(elements(gone), elements(came));
     }
 
-    fn remove(&mut self, (family, set, key): (Family, &'static str, Key)) {
-        self.removed.entry((family, set)).or_default().push(key);
+    fn of(&mut self, family: Family, set: &'static str) -> &mut SetChange {
+        let sets = self.0.entry(family).or_default();
+        sets.entry(set).or_insert_with(|| {
+            let kind = SETS.kinds.get(set).copied();
+            let (shape, leads_on) = kind.unwrap_or((Shape::Points, false));
+            SetChange::new(shape, leads_on)
+        })
     }
 }
 

@@ -97,7 +97,7 @@ impl Socket {
     }
 
     /// Make the send buffer take this many bytes, if that is allowed.
-    pub(crate) fn make_room(&mut self, bytes: usize) -> bool {
+    pub(crate) fn make_room(&mut self, bytes: usize) {
         if bytes > self.room {
             let wanted = bytes + SEND_OVERHEAD;
             // Without the capability the size is silently cut to net.core.wmem_max;
@@ -108,7 +108,6 @@ impl Socket {
                 self.room = 0;
             }
         }
-        bytes <= self.room
     }
 
     pub(crate) fn send(&self, bytes: &[u8]) -> io::Result<()> {

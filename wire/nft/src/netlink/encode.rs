@@ -9,6 +9,13 @@ use crate::{Base, Batch, Data, Key, Op, Rule, Shape, Step, TableId};
 /// The longest list of elements in one message: an attribute's length has 16 bits.
 const MAX_LIST: usize = 60_000;
 
+/// A place in a batch: a step, and how many of its elements are before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Place {
+    step: usize,
+    element: usize,
+}
+
 /// Bytes for one `sendmsg`, which the kernel takes whole or refuses whole.
 #[derive(Clone, Debug, Default)]
 pub struct Transaction {
@@ -18,6 +25,9 @@ pub struct Transaction {
     first: u32,
     /// The batch's step that each message is from.
     steps: Vec<usize>,
+    /// What of the batch it is.
+    from: Place,
+    until: Place,
 }
 
 impl Transaction {
@@ -41,6 +51,42 @@ impl Transaction {
         self.steps.is_empty()
     }
 
+    /// What of `batch`, from which it was written, is in this transaction.
+    #[must_use]
+    pub fn part(&self, batch: &Batch) -> Batch {
+        let mut part = Batch::new();
+        let steps = batch.steps.iter().enumerate();
+        for (number, step) in steps.take(self.until.step + 1).skip(self.from.step) {
+            let first = if number == self.from.step {
+                self.from.element
+            } else {
+                0
+            };
+            let last = if number == self.until.step {
+                self.until.element
+            } else {
+                usize::MAX
+            };
+            let Step { table, op } = step;
+            if let Op::AddElements {
+                set,
+                shape,
+                elements,
+            } = op
+            {
+                let elements = elements.get(first..last.min(elements.len()));
+                part.add_elements(table, set, *shape, elements.unwrap_or_default().to_vec());
+            } else if let Op::DeleteElements { set, shape, keys } = op {
+                let keys = keys.get(first..last.min(keys.len()));
+                part.delete_elements(table, set, *shape, keys.unwrap_or_default().to_vec());
+            } else if number < self.until.step {
+                // A step without elements is in one transaction, where it begins.
+                part.push(table, op.clone());
+            }
+        }
+        part
+    }
+
     /// The sequence number behind the last message.
     #[must_use]
     pub fn next_seq(&self) -> u32 {
@@ -50,32 +96,35 @@ impl Transaction {
     }
 }
 
-/// Write a batch as transactions of about `limit` bytes at most.
+/// Write a batch as transactions of about `limit` bytes at most, one by one: no more
+/// than one is in memory.
 ///
 /// One transaction is best, and is what a large enough limit gives. Cuts fall
-/// between steps and inside long lists of added elements, but never between a
-/// chain's flush and its rules, nor between the deletion and the addition of a
-/// set's elements: what replaces something comes together with its end. A batch
-/// whose steps are safe one after another stays safe when it is cut.
+/// between steps and inside long lists of elements, but never between a chain's
+/// flush and its rules, nor between the deletion and the addition of a set's
+/// elements: what replaces something comes together with its end. A batch whose
+/// steps are safe one after another stays safe when it is cut.
 ///
 /// `seq` is the first sequence number; `generation` makes the kernel refuse the
 /// first transaction (ERESTART) if anybody changed the ruleset since.
-#[must_use]
-pub fn encode(batch: &Batch, limit: usize, seq: u32, generation: Option<u32>) -> Vec<Transaction> {
+pub fn encode(
+    batch: &Batch,
+    limit: usize,
+    seq: u32,
+    generation: Option<u32>,
+) -> impl Iterator<Item = Transaction> {
     let mut encoder = Encoder {
+        batch,
         limit,
-        ..Encoder::default()
+        place: Place::default(),
+        out: Writer::default(),
+        first: seq,
+        steps: Vec::new(),
+        glued: false,
+        set_id: 0,
     };
-    encoder.begin(seq, generation);
-    for (place, step) in batch.steps.iter().enumerate() {
-        encoder.glued = place
-            .checked_sub(1)
-            .and_then(|before| batch.steps.get(before))
-            .is_some_and(|before| glued(before, step));
-        encoder.step(place, step);
-    }
-    encoder.finish();
-    encoder.done
+    let mut generation = generation;
+    std::iter::from_fn(move || encoder.transaction(generation.take()))
 }
 
 /// Whether no transaction may end between these two.
@@ -94,10 +143,11 @@ fn glued(before: &Step, step: &Step) -> bool {
     }
 }
 
-#[derive(Default)]
-struct Encoder {
+struct Encoder<'a> {
+    batch: &'a Batch,
     limit: usize,
-    done: Vec<Transaction>,
+    /// What comes next.
+    place: Place,
     out: Writer,
     first: u32,
     steps: Vec<usize>,
@@ -111,20 +161,39 @@ fn nfgen(family: u8, resource: u16) -> [u8; 4] {
     [family, 0, high, low]
 }
 
-impl Encoder {
-    fn begin(&mut self, seq: u32, generation: Option<u32>) {
-        self.first = seq;
+impl Encoder<'_> {
+    /// The next transaction; none after the last.
+    fn transaction(&mut self, generation: Option<u32>) -> Option<Transaction> {
+        let from = self.place;
+        let batch = self.batch;
+        self.begin(generation);
+        while let Some(step) = batch.steps.get(self.place.step) {
+            let before = self.place.step.checked_sub(1);
+            self.glued = before
+                .and_then(|before| batch.steps.get(before))
+                .is_some_and(|before| glued(before, step));
+            if !self.step(self.place.step, step) {
+                break;
+            }
+            self.place = Place {
+                step: self.place.step + 1,
+                element: 0,
+            };
+        }
+        self.finish(from)
+    }
+
+    fn begin(&mut self, generation: Option<u32>) {
         let header = nfgen(0, c::NFNL_SUBSYS_NFTABLES);
-        let open = self
-            .out
-            .begin(c::NFNL_MSG_BATCH_BEGIN, c::NLM_F_REQUEST, seq, header);
+        let kind = c::NFNL_MSG_BATCH_BEGIN;
+        let open = self.out.begin(kind, c::NLM_F_REQUEST, self.first, header);
         if let Some(generation) = generation {
             self.out.be32(c::NFNL_BATCH_GENID, generation);
         }
         self.out.end(open);
     }
 
-    fn finish(&mut self) {
+    fn finish(&mut self, from: Place) -> Option<Transaction> {
         let seq = self
             .first
             .wrapping_add(self.steps.len() as u32)
@@ -138,19 +207,26 @@ impl Encoder {
             bytes: std::mem::take(&mut self.out.bytes),
             first: self.first,
             steps: std::mem::take(&mut self.steps),
+            from,
+            until: self.place,
         };
-        if !transaction.is_empty() {
-            self.done.push(transaction);
-        }
+        self.first = transaction.next_seq();
+        (!transaction.is_empty()).then_some(transaction)
     }
 
-    /// Begin a message of a step, in a new transaction if this one is full.
+    /// The longest list of elements in one message.
+    fn list(&self) -> usize {
+        MAX_LIST.min(self.limit)
+    }
+
+    /// Whether the next message belongs into a new transaction.
+    fn is_full(&self) -> bool {
+        let room = self.limit.saturating_sub(self.out.bytes.len());
+        !self.glued && !self.steps.is_empty() && room < self.list()
+    }
+
+    /// Begin a message of a step.
     fn message(&mut self, step: usize, table: &TableId, kind: u16, flags: u16) -> Open {
-        if !self.glued && !self.steps.is_empty() && self.out.bytes.len() + MAX_LIST > self.limit {
-            self.finish();
-            let next = self.done.last().map_or(self.first, Transaction::next_seq);
-            self.begin(next, None);
-        }
         self.steps.push(step);
         let seq = self.first.wrapping_add(self.steps.len() as u32);
         let header = nfgen(table.family.number(), 0);
@@ -158,9 +234,32 @@ impl Encoder {
         self.out.begin(kind, c::NLM_F_REQUEST | flags, seq, header)
     }
 
-    fn step(&mut self, place: usize, step: &Step) {
+    /// Write a step, or what there is room for; says whether that was all of it.
+    fn step(&mut self, place: usize, step: &Step) -> bool {
         let table = &step.table;
-        match &step.op {
+        if let Op::AddElements {
+            set,
+            shape,
+            elements,
+        } = &step.op
+        {
+            let elements = elements.iter().map(|(key, data)| (key, data));
+            return self.elements((place, table, c::NEWSETELEM), set, *shape, elements);
+        }
+        if let Op::DeleteElements { set, shape, keys } = &step.op {
+            let elements = keys.iter().map(|key| (key, &Data::None));
+            return self.elements((place, table, c::DELSETELEM), set, *shape, elements);
+        }
+        if self.is_full() {
+            return false;
+        }
+        self.whole_step(place, table, &step.op);
+        true
+    }
+
+    /// Write a step that is one message.
+    fn whole_step(&mut self, place: usize, table: &TableId, op: &Op) {
+        match op {
             Op::AddTable { comment } => {
                 let open = self.message(place, table, c::NEWTABLE, c::NLM_F_CREATE);
                 self.out.string(c::TABLE_NAME, &table.name);
@@ -201,18 +300,8 @@ impl Encoder {
                 self.out.end(open);
             }
             Op::DeleteSet { set } => self.named(place, table, c::DELSET, set),
-            Op::AddElements {
-                set,
-                shape,
-                elements,
-            } => {
-                let elements = elements.iter().map(|(key, data)| (key, data));
-                self.elements((place, table, c::NEWSETELEM), set, *shape, elements);
-            }
-            Op::DeleteElements { set, shape, keys } => {
-                let elements = keys.iter().map(|key| (key, &Data::None));
-                self.elements((place, table, c::DELSETELEM), set, *shape, elements);
-            }
+            // These are lists of messages.
+            Op::AddElements { .. } | Op::DeleteElements { .. } => {}
         }
     }
 
@@ -266,32 +355,39 @@ impl Encoder {
         self.out.end(open);
     }
 
-    fn elements<'a>(
+    /// Write the elements that are not written yet, as far as there is room; says
+    /// whether that was all.
+    fn elements<'b>(
         &mut self,
         (place, table, kind): (usize, &TableId, u16),
         name: &str,
         shape: Shape,
-        elements: impl Iterator<Item = (&'a Key, &'a Data)>,
-    ) {
+        elements: impl Iterator<Item = (&'b Key, &'b Data)>,
+    ) -> bool {
         let flags = if kind == c::NEWSETELEM {
             c::NLM_F_CREATE
         } else {
             0
         };
-        let mut elements = elements.peekable();
+        let mut elements = elements.skip(self.place.element).peekable();
         while elements.peek().is_some() {
+            if self.is_full() {
+                return false;
+            }
             let open = self.message(place, table, kind, flags);
             self.out.string(c::ELEM_LIST_TABLE, &table.name);
             self.out.string(c::ELEM_LIST_SET, name);
             let list = self.out.nest(c::ELEM_LIST_ELEMENTS);
-            while self.out.nested_len(list) < MAX_LIST {
-                let Some((key, data)) = elements.next() else {
-                    break;
-                };
+            for (key, data) in elements.by_ref() {
                 set::write_element(&mut self.out, shape, key, data);
+                self.place.element += 1;
+                if self.out.nested_len(list) >= self.list() {
+                    break;
+                }
             }
             self.out.close(list);
             self.out.end(open);
         }
+        true
     }
 }
