@@ -1,10 +1,11 @@
 //! Clusters of any size: as facts, and as API objects.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use anyhow::{Context as _, Result};
 use portolan_api::lean;
-use portolan_model::{Change, Cluster, Fact, Kind, intake};
+use portolan_model::{Change, Cluster, Fact, Family, Kind, intake};
 use portolan_plan::NodeView;
 use serde_json::{Value, json};
 
@@ -12,43 +13,96 @@ use serde_json::{Value, json};
 pub const ENDPOINTS: usize = 5;
 /// The node whose agent is measured.
 pub const NODE: &str = "node-1";
+/// The ranges of all pods.
+pub const POD_CIDRS: [&str; 2] = ["10.240.0.0/12", "fd00:240::/32"];
+/// The ranges of cluster addresses.
+pub const SERVICE_CIDRS: [&str; 2] = ["10.96.0.0/16", "fd00:96::/108"];
 
-/// The cluster address of Service `number`: in 10.96.0.0/16, past what is reserved.
-pub fn service_ip(number: usize) -> Ipv4Addr {
+/// `10000x5`: a size as figures name it.
+pub fn size(services: usize) -> String {
+    format!("{services}x{ENDPOINTS}")
+}
+
+/// The cluster address of Service `number`: past what is reserved.
+pub fn service_ip(family: Family, number: usize) -> IpAddr {
     let offset = u32::try_from(number + 0x200).unwrap_or(u32::MAX);
-    Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 96, 0, 0)) + offset)
+    match family {
+        Family::V4 => {
+            Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 96, 0, 0)).saturating_add(offset)).into()
+        }
+        Family::V6 => six([0xfd00, 0x96, 0, 0], offset),
+    }
 }
 
 /// The address of endpoint `slot` of Service `number` in its generation `turn`.
-pub fn endpoint_ip(number: usize, slot: usize, turn: usize) -> Ipv4Addr {
+pub fn endpoint_ip(family: Family, number: usize, slot: usize, turn: usize) -> IpAddr {
     let offset =
         u32::try_from((number * ENDPOINTS + slot) % 0x8_0000 + (turn % 2) * 0x8_0000).unwrap_or(0);
-    Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 240, 0, 0)) + offset)
+    match family {
+        Family::V4 => {
+            Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 240, 0, 0)).saturating_add(offset)).into()
+        }
+        Family::V6 => six([0xfd00, 0x240, 1, 0], offset),
+    }
+}
+
+fn six([a, b, c, d]: [u16; 4], offset: u32) -> IpAddr {
+    let [high, low] = [offset >> 16, offset & 0xffff].map(|half| u16::try_from(half).unwrap_or(0));
+    Ipv6Addr::new(a, b, c, d, 0, 0, high, low).into()
+}
+
+/// A family as API objects write it.
+fn written(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "IPv4",
+        Family::V6 => "IPv6",
+    }
 }
 
 /// Service `number` as an API object.
-pub fn service(number: usize) -> Value {
-    let ip = service_ip(number).to_string();
+pub fn service(family: Family, number: usize) -> Value {
+    service_with(
+        family,
+        number,
+        json!([{"port": 80, "protocol": "TCP", "targetPort": 8080}]),
+    )
+}
+
+/// The same with ports of its own.
+pub fn service_with(family: Family, number: usize, ports: Value) -> Value {
+    let ip = service_ip(family, number).to_string();
     json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": {"name": format!("svc-{number}"), "namespace": "default"},
         "spec": {
-            "type": "ClusterIP", "clusterIP": ip, "clusterIPs": [ip], "ipFamilies": ["IPv4"],
-            "ports": [{"port": 80, "protocol": "TCP", "targetPort": 8080}],
+            "type": "ClusterIP", "clusterIP": ip, "clusterIPs": [ip],
+            "ipFamilies": [written(family)],
+            "ports": ports,
         },
     })
 }
 
 /// The EndpointSlice of Service `number`; another `turn` moves its first endpoint.
-pub fn slice(number: usize, turn: usize) -> Value {
-    let endpoints: Vec<Value> = (0..ENDPOINTS)
-        .map(|slot| {
-            let turn = if slot == 0 { turn } else { 0 };
+pub fn slice(family: Family, number: usize, turn: usize) -> Value {
+    let endpoint = |slot| {
+        let turn = if slot == 0 { turn } else { 0 };
+        endpoint_ip(family, number, slot, turn)
+    };
+    let addresses: Vec<IpAddr> = (0..ENDPOINTS).map(endpoint).collect();
+    let ports = json!([{"name": "", "port": 8080, "protocol": "TCP"}]);
+    slice_with(family, number, &addresses, ports)
+}
+
+/// The same with these endpoints and ports.
+pub fn slice_with(family: Family, number: usize, addresses: &[IpAddr], ports: Value) -> Value {
+    let endpoints: Vec<Value> = (0_usize..)
+        .zip(addresses)
+        .map(|(slot, address)| {
             json!({
-                "addresses": [endpoint_ip(number, slot, turn).to_string()],
+                "addresses": [address.to_string()],
                 "conditions": {"ready": true, "serving": true, "terminating": false},
                 "nodeName": format!("node-{}", slot % 3 + 1),
-                "targetRef": {"kind": "Pod", "namespace": "default", "name": format!("svc-{number}-{slot}-{turn}")},
+                "targetRef": {"kind": "Pod", "namespace": "default", "name": format!("svc-{number}-{slot}-{address}")},
             })
         })
         .collect();
@@ -58,8 +112,8 @@ pub fn slice(number: usize, turn: usize) -> Value {
             "name": format!("svc-{number}-slice"), "namespace": "default",
             "labels": {"kubernetes.io/service-name": format!("svc-{number}")},
         },
-        "addressType": "IPv4",
-        "ports": [{"name": "", "port": 8080, "protocol": "TCP"}],
+        "addressType": written(family),
+        "ports": ports,
         "endpoints": endpoints,
     })
 }
@@ -74,52 +128,83 @@ pub fn node() -> Value {
     })
 }
 
-fn fact_of_slice(object: Value) -> Option<Fact> {
-    let lean: lean::EndpointSlice = serde_json::from_value(object).ok()?;
-    intake::slice(&lean)
-        .0
-        .map(|slice| Fact::Slice(Arc::new(slice)))
+/// API objects as the agent holds them while it takes them in.
+pub struct Objects {
+    services: Vec<lean::Service>,
+    slices: Vec<lean::EndpointSlice>,
+    node: lean::Node,
 }
 
-/// The change that an event for the slice of Service `number` is.
-pub fn endpoint_change(number: usize, turn: usize) -> Option<Change> {
-    fact_of_slice(slice(number, turn)).map(Change::Upsert)
+impl Objects {
+    /// The objects of so many Services.
+    ///
+    /// # Errors
+    /// When the agent's form of an object does not fit it, which a test would find.
+    pub fn new(family: Family, services: usize) -> Result<Self> {
+        let service = |n| serde_json::from_value(service(family, n)).context("a Service");
+        let slice = |n| serde_json::from_value(slice(family, n, 0)).context("an EndpointSlice");
+        Ok(Self {
+            services: (0..services).map(service).collect::<Result<_>>()?,
+            slices: (0..services).map(slice).collect::<Result<_>>()?,
+            node: serde_json::from_value(node()).context("a Node")?,
+        })
+    }
+
+    /// Intake: what is known of these objects.
+    pub fn facts(&self) -> Cluster {
+        let mut cluster = Cluster::default();
+        let services = self.services.iter();
+        let facts = services.map(|lean| Fact::Service(Arc::new(intake::service(lean).0)));
+        cluster.apply(Change::Replace(Kind::Service, facts.collect()));
+        let facts = self.slices.iter().filter_map(fact_of_slice);
+        cluster.apply(Change::Replace(Kind::Slice, facts.collect()));
+        let fact = Fact::Node(Arc::new(intake::node(&self.node).0));
+        cluster.apply(Change::Replace(Kind::Node, vec![fact]));
+        cluster
+    }
+}
+
+fn fact_of_slice(lean: &lean::EndpointSlice) -> Option<Fact> {
+    let (slice, _) = intake::slice(lean);
+    slice.map(|slice| Fact::Slice(Arc::new(slice)))
+}
+
+/// The change that an event is, from the text of its EndpointSlice.
+///
+/// # Errors
+/// When the text is none.
+pub fn slice_change(text: &[u8]) -> Result<Change> {
+    let lean: lean::EndpointSlice = serde_json::from_slice(text)?;
+    let fact = fact_of_slice(&lean).context("an EndpointSlice with a Service")?;
+    Ok(Change::Upsert(fact))
+}
+
+/// The change that a Service is.
+///
+/// # Errors
+/// When the object is none.
+pub fn service_change(object: Value) -> Result<Change> {
+    let lean: lean::Service = serde_json::from_value(object)?;
+    Ok(Change::Upsert(Fact::Service(Arc::new(
+        intake::service(&lean).0,
+    ))))
 }
 
 /// A cluster of so many Services, as facts.
-pub fn facts(services: usize) -> Cluster {
-    let mut cluster = Cluster::default();
-    let read = |object: Value| serde_json::from_value::<lean::Service>(object).ok();
-    let list = (0..services).filter_map(|n| read(service(n)));
-    let facts = list
-        .map(|lean| Fact::Service(Arc::new(intake::service(&lean).0)))
-        .collect();
-    cluster.apply(Change::Replace(Kind::Service, facts));
-    let facts = (0..services)
-        .filter_map(|n| fact_of_slice(slice(n, 0)))
-        .collect();
-    cluster.apply(Change::Replace(Kind::Slice, facts));
-    let lean: Option<lean::Node> = serde_json::from_value(node()).ok();
-    let facts = lean
-        .map(|lean| Fact::Node(Arc::new(intake::node(&lean).0)))
-        .into_iter()
-        .collect();
-    cluster.apply(Change::Replace(Kind::Node, facts));
-    cluster
+///
+/// # Errors
+/// As [`Objects::new`].
+pub fn facts(family: Family, services: usize) -> Result<Cluster> {
+    Ok(Objects::new(family, services)?.facts())
 }
 
 /// The measured node's view.
 pub fn view(cluster: &Cluster) -> NodeView {
+    let ranges = |texts: [&str; 2]| texts.iter().filter_map(|r| r.parse().ok()).collect();
     NodeView {
         node: NODE.into(),
-        cluster_pod_cidrs: ["10.240.0.0/12"]
-            .iter()
-            .filter_map(|r| r.parse().ok())
-            .collect(),
-        service_cidrs: ["10.96.0.0/16"]
-            .iter()
-            .filter_map(|r| r.parse().ok())
-            .collect(),
+        cluster_pod_cidrs: ranges(POD_CIDRS),
+        service_cidrs: ranges(SERVICE_CIDRS),
         dns_addresses: vec![IpAddr::V4(Ipv4Addr::new(10, 96, 0, 10))],
         ..NodeView::default()
     }

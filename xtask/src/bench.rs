@@ -10,7 +10,7 @@ use crate::run::check;
 const BENCHES: [(&str, &str); 2] = [
     (
         "dataplane",
-        "Services in the kernel: cold start, one change, the agent's memory",
+        "Services in the kernel: cold start, changes, packets, the agent's memory",
     ),
     (
         "apiserver",
@@ -18,8 +18,8 @@ const BENCHES: [(&str, &str); 2] = [
     ),
 ];
 
-/// Runs one benchmark by name.
-pub(crate) fn run(root: &Path, name: &str) -> Result<()> {
+/// Runs one benchmark by name, with its own arguments.
+pub(crate) fn run(root: &Path, name: &str, arguments: &[String]) -> Result<()> {
     if !BENCHES.iter().any(|(n, _)| *n == name) {
         let known: Vec<String> = BENCHES
             .iter()
@@ -31,17 +31,17 @@ pub(crate) fn run(root: &Path, name: &str) -> Result<()> {
         root,
         &["cargo", "build", "--release", "--quiet", "-p", "portolan"],
     )?;
-    check(
-        root,
-        &[
-            "cargo",
-            "run",
-            "--release",
-            "--quiet",
-            "-p",
-            "portolan-benches",
-            "--bin",
-            name,
-        ],
-    )
+    let mut command = vec![
+        "cargo",
+        "run",
+        "--release",
+        "--quiet",
+        "-p",
+        "portolan-benches",
+        "--bin",
+        name,
+        "--",
+    ];
+    command.extend(arguments.iter().map(String::as_str));
+    check(root, &command)
 }

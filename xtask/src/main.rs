@@ -60,8 +60,11 @@ enum Task {
     },
     /// Run one benchmark; it ends with lines `figure NAME VALUE UNIT`.
     Bench {
-        /// dataplane
+        /// dataplane or apiserver
         name: String,
+        /// What the benchmark itself takes, such as `--only packets`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
     },
 }
 
@@ -93,6 +96,6 @@ fn run() -> Result<()> {
             test::every_test(&root, false)
         }
         Task::Fuzz { target, seconds } => fuzz::run(&root, target.as_deref(), seconds),
-        Task::Bench { name } => bench::run(&root, &name),
+        Task::Bench { name, arguments } => bench::run(&root, &name, &arguments),
     }
 }

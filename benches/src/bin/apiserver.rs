@@ -21,6 +21,7 @@ use portolan_apiserver::{Config, Server};
 use portolan_benches::cluster;
 use portolan_benches::figures::{figure, memory_mb, millis, peak_memory_mb, percentile, say};
 use portolan_benches::http::{Connection, Target, finished};
+use portolan_model::Family;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -162,7 +163,10 @@ fn service(number: usize) -> Request {
 }
 
 fn slice(number: usize) -> Request {
-    (SLICES, cluster::slice(number, 0).to_string().into())
+    (
+        SLICES,
+        cluster::slice(Family::V4, number, 0).to_string().into(),
+    )
 }
 
 fn rate(count: usize, took: Duration) -> f64 {
