@@ -9,7 +9,14 @@ use anyhow::{Context, Result, bail};
 use crate::run::say;
 
 /// The targets, as fuzz/Cargo.toml names them.
-pub(crate) const TARGETS: [&str; 4] = ["conntrack", "decode", "patch", "selectors"];
+pub(crate) const TARGETS: [&str; 6] = [
+    "conntrack",
+    "decode",
+    "intake",
+    "netlink",
+    "patch",
+    "selectors",
+];
 
 /// What libFuzzer needs of the compiler: counters on edges, and comparisons.
 const FLAGS: [&str; 8] = [
