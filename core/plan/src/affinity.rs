@@ -10,6 +10,7 @@ use portolan_model::Protocol;
 
 use crate::frontend::{Decision, Forward, Verdict};
 use crate::node::{NodePlan, Touched};
+use crate::view::Detector;
 
 /// What is remembered of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,9 +33,18 @@ pub fn is_stale(plan: &NodePlan, remembered: &Remembered) -> bool {
         return true;
     };
     let view = &plan.view;
-    let outside = !view.is_pod(remembered.client) && !view.is_node_address(remembered.client);
-    let stays = sticky(decision.for_client(outside));
-    !stays.is_some_and(|forward| has(forward, remembered.endpoint))
+    let keeps = |outside| {
+        let stays = sticky(decision.for_client(outside));
+        stays.is_some_and(|forward| has(forward, remembered.endpoint))
+    };
+    let client = remembered.client;
+    match view.detector {
+        Detector::ClusterCidr | Detector::NodeCidr => {
+            !keeps(!view.is_pod_address(client) && !view.is_node_address(client))
+        }
+        // The link that the client came by is not remembered: either will do.
+        Detector::Bridge(_) | Detector::Prefix(_) => !keeps(false) && !keeps(true),
+    }
 }
 
 /// The forward whose clients stay.

@@ -43,4 +43,4 @@ pub use node::{NodePlan, Touched, node, renode};
 pub use reason::{Policy, Reason};
 pub use services::{Owner, claims, decide, owner};
 pub use usable::{Chosen, Usable, usable};
-pub use view::{DNS_PORT, NodePortAddresses, NodeView, of_family};
+pub use view::{DNS_PORT, Detector, LinkName, NodePortAddresses, NodeView, of_family};

@@ -348,7 +348,9 @@ fn outlying(view: &NodeView, frontend: Frontend, decision: &Decision) -> BTreeSe
         return BTreeSet::new();
     }
     endpoints(&frontend, decision)
-        .filter(|target| !view.is_pod(target.address) && !view.is_service_address(target.address))
+        .filter(|target| {
+            !view.is_pod_address(target.address) && !view.is_service_address(target.address)
+        })
         .map(|target| Outlying {
             address: target.address,
             protocol: frontend.protocol,

@@ -8,6 +8,65 @@ use portolan_model::{Algorithm, Cluster, Family, Text};
 /// The port on which the cluster's names are answered.
 pub const DNS_PORT: u16 = 53;
 
+/// By what pods are told from everybody else (P7): kube-proxy's
+/// `--detect-local-mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Detector {
+    /// By source address: the ranges of all pods. None without ranges.
+    #[default]
+    ClusterCidr,
+    /// By source address: the ranges of this node's pods, from its Node object.
+    NodeCidr,
+    /// By the link that a packet arrives on: this one.
+    Bridge(LinkName),
+    /// By the link that a packet arrives on: those whose names begin so.
+    Prefix(LinkName),
+}
+
+/// The name of a link: at most 15 bytes, as in the kernel.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct LinkName([u8; LinkName::LONGEST]);
+
+impl LinkName {
+    /// The most bytes that a name has (IFNAMSIZ less the terminator).
+    pub const LONGEST: usize = 15;
+    /// No link: what the node itself sends arrives on none.
+    pub const NONE: Self = Self([0; Self::LONGEST]);
+
+    /// A name that a link can have; none for any other text.
+    pub fn new(name: &str) -> Option<Self> {
+        let odd = |byte: u8| !byte.is_ascii_graphic() || matches!(byte, b'/' | b'*' | b'"' | b':');
+        if name.is_empty() || name == "." || name == ".." || name.bytes().any(odd) {
+            return None;
+        }
+        let mut bytes = [0; Self::LONGEST];
+        bytes
+            .get_mut(..name.len())?
+            .copy_from_slice(name.as_bytes());
+        Some(Self(bytes))
+    }
+
+    /// The name; empty for [`LinkName::NONE`].
+    pub fn as_str(&self) -> &str {
+        let end = self.0.iter().position(|byte| *byte == 0);
+        let name = self.0.get(..end.unwrap_or(Self::LONGEST));
+        name.and_then(|name| std::str::from_utf8(name).ok())
+            .unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for LinkName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", self.as_str())
+    }
+}
+
+impl std::fmt::Display for LinkName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// The node as decisions see it. Two equal views and two equal clusters give
 /// equal plans.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,9 +81,10 @@ pub struct NodeView {
     pub node_addresses: Vec<IpAddr>,
     /// The ranges of the pods on this node, from its own Node object.
     pub node_pod_cidrs: Vec<IpNet>,
-    /// The ranges of all pods. They tell pods from everybody else (P7); a
-    /// family without one has no such detector.
+    /// The ranges of all pods.
     pub cluster_pod_cidrs: Vec<IpNet>,
+    /// By what pods are told from everybody else (P7).
+    pub detector: Detector,
     /// The ranges that cluster addresses come from: what is not allocated in
     /// them is dropped (P6). Those of ServiceCIDRs come from the cluster.
     pub service_cidrs: Vec<IpNet>,
@@ -64,6 +124,7 @@ impl Default for NodeView {
             node_addresses: Vec::new(),
             node_pod_cidrs: Vec::new(),
             cluster_pod_cidrs: Vec::new(),
+            detector: Detector::default(),
             service_cidrs: Vec::new(),
             dns_addresses: Vec::new(),
             node_ports: NodePortAddresses::Primary,
@@ -115,14 +176,39 @@ impl NodeView {
         view
     }
 
-    /// Whether an address is a pod's, as far as the detector knows.
-    pub fn is_pod(&self, address: IpAddr) -> bool {
-        contains(&self.cluster_pod_cidrs, address)
+    /// Whether the sender of a packet is a pod, as far as the detector knows.
+    pub fn is_pod(&self, source: IpAddr, link: LinkName) -> bool {
+        match self.detector {
+            Detector::ClusterCidr | Detector::NodeCidr => self.is_pod_address(source),
+            Detector::Bridge(bridge) => link == bridge,
+            Detector::Prefix(prefix) => link.as_str().starts_with(prefix.as_str()),
+        }
     }
 
-    /// Whether pods can be told from others in this family.
+    /// Whether pods can be told from others in this family. A family without
+    /// ranges has no detector by ranges.
     pub fn has_detector(&self, family: Family) -> bool {
-        of_family(&self.cluster_pod_cidrs, family).next().is_some()
+        match self.detector {
+            Detector::ClusterCidr | Detector::NodeCidr => {
+                of_family(self.pod_ranges(), family).next().is_some()
+            }
+            Detector::Bridge(_) | Detector::Prefix(_) => true,
+        }
+    }
+
+    /// The ranges by which pods' addresses are known.
+    pub fn pod_ranges(&self) -> &[IpNet] {
+        match self.detector {
+            Detector::NodeCidr => &self.node_pod_cidrs,
+            Detector::ClusterCidr | Detector::Bridge(_) | Detector::Prefix(_) => {
+                &self.cluster_pod_cidrs
+            }
+        }
+    }
+
+    /// Whether an address is in those ranges.
+    pub fn is_pod_address(&self, address: IpAddr) -> bool {
+        contains(self.pod_ranges(), address)
     }
 
     /// Whether an address lies in the ranges of cluster addresses.

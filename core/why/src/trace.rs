@@ -6,8 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use portolan_model::{Algorithm, Cluster, Endpoint, Protocol, ServiceKey, Text};
 use portolan_nft::hash::slot;
 use portolan_plan::{
-    CLIENT_SEED, DNS_PORT, Decision, Forward, Frontend, Masquerade, NodePlan, NodeView, Owner,
-    Place, Reason, Selection, Target, Verdict,
+    CLIENT_SEED, DNS_PORT, Decision, Forward, Frontend, LinkName, Masquerade, NodePlan, NodeView,
+    Owner, Place, Reason, Selection, Target, Verdict,
 };
 
 /// The first packet of a connection, as it meets a node.
@@ -23,6 +23,8 @@ pub struct Packet {
     pub port: u16,
     /// Whether the node itself sends it, as opposed to one that arrives.
     pub from_node: bool,
+    /// The link that it arrives on, where the detector looks at that.
+    pub link: LinkName,
 }
 
 /// What kind of client sends a packet: the rows of P7.
@@ -160,7 +162,7 @@ pub fn trace(cluster: &Cluster, plan: &NodePlan, view: &NodeView, packet: Packet
 fn client(view: &NodeView, packet: &Packet) -> Client {
     if packet.from_node {
         Client::Node
-    } else if view.is_pod(packet.source) {
+    } else if view.is_pod(packet.source, packet.link) {
         Client::Pod
     } else {
         Client::Outside
@@ -283,7 +285,9 @@ fn source(
         (Masquerade::Always, _) => Source::Always,
         (Masquerade::IfNode, Client::Node) => Source::FromNode,
         (Masquerade::Never, Client::Node) if from_outside => Source::FromNode,
-        (Masquerade::UnlessPod, _) if !plan.view.is_pod(trace.packet.source) => Source::NotAPod,
+        (Masquerade::UnlessPod, _) if !plan.view.is_pod(trace.packet.source, trace.packet.link) => {
+            Source::NotAPod
+        }
         (Masquerade::Never | Masquerade::IfNode | Masquerade::UnlessPod, _) => {
             let itself = trace.packet.source == target.address
                 && plan.hairpins.contains_key(&target.address);

@@ -7,11 +7,11 @@ use anyhow::{Context, Result, anyhow, bail};
 use ipnet::IpNet;
 use portolan_agent::node::{self, HEALTHZ, NodeConfig};
 use portolan_kernel::netns::NetNs;
-use portolan_plan::NodeView;
+use portolan_plan::{Detector, LinkName, NodeView};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::AgentArgs;
+use crate::cli::{AgentArgs, LocalMode};
 
 /// What was typed, checked: nothing of the world was looked at but the host name.
 #[derive(Debug, PartialEq)]
@@ -69,6 +69,7 @@ fn tell(args: &AgentArgs, settings: &Settings) {
     let NodeView {
         node,
         cluster_pod_cidrs,
+        detector,
         service_cidrs,
         masquerade_all,
         masquerade_bit,
@@ -84,6 +85,7 @@ fn tell(args: &AgentArgs, settings: &Settings) {
         %node,
         kubeconfig = server,
         cluster_cidr = list(cluster_pod_cidrs),
+        ?detector,
         service_cidr = list(service_cidrs),
         %cluster_domain,
         healthz = settings.healthz.map_or_else(|| "off".to_owned(), |at| at.to_string()),
@@ -93,7 +95,7 @@ fn tell(args: &AgentArgs, settings: &Settings) {
         "portolan {} starts",
         env!("CARGO_PKG_VERSION"),
     );
-    if cluster_pod_cidrs.is_empty() {
+    if *detector == Detector::ClusterCidr && cluster_pod_cidrs.is_empty() {
         tracing::warn!(
             "without --cluster-cidr pods cannot be told from others: traffic from outside to cluster addresses is not masqueraded"
         );
@@ -118,6 +120,7 @@ fn resolve(args: &AgentArgs, host_name: impl Fn() -> Result<String>) -> Result<S
     let given = NodeView {
         node: node.as_str().into(),
         cluster_pod_cidrs: ranges("--cluster-cidr", &args.cluster_cidr)?,
+        detector: detector(args)?,
         service_cidrs: ranges("--service-cidr", &args.service_cidr)?,
         external_ips: args.external_ips,
         masquerade_all: args.masquerade_all,
@@ -133,6 +136,41 @@ fn resolve(args: &AgentArgs, host_name: impl Fn() -> Result<String>) -> Result<S
     Ok(Settings {
         given,
         healthz: args.healthz_bind_address.at(HEALTHZ.port()),
+    })
+}
+
+/// The mode and the one flag that goes with it.
+fn detector(args: &AgentArgs) -> Result<Detector> {
+    const BRIDGE: &str = "--pod-bridge-interface";
+    const PREFIX: &str = "--pod-interface-name-prefix";
+    let mode = args.detect_local_mode;
+    let named = |flag: &str, name: &Option<String>, wanted: bool| match name {
+        Some(_) if !wanted => bail!("{flag} goes with another --detect-local-mode"),
+        None if wanted => bail!("this --detect-local-mode needs {flag}"),
+        None => Ok(None),
+        Some(name) => match LinkName::new(name) {
+            Some(link) => Ok(Some(link)),
+            None => bail!(
+                "{flag}: {name:?} is not the name of a link (at most {} bytes)",
+                LinkName::LONGEST
+            ),
+        },
+    };
+    let bridge = named(
+        BRIDGE,
+        &args.pod_bridge_interface,
+        mode == LocalMode::BridgeInterface,
+    )?;
+    let prefix = named(
+        PREFIX,
+        &args.pod_interface_name_prefix,
+        mode == LocalMode::InterfaceNamePrefix,
+    )?;
+    Ok(match mode {
+        LocalMode::ClusterCidr => Detector::ClusterCidr,
+        LocalMode::NodeCidr => Detector::NodeCidr,
+        LocalMode::BridgeInterface => Detector::Bridge(bridge.unwrap_or_default()),
+        LocalMode::InterfaceNamePrefix => Detector::Prefix(prefix.unwrap_or_default()),
     })
 }
 
@@ -243,6 +281,53 @@ mod tests {
         assert_eq!(given.cluster_pod_cidrs.len(), 2);
         assert_eq!(given.service_cidrs, ["10.96.0.0/12".parse().unwrap()]);
         assert_eq!(&*given.cluster_domain, "cluster.example");
+    }
+
+    #[test]
+    fn p7_a_detector_has_the_flag_that_it_needs() {
+        let link = |name| LinkName::new(name).unwrap();
+        let found = |flags: &[&str]| {
+            let all: Vec<&str> = ["--node-name=n"].iter().chain(flags).copied().collect();
+            typed(&all).unwrap().given.detector
+        };
+        assert_eq!(found(&["--detect-local-mode=NodeCIDR"]), Detector::NodeCidr);
+        assert_eq!(
+            found(&[
+                "--detect-local-mode=BridgeInterface",
+                "--pod-bridge-interface=cni0"
+            ]),
+            Detector::Bridge(link("cni0"))
+        );
+        assert_eq!(
+            found(&[
+                "--detect-local-mode=InterfaceNamePrefix",
+                "--pod-interface-name-prefix=veth"
+            ]),
+            Detector::Prefix(link("veth"))
+        );
+        refused(
+            &["--detect-local-mode=BridgeInterface"],
+            &["--pod-bridge-interface"],
+        );
+        refused(
+            &["--detect-local-mode=InterfaceNamePrefix"],
+            &["--pod-interface-name-prefix"],
+        );
+        refused(
+            &["--pod-bridge-interface=cni0"],
+            &["--pod-bridge-interface", "--detect-local-mode"],
+        );
+        refused(
+            &[
+                "--detect-local-mode=BridgeInterface",
+                "--pod-bridge-interface=a-name-too-long-for-a-link",
+            ],
+            &["--pod-bridge-interface", "15 bytes"],
+        );
+        refused(
+            &["--detect-local-mode=Magic"],
+            &["--detect-local-mode", "NodeCIDR"],
+        );
     }
 
     #[test]

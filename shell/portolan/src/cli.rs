@@ -12,7 +12,7 @@ mod cleanup;
 mod pods;
 mod ranges;
 
-pub(crate) use agent::AgentArgs;
+pub(crate) use agent::{AgentArgs, LocalMode};
 pub(crate) use cleanup::CleanupArgs;
 pub(crate) use pods::{ExecArgs, Listen, PortForwardArgs, Restart, RunArgs, Streams};
 pub(crate) use ranges::{RangeArgs, Ranges};

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use anyhow::{Context, Result, bail};
 use portolan_api::lean;
 use portolan_model::{Family, Protocol, Service, ServiceKey};
+use portolan_plan::LinkName;
 use portolan_why::{Outcome, Packet, Trace, trace};
 use serde_json::{Value, json};
 
@@ -56,6 +57,7 @@ pub(crate) async fn explain(session: &Session, from: &str, to: &str) -> Result<V
             protocol: to.protocol,
             port: to.port,
             from_node,
+            link: LinkName::NONE,
         };
         trace(&observed.cluster, &plan, &plan.view, packet)
     };

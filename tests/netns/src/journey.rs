@@ -9,7 +9,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Result, ensure};
 use futures::{StreamExt, TryStreamExt};
+use portolan_lab::fabric::NODE_DEVICE;
 use portolan_model::{Family, Protocol};
+use portolan_plan::LinkName;
 use portolan_testkit::packets;
 use portolan_why::{Outcome, Packet, Trace, trace};
 
@@ -21,6 +23,11 @@ const AT_ONCE: usize = 32;
 
 /// Attempts until each of five endpoints was met: with one chance in 10^18 not.
 const ATTEMPTS: usize = 200;
+
+/// The link by which nodes hear of each other.
+fn network() -> LinkName {
+    LinkName::new(NODE_DEVICE).unwrap_or_default()
+}
 
 /// One thing that may become of a packet.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,6 +101,11 @@ impl World {
             protocol,
             port: to.port(),
             from_node: matches!(client, Client::Node(_)),
+            link: match client {
+                Client::Pod(pod) => self.pods[pod].link,
+                Client::Node(_) => LinkName::NONE,
+                Client::Outside | Client::Stranger => network(),
+            },
         }
     }
 
@@ -112,8 +124,19 @@ impl World {
         let Some(node) = self.first_node(client, to.ip()) else {
             return Ok(false);
         };
-        let trace = self.traced(node, self.packet(client, protocol, to))?;
-        Ok(trace.affinity.is_some())
+        let packet = self.packet(client, protocol, to);
+        let trace = self.traced(node, packet)?;
+        let home = self.home(to.ip()).filter(|home| *home != node);
+        let (Outcome::Pass(_), Some(home)) = (&trace.outcome, home) else {
+            return Ok(trace.affinity.is_some());
+        };
+        // The first node carries it to the one whose node port it is.
+        let arriving = Packet {
+            from_node: false,
+            link: network(),
+            ..packet
+        };
+        Ok(self.traced(home, arriving)?.affinity.is_some())
     }
 
     /// The trace of a client's packet on one node.
@@ -178,6 +201,7 @@ impl World {
             Some(home) => {
                 let mut next = way.clone();
                 next.packet.from_node = false;
+                next.packet.link = network();
                 next.hops += 1;
                 return self.meet(home, &next, endings);
             }

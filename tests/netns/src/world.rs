@@ -19,7 +19,7 @@ use portolan_lab::pod_net::PodNets;
 use portolan_model::{Change, Dirty, Family, Protocol};
 use portolan_nft::{Ruleset, diff};
 use portolan_plan::conntrack::Scope;
-use portolan_plan::{DNS_PORT, NodeView, renode};
+use portolan_plan::{DNS_PORT, LinkName, NodeView, renode};
 use portolan_render::nft as render;
 use portolan_testkit::rig::Rig;
 
@@ -76,6 +76,8 @@ pub struct Pod {
     pub node: usize,
     /// Its namespace and addresses.
     pub net: PodNet,
+    /// The node's link to it.
+    pub link: LinkName,
 }
 
 /// Who sends.
@@ -147,10 +149,16 @@ impl World {
             world.listen(&net.netns, &net.ips, ports)?;
             let nets = PodNets::new(net.clone());
             for pod in 0..*pods {
-                let net = nets.attach(&format!("pod-{index}-{pod}")).await?;
+                let uid = format!("pod-{index}-{pod}");
+                let net = nets.attach(&uid).await?;
+                let link = LinkName::new(&PodNets::device_of(&uid)).context("a link's name")?;
                 sysctl::set_all(&net.netns, &ERRORS)?;
                 world.listen(&net.netns, &net.ips, ports)?;
-                world.pods.push(Pod { node: index, net });
+                world.pods.push(Pod {
+                    node: index,
+                    net,
+                    link,
+                });
             }
             let nft = Nft::open(&net.netns)?;
             let mut node = Node {
@@ -208,6 +216,7 @@ impl World {
             let view = NodeView {
                 node: node.net.name.as_str().into(),
                 node_addresses: node.net.ips.clone(),
+                node_pod_cidrs: node.net.pod_cidrs.clone(),
                 ..view.clone()
             };
             let before = node.rig.ruleset.clone();

@@ -6,13 +6,13 @@
 //! packets through the same rules.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, bail, ensure};
 use portolan_kernel::sysctl;
 use portolan_model::Protocol::{Tcp, Udp};
-use portolan_model::{Family, Protocol, ServicePort};
+use portolan_model::{Family, ServicePort};
 use portolan_netns::facts::{
     PORT, READY, Server, TCP_TARGET, UDP_TARGET, cluster_ip, node_port, service, with_endpoints,
 };
@@ -22,7 +22,7 @@ use portolan_netns::talk::{PATIENCE, Seen, repeated_handshakes};
 use portolan_netns::town::{
     self, A, B, C, EVERYBODY, NODE_1, at, everybody_to, in_town, places, servers,
 };
-use portolan_netns::world::{Client, World, lab_view};
+use portolan_netns::world::{Client, lab_view};
 use portolan_plan::{DNS_PORT, NodeView};
 
 /// Every client at every place of every Service: what `why` says comes true.
@@ -153,116 +153,6 @@ fn p6_undefined_ports_refuse_and_unallocated_addresses_drop() {
                 places.iter().flat_map(move |(to, _)| both(*to))
             });
             world.check_all(pairs).await?;
-            Ok(())
-        },
-    );
-}
-
-/// A row of P7: who, to a node port or not, the Service, whether only the local
-/// endpoint is reached, and whether it sees the node.
-type Row = (Client, bool, u8, bool, bool);
-
-/// kube-proxy's table, as far as there are cluster addresses and node ports. What
-/// the node itself sends has its address before and after.
-const P7: [Row; 18] = [
-    (B, false, town::WEB, false, false),
-    (B, true, town::WEB, false, true),
-    (NODE_1, false, town::WEB, false, true),
-    (NODE_1, true, town::WEB, false, true),
-    (Client::Stranger, false, town::WEB, false, true),
-    (Client::Stranger, true, town::WEB, false, true),
-    (B, false, town::EXTERNAL_LOCAL, false, false),
-    (B, true, town::EXTERNAL_LOCAL, false, false),
-    (NODE_1, false, town::EXTERNAL_LOCAL, false, true),
-    (NODE_1, true, town::EXTERNAL_LOCAL, false, true),
-    (Client::Stranger, false, town::EXTERNAL_LOCAL, false, true),
-    (Client::Stranger, true, town::EXTERNAL_LOCAL, true, false),
-    (B, false, town::INTERNAL_LOCAL, true, false),
-    (NODE_1, false, town::INTERNAL_LOCAL, true, true),
-    (Client::Stranger, false, town::INTERNAL_LOCAL, true, true),
-    (B, true, town::INTERNAL_LOCAL, false, true),
-    (NODE_1, true, town::INTERNAL_LOCAL, false, true),
-    (Client::Stranger, true, town::INTERNAL_LOCAL, false, true),
-];
-
-/// Knocks until both endpoints, or the local one, were met.
-async fn row(world: &World, row: Row, family: Family, protocol: Protocol) -> Result<()> {
-    let (client, to_node_port, number, local_only, masqueraded) = row;
-    let node = world.address(NODE_1, family);
-    let to = if to_node_port {
-        SocketAddr::new(node, node_port(number))
-    } else {
-        SocketAddr::new(cluster_ip(family, number), PORT)
-    };
-    let pods = [world.address(A, family), world.address(C, family)];
-    let mut left: BTreeSet<IpAddr> = pods
-        .iter()
-        .copied()
-        .take(if local_only { 1 } else { 2 })
-        .collect();
-    if number == town::WEB {
-        left.insert(world.address(B, family));
-    }
-    let expected = left.clone();
-    let own = world.address(client, family);
-    for _ in 0..200 {
-        let Seen::Answer { server, peer } = world.knock(client, protocol, to, PATIENCE).await?
-        else {
-            bail!("{row:?} {family} {protocol}: no answer");
-        };
-        ensure!(
-            expected.contains(&server.ip()),
-            "{row:?} {family}: {server} answers"
-        );
-        // An endpoint that meets itself always sees the node (P8).
-        let hides = masqueraded || server.ip() == own;
-        ensure!(
-            (peer != own) == (hides && client != NODE_1),
-            "{row:?} {family}: {server} sees {peer}"
-        );
-        left.remove(&server.ip());
-        if left.is_empty() {
-            world.check(client, protocol, to).await?;
-            return Ok(());
-        }
-    }
-    bail!("{row:?} {family} {protocol}: never {left:?}")
-}
-
-#[test]
-fn p7_who_is_masqueraded() {
-    in_town("p7_who_is_masqueraded", async |mut world| {
-        // The address at which the node answers names is its own too, and must
-        // never be the one that a masqueraded packet comes from.
-        world
-            .answer_names(&Family::BOTH.map(|family| cluster_ip(family, 10)))
-            .await?;
-        for case in P7 {
-            for family in Family::BOTH {
-                for protocol in [Tcp, Udp] {
-                    row(&world, case, family, protocol).await?;
-                }
-            }
-        }
-        Ok(())
-    });
-}
-
-#[test]
-fn p7_who_is_masqueraded_with_masquerade_all() {
-    in_town(
-        "p7_who_is_masqueraded_with_masquerade_all",
-        async |mut world| {
-            world.look(&NodeView {
-                masquerade_all: true,
-                ..lab_view()
-            })?;
-            for (client, node_port, number, local, masqueraded) in P7 {
-                let case = (client, node_port, number, local, masqueraded || !node_port);
-                for family in Family::BOTH {
-                    row(&world, case, family, Tcp).await?;
-                }
-            }
             Ok(())
         },
     );

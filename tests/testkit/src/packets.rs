@@ -141,11 +141,7 @@ fn run(ruleset: &Ruleset, view: &NodeView, packet: &Packet, slot: u32) -> (Ran, 
         proto: packet.protocol.number(),
         sport: EPHEMERAL,
         dport: packet.port,
-        iif: if packet.from_node {
-            String::new()
-        } else {
-            "eth0".into()
-        },
+        iif: packet.link.to_string(),
         oif: String::new(),
         mark: 0,
         ct_state: CtState::NEW,

@@ -30,7 +30,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result, bail};
 use portolan_dns::{Data, Lookup, Name, Record, Rtype, Zones};
 use portolan_model::{Change, Protocol};
-use portolan_plan::NodeView;
+use portolan_plan::{LinkName, NodeView};
 use portolan_why::{Packet, trace};
 
 use crate::packets;
@@ -132,12 +132,16 @@ fn traced(rig: &Rig, text: &str) -> Result<String> {
         .unwrap_or_default())
 }
 
-/// `10.244.1.9 → 10.96.0.20:80/tcp` or `node → …`.
+/// `10.244.1.9 → 10.96.0.20:80/tcp`, `10.244.1.9 on cni0 → …` or `node → …`.
 fn packet(view: &NodeView, text: &str) -> Result<Packet> {
     let (source, destination) = text.split_once(" → ").context("no arrow")?;
     let (place, protocol) = destination.rsplit_once('/').context("no protocol")?;
     let place: SocketAddr = place.parse().with_context(|| place.to_owned())?;
     let protocol = Protocol::parse(&protocol.to_uppercase()).context("unknown protocol")?;
+    let (source, link) = match source.split_once(" on ") {
+        Some((source, link)) => (source, LinkName::new(link).context("no link's name")?),
+        None => (source, LinkName::NONE),
+    };
     let from_node = source == "node";
     let own = |address: &&std::net::IpAddr| address.is_ipv4() == place.is_ipv4();
     let source = match from_node {
@@ -154,6 +158,7 @@ fn packet(view: &NodeView, text: &str) -> Result<Packet> {
         protocol,
         port: place.port(),
         from_node,
+        link,
     })
 }
 

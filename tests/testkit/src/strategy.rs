@@ -9,7 +9,9 @@ use portolan_model::{
     Node, NodeAddress, Outer, Protocol, Publication, Service, ServiceCidr, ServiceKey, ServicePort,
     Slice, SliceKey, SlicePort, Spread, Text, TrafficPolicy,
 };
-use portolan_plan::{Frontend, NodePlan, NodePortAddresses, NodeView, Place, Verdict};
+use portolan_plan::{
+    Detector, Frontend, LinkName, NodePlan, NodePortAddresses, NodeView, Place, Verdict,
+};
 use portolan_why::Packet;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -337,7 +339,7 @@ fn node() -> impl Strategy<Value = Node> {
                 internal: true,
             })
             .into(),
-        pod_cidrs: Vec::new(),
+        pod_cidrs: vec![range(&format!("10.244.{index}.0/24"))],
         zone,
         leaving: false,
     })
@@ -416,6 +418,12 @@ pub fn view() -> impl Strategy<Value = NodeView> {
                     1 => vec![range("10.244.0.0/16")],
                     _ => vec![range("10.244.0.0/16"), range("fd00:10:244::/48")],
                 },
+                detector: match (detector, bit) {
+                    (3, true) => Detector::NodeCidr,
+                    (4, true) => Detector::Bridge(pod_link()),
+                    (5, true) => Detector::Prefix(LinkName::new("cn").unwrap_or_default()),
+                    _ => Detector::ClusterCidr,
+                },
                 service_cidrs: vec![range("10.96.0.0/16"), range("fd00:10:96::/112")],
                 dns_addresses: if dns {
                     families.map(|family| cluster_ip(family, 0)).collect()
@@ -453,6 +461,7 @@ pub fn packet() -> impl Strategy<Value = Packet> {
             protocol,
             port,
             from_node: client == Client::Node,
+            link: client.link(),
         },
     )
 }
@@ -476,6 +485,20 @@ impl Client {
             Self::Outside(index) => outsider(family, index),
         }
     }
+
+    /// The link that its packets arrive on.
+    fn link(self) -> LinkName {
+        match self {
+            Self::Node => LinkName::NONE,
+            Self::Pod(1, _) => pod_link(),
+            Self::Pod(..) | Self::Outside(_) => LinkName::new("eth0").unwrap_or_default(),
+        }
+    }
+}
+
+/// The link of this node's pods.
+fn pod_link() -> LinkName {
+    LinkName::new("cni0").unwrap_or_default()
 }
 
 /// A client; a pod may be an endpoint too.
@@ -490,8 +513,10 @@ pub fn client() -> impl Strategy<Value = Client> {
 /// The packets that a client sends to every frontend there is.
 pub fn knocks(plan: &NodePlan, client: Client) -> Vec<Packet> {
     let from_node = client == Client::Node;
-    let packet =
-        |frontend: &Frontend| knock(*frontend, client.address(frontend.family()), from_node);
+    let packet = |frontend: &Frontend| Packet {
+        link: client.link(),
+        ..knock(*frontend, client.address(frontend.family()), from_node)
+    };
     plan.frontends.keys().map(packet).collect()
 }
 
@@ -503,8 +528,11 @@ pub fn self_knocks(plan: &NodePlan) -> Vec<Packet> {
             let pods = forward
                 .targets
                 .iter()
-                .filter(|target| plan.view.is_pod(target.address));
-            packets.extend(pods.map(|target| knock(*frontend, target.address, false)));
+                .filter(|target| plan.view.is_pod_address(target.address));
+            packets.extend(pods.map(|target| Packet {
+                link: pod_link(),
+                ..knock(*frontend, target.address, false)
+            }));
         }
     }
     packets
@@ -521,5 +549,6 @@ fn knock(frontend: Frontend, source: IpAddr, from_node: bool) -> Packet {
         protocol: frontend.protocol,
         port: frontend.port,
         from_node,
+        link: LinkName::NONE,
     }
 }

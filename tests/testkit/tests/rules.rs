@@ -5,7 +5,7 @@
 
 use anyhow::Result;
 use portolan_model::{Change, Protocol, TrafficPolicy};
-use portolan_plan::NodeView;
+use portolan_plan::{Detector, LinkName, NodeView};
 use portolan_testkit::build::{good, node, service, slice};
 use portolan_testkit::packets;
 use portolan_testkit::rig::Rig;
@@ -105,6 +105,7 @@ fn rig(view: NodeView, local: Local) -> Result<Rig> {
     let facts = [
         good(node(&json!({
             "metadata": {"name": "node-1"},
+            "spec": {"podCIDRs": ["10.244.1.0/24", "fd00:10:244:1::/64"]},
             "status": {"addresses": [
                 {"type": "InternalIP", "address": "172.18.0.2"},
                 {"type": "InternalIP", "address": "fd00:172:18::2"},
@@ -160,6 +161,11 @@ fn packet(from: Sender, to: To, v6: bool) -> Packet {
             NodePort => 30080,
         },
         from_node: from == Node,
+        link: match from {
+            Pod => LinkName::new("cni0").unwrap(),
+            Node => LinkName::NONE,
+            External => LinkName::new("eth0").unwrap(),
+        },
     }
 }
 
@@ -199,6 +205,54 @@ fn check_rows(view: &NodeView, rows: &[Row]) {
 #[test]
 fn p7_27_row_table() {
     check_rows(&view(), &BASE);
+}
+
+#[test]
+fn p7_27_row_table_by_every_detector() {
+    let link = |name| LinkName::new(name).unwrap();
+    for detector in [
+        Detector::NodeCidr,
+        Detector::Bridge(link("cni0")),
+        Detector::Prefix(link("cn")),
+        Detector::Prefix(link("cni0")),
+    ] {
+        for ranges in [view().cluster_pod_cidrs, Vec::new()] {
+            let by = NodeView {
+                detector,
+                cluster_pod_cidrs: ranges,
+                ..view()
+            };
+            check_rows(&by, &BASE);
+        }
+    }
+}
+
+/// Another node's pods are pods by the ranges of all pods only; another link is
+/// no pods' link.
+#[test]
+fn p7_detectors_know_no_more_than_they_are_told() {
+    let link = |name| LinkName::new(name).unwrap();
+    let remote = Packet {
+        source: "10.244.2.9".parse().unwrap(),
+        ..packet(External, ClusterIp, false)
+    };
+    for (detector, known) in [
+        (Detector::ClusterCidr, true),
+        (Detector::NodeCidr, false),
+        (Detector::Bridge(link("cni")), false),
+        (Detector::Prefix(link("cni0.7")), false),
+        (Detector::Prefix(link("eth")), true),
+        (Detector::Bridge(link("eth0")), true),
+    ] {
+        let by = NodeView { detector, ..view() };
+        let trace = traced(&rig(by, Local::Neither).unwrap(), remote).unwrap();
+        let client = if known {
+            portolan_why::Client::Pod
+        } else {
+            portolan_why::Client::Outside
+        };
+        assert_eq!(trace.client, client, "{detector:?}");
+    }
 }
 
 #[test]

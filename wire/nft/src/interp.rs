@@ -491,6 +491,9 @@ fn compare(left: &Value, right: &Compare) -> bool {
             }
             (_, _) => false,
         },
+        Compare::NamePrefix(prefix) => {
+            matches!(left, Value::Iface(name) if name.starts_with(prefix.as_str()))
+        }
         Compare::Masked { mask, value } => {
             matches!(left, Value::Mark(left) if left & mask == *value)
         }

@@ -48,6 +48,8 @@ pub enum Compare {
     Value(Value),
     /// An address range `addr/len`; the address has no bits behind the prefix.
     Prefix(Value, u8),
+    /// `iifname "veth*"`: names of links that begin so (at most 15 bytes).
+    NamePrefix(String),
     /// `field & mask == value`, for marks.
     Masked {
         /// The bits looked at.

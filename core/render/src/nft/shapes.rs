@@ -127,11 +127,7 @@ pub(super) fn chain(view: &NodeView, shape: Shape) -> Chain {
     match shape.masquerade {
         Masquerade::Always => rules.push(Rule::new().set_mark_bits(bit)),
         Masquerade::UnlessPod => {
-            rules.push(
-                Rule::new()
-                    .not_in([Field::Saddr], table::POD_CIDRS)
-                    .set_mark_bits(bit),
-            );
+            rules.push(table::from_no_pod(Rule::new(), view).set_mark_bits(bit));
         }
         // What the node itself sends is marked on its way here.
         Masquerade::Never | Masquerade::IfNode => {}

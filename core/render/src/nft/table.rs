@@ -9,7 +9,7 @@ use portolan_nft::{
     Chain, ChainType, Compare, CtState, CtStatus, Data, FibType, Field, Hook, Key, MatchOp, Name,
     RejectKind, Rule, Set, Statement, Table, Tuple, Value, Verdict,
 };
-use portolan_plan::{DNS_PORT, Lane, NodePortAddresses, NodeView, of_family};
+use portolan_plan::{DNS_PORT, Detector, Lane, NodePortAddresses, NodeView, of_family};
 
 use super::affinity;
 use super::shapes::{LANES, key, maps};
@@ -91,7 +91,7 @@ fn sets(view: &NodeView, family: Family, table: &mut Table) {
     put(ALLOWED, Set::set(from).interval());
     put(
         POD_CIDRS,
-        ranges(Set::set([Field::Saddr]), &view.cluster_pod_cidrs, family),
+        ranges(Set::set([Field::Saddr]), view.pod_ranges(), family),
     );
     put(
         SERVICE_CIDRS,
@@ -220,7 +220,7 @@ fn untracked() -> Vec<Rule> {
 fn refusals(view: &NodeView, family: Family, arriving: bool) -> Vec<Rule> {
     let new = || Rule::new().ct_state(CtState::NEW);
     let look = |rule: Rule, lane| rule.vmap(key(lane), maps(lane).refusals);
-    let outside = |rule: Rule| rule.not_in([Field::Saddr], POD_CIDRS);
+    let outside = |rule: Rule| from_no_pod(rule, view);
     let node_port = || to_node_port(new(), view, family);
     let mut rules = vec![kept_out(), look(new(), Lane::Address)];
     if arriving {
@@ -251,15 +251,9 @@ fn arriving(view: &NodeView, family: Family) -> Vec<Rule> {
     let to_node_port = || to_node_port(Rule::new(), view, family);
     vec![
         look(Rule::new(), Lane::Address),
-        look(
-            Rule::new().not_in([Field::Saddr], POD_CIDRS),
-            Lane::ExternalOutside,
-        ),
+        look(from_no_pod(Rule::new(), view), Lane::ExternalOutside),
         look(Rule::new(), Lane::External),
-        look(
-            to_node_port().not_in([Field::Saddr], POD_CIDRS),
-            Lane::NodePortOutside,
-        ),
+        look(from_no_pod(to_node_port(), view), Lane::NodePortOutside),
         look(to_node_port(), Lane::NodePort),
     ]
 }
@@ -334,6 +328,20 @@ fn unmark(view: &NodeView) -> Rule {
         and: !view.masquerade_bit,
         or: 0,
     })
+}
+
+/// Only packets that the detector takes for no pod's (P7). What the node itself
+/// sends arrives on no link, and so on no pod's.
+pub(super) fn from_no_pod(rule: Rule, view: &NodeView) -> Rule {
+    match view.detector {
+        Detector::ClusterCidr | Detector::NodeCidr => rule.not_in([Field::Saddr], POD_CIDRS),
+        Detector::Bridge(name) => rule.ne(Field::IifName, Value::Iface(name.to_string())),
+        Detector::Prefix(prefix) => rule.then(Statement::Match(
+            Field::IifName,
+            MatchOp::Ne,
+            Compare::NamePrefix(prefix.to_string()),
+        )),
+    }
 }
 
 /// Only packets to an address on which node ports are open (P11).

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{ArgAction, Args};
+use clap::{ArgAction, Args, ValueEnum};
 use ipnet::IpNet;
 
 /// What the help ends with.
@@ -15,6 +15,8 @@ pub(super) const EXAMPLES: &str = "Examples:
   By hand, beside any cluster:
     portolan agent --kubeconfig /etc/portolan/kubeconfig --node-name node-1 \\
         --cluster-cidr 10.244.0.0/16,fd00:10:244::/48
+  Pods on a bridge, known by it:
+    portolan agent --detect-local-mode BridgeInterface --pod-bridge-interface cni0
   A cluster older than Kubernetes 1.33, which has no ServiceCIDR objects:
     portolan agent --cluster-cidr 10.244.0.0/16 --service-cidr 10.96.0.0/12
 
@@ -37,10 +39,18 @@ pub(crate) struct AgentArgs {
     /// The cluster's DNS domain
     #[arg(long, default_value = "cluster.local", value_name = "DOMAIN")]
     pub(crate) cluster_domain: String,
-    /// Ranges of pod addresses: traffic to a cluster address from elsewhere is masqueraded;
-    /// without them, none is
+    /// Ranges of pod addresses
     #[arg(long, value_delimiter = ',', value_name = "CIDR")]
     pub(crate) cluster_cidr: Vec<IpNet>,
+    /// By what pods are told from everybody else
+    #[arg(long, default_value = "ClusterCIDR", value_name = "MODE")]
+    pub(crate) detect_local_mode: LocalMode,
+    /// The bridge that pods hang on, for --detect-local-mode BridgeInterface
+    #[arg(long, value_name = "LINK")]
+    pub(crate) pod_bridge_interface: Option<String>,
+    /// How the names of pods' links begin, for --detect-local-mode InterfaceNamePrefix
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) pod_interface_name_prefix: Option<String>,
     /// Ranges of Service addresses, beside those of the cluster's ServiceCIDR objects
     #[arg(long, value_delimiter = ',', value_name = "CIDR")]
     pub(crate) service_cidr: Vec<IpNet>,
@@ -56,6 +66,23 @@ pub(crate) struct AgentArgs {
     /// Serve the external addresses that Services name in spec.externalIPs
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true")]
     pub(crate) external_ips: bool,
+}
+
+/// By what pods are told from everybody else: kube-proxy's modes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LocalMode {
+    /// By their addresses: --cluster-cidr
+    #[value(name = "ClusterCIDR")]
+    ClusterCidr,
+    /// By their addresses: spec.podCIDRs of this node's Node object
+    #[value(name = "NodeCIDR")]
+    NodeCidr,
+    /// By the link their packets arrive on: --pod-bridge-interface
+    #[value(name = "BridgeInterface")]
+    BridgeInterface,
+    /// By how its name begins: --pod-interface-name-prefix
+    #[value(name = "InterfaceNamePrefix")]
+    InterfaceNamePrefix,
 }
 
 /// An address to listen at, whose port may be left to the flag's default.

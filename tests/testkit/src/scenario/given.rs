@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context, Result, bail, ensure};
 use portolan_model::{Algorithm, Change, Fact, Key, ServiceKey, SliceKey};
-use portolan_plan::{NodePortAddresses, NodeView};
+use portolan_plan::{Detector, LinkName, NodePortAddresses, NodeView};
 use serde_json::{Value, json};
 
 use crate::build;
@@ -48,7 +48,7 @@ impl Reader {
         let mut node = Words::default();
         for word in words {
             match word.split_once('=') {
-                Some(("detector", "none")) => self.view.cluster_pod_cidrs.clear(),
+                Some(("detector", how)) => self.detector(how)?,
                 Some(("nodeports", "local")) => self.view.node_ports = NodePortAddresses::AnyLocal,
                 Some(("externalIPs", "off")) => self.view.external_ips = false,
                 Some(("lb", name)) => self.view.algorithm = Algorithm::parse(name)?,
@@ -63,6 +63,23 @@ impl Reader {
         self.first
             .push(Change::Upsert(node_fact(&name, &mut node)?));
         node.finish()
+    }
+
+    /// `none`, `node`, `bridge:cni0` or `prefix:veth`.
+    fn detector(&mut self, how: &str) -> Result<()> {
+        let link = |name| LinkName::new(name).context("no link's name");
+        let (kind, name) = how.split_once(':').unwrap_or((how, ""));
+        self.view.detector = match kind {
+            "none" => {
+                self.view.cluster_pod_cidrs.clear();
+                Detector::ClusterCidr
+            }
+            "node" => Detector::NodeCidr,
+            "bridge" => Detector::Bridge(link(name)?),
+            "prefix" => Detector::Prefix(link(name)?),
+            other => bail!("what is {other:?}?"),
+        };
+        Ok(())
     }
 
     /// One round of changes.

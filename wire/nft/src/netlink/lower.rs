@@ -1,6 +1,7 @@
 //! From statements to expressions over registers.
 
 use super::expr::{Expr, LookupTo};
+use crate::value::IFNAMSIZ;
 use crate::{
     Compare, DnatTo, Family, Field, MatchOp, RejectKind, Statement, Tuple, Value, Verdict,
 };
@@ -189,6 +190,12 @@ fn lower_match(out: &mut Vec<Expr>, family: Family, field: Field, op: MatchOp, r
             } else {
                 masked(out, prefix_mask(data.len(), *prefix), op, data);
             }
+        }
+        // Just the first bytes, without the terminator.
+        Compare::NamePrefix(prefix) => {
+            let data = prefix.bytes().take(IFNAMSIZ - 1).collect();
+            out.push(load(family, field, 0));
+            out.push(Expr::Cmp { sreg: 0, op, data });
         }
         Compare::Masked { mask, value } => {
             masked(

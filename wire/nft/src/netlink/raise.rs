@@ -3,6 +3,7 @@
 use super::expr::{Expr, LookupTo};
 use super::lower::{FULLY_RANDOM, META_MARK, REJECT_ICMP, REJECT_TCP_RST, load, reject_code};
 use super::set::kernel_len;
+use crate::value::IFNAMSIZ;
 use crate::{
     Compare, DnatTo, Family, Field, MatchOp, Name, Numgen, RejectKind, Statement, Tuple, Value,
 };
@@ -341,6 +342,10 @@ impl Raise {
 
     fn compare(&self, sreg: u32, op: MatchOp, data: &[u8]) -> Option<Statement> {
         let statement = match self.at(sreg)? {
+            Held::Field(field @ (Field::IifName | Field::OifName)) if data.len() < IFNAMSIZ => {
+                let prefix = String::from_utf8(data.to_vec()).ok()?;
+                Statement::Match(*field, op, Compare::NamePrefix(prefix))
+            }
             Held::Field(field) => {
                 let value = value(self.family, *field, data)?;
                 Statement::Match(*field, op, Compare::Value(value))

@@ -264,6 +264,7 @@ impl Printer {
                 format!("{name} {not}{}", value(found))
             }
             Compare::Prefix(found, len) => format!("{name} {not}{}/{len}", value(found)),
+            Compare::NamePrefix(prefix) => format!("{name} {not}\"{prefix}*\""),
             Compare::Masked { mask, value } => {
                 let op = if op == MatchOp::Ne { "!=" } else { "==" };
                 format!("{name} & {mask:#010x} {op} {value:#010x}")
