@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use portolan_model::Protocol;
 
-use crate::frontend::{Decision, Forward, Verdict};
+use crate::frontend::{Decision, Forward, Frontend, Place, Verdict};
 use crate::node::{NodePlan, Touched};
 use crate::view::Detector;
 
@@ -66,11 +66,27 @@ impl Touched {
     pub fn may_forget(&self, plan: &NodePlan) -> bool {
         self.view.is_some()
             || self.frontends.iter().any(|(frontend, before)| {
-                let before = before.as_deref();
                 let now = plan.frontends.get(frontend);
-                before.is_some_and(|before| loses(before, now.map(|now| &**now)))
+                match before.as_deref() {
+                    Some(before) => loses(before, now.map(|now| &**now)),
+                    None => hides(plan, *frontend),
+                }
             })
     }
+}
+
+/// Whether a frontend that comes takes packets from one whose clients stay: an
+/// address of the node that is an outer one too is no place for node ports.
+fn hides(plan: &NodePlan, frontend: Frontend) -> bool {
+    let (Place::ClusterIp(address) | Place::External(address)) = frontend.place else {
+        return false;
+    };
+    let to = SocketAddr::new(address, frontend.port);
+    let mut others = Frontend::candidates(&plan.view, to, frontend.protocol, true);
+    others.any(|other| {
+        let decision = plan.frontends.get(&other).filter(|_| other != frontend);
+        decision.is_some_and(|decision| decision.affinity().is_some())
+    })
 }
 
 /// Whether somebody's endpoint went, or the memory of it.

@@ -125,6 +125,7 @@ fn resolve(args: &AgentArgs, host_name: impl Fn() -> Result<String>) -> Result<S
         external_ips: args.external_ips,
         masquerade_all: args.masquerade_all,
         masquerade_bit: 1 << args.masquerade_bit,
+        algorithm: args.lb_algorithm,
         cluster_domain: domain.into(),
         ..NodeView::default()
     };
@@ -221,6 +222,7 @@ fn overlap(one: &IpNet, other: &IpNet) -> bool {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use portolan_model::Algorithm;
 
     use super::*;
     use crate::cli::{Cli, Command};
@@ -250,6 +252,17 @@ mod tests {
         };
         assert_eq!(settings.given, expected);
         assert_eq!(settings.healthz, Some("0.0.0.0:10256".parse().unwrap()));
+    }
+
+    #[test]
+    fn the_usual_algorithm_is_named_as_for_ipvs_or_ours() {
+        let algorithm = |flags: &[&str]| typed(flags).unwrap().given.algorithm;
+        assert_eq!(algorithm(&["--lb-algorithm", "maglev"]), Algorithm::Maglev);
+        assert_eq!(algorithm(&["--ipvs-scheduler=rr"]), Algorithm::RoundRobin);
+        refused(
+            &["--lb-algorithm=least-connections"],
+            &["--lb-algorithm", "eBPF plane", "round-robin"],
+        );
     }
 
     #[test]

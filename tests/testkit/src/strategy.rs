@@ -144,13 +144,15 @@ fn outer() -> impl Strategy<Value = Option<Box<Outer>>> {
         "0.0.0.0/0",
     ];
     let range = (0..ranges.len()).prop_map(move |index| range(ranges[index]));
-    let outer = (ips(), ips(), proptest::collection::vec(range, 0..3)).prop_map(
-        |(external_ips, load_balancer_ips, source_ranges)| {
+    let health = proptest::option::weighted(0.3, select([31_000_u16, 31_001].as_slice()));
+    let ranges = proptest::collection::vec(range, 0..3);
+    let outer = (ips(), ips(), ranges, health).prop_map(
+        |(external_ips, load_balancer_ips, source_ranges, health_check_port)| {
             Some(Box::new(Outer {
                 external_ips,
                 load_balancer_ips,
                 source_ranges,
-                health_check_port: None,
+                health_check_port,
             }))
         },
     );
@@ -171,12 +173,14 @@ fn spread() -> impl Strategy<Value = Option<Box<Spread>>> {
         1 => Just(None),
         2 => select(Algorithm::ALL.as_slice()).prop_map(Some),
     ];
-    let weight = select([0_u16, 1, 2, 5].as_slice());
-    let weights = proptest::collection::vec((text(&["web", "web-blue"]), weight), 0..3);
-    let weights = prop_oneof![1 => Just(Vec::new()), 1 => weights];
+    let weight = select([0_u16, 2, 5].as_slice());
+    let names = ["web", "web-blue", "web-blue", "web-green"];
+    let name = (0..names.len()).prop_map(move |index| Text::from(names[index]));
+    let weights = proptest::collection::vec((name, weight), 1..3);
+    let weights = prop_oneof![1 => Just(Vec::new()), 2 => weights];
     let spread = (algorithm, weights)
         .prop_map(|(algorithm, weights)| Some(Box::new(Spread { algorithm, weights })));
-    prop_oneof![1 => Just(None), 1 => spread]
+    prop_oneof![1 => Just(None), 2 => spread]
 }
 
 fn service() -> impl Strategy<Value = Service> {
@@ -234,7 +238,7 @@ fn conditions() -> impl Strategy<Value = Conditions> {
         terminating,
     };
     prop_oneof![
-        4 => Just(Conditions::READY),
+        7 => Just(Conditions::READY),
         2 => Just(of(false, true, true)),
         1 => Just(of(false, false, true)),
         1 => Just(of(false, false, false)),
@@ -249,6 +253,21 @@ fn hints() -> impl Strategy<Value = Option<Box<Hints>>> {
         1 => Just(None),
         1 => (zones, nodes).prop_map(|(zones, nodes)| Some(Box::new(Hints { zones, nodes }))),
     ]
+}
+
+/// Hints count only where every endpoint has them: all of a slice's, for zones or
+/// for nodes, or as each has them by itself.
+fn hinted(mut endpoints: Vec<Endpoint>, kind: u8) -> Vec<Endpoint> {
+    for (index, endpoint) in endpoints.iter_mut().enumerate() {
+        let mut hints = endpoint.hints.take().unwrap_or_default();
+        match kind {
+            0 => hints.zones = vec![ZONES[index % ZONES.len()].into()],
+            1 => hints.nodes = vec![NODES[index % NODES.len()].into()],
+            _ => {}
+        }
+        endpoint.hints = (*hints != Hints::default()).then_some(hints);
+    }
+    endpoints
 }
 
 /// A pod, a process on a node's own address, or (rarely) a cluster address.
@@ -268,7 +287,7 @@ fn endpoint_address(family: Family) -> impl Strategy<Value = (IpAddr, Option<Tex
 
 fn endpoint(family: Family) -> impl Strategy<Value = Endpoint> {
     let hostname = proptest::option::of(text(&["web-0", "web-1"]));
-    let pod = proptest::option::of(text(&["web-blue-5c9-", "web-green-77d-"]));
+    let pod = proptest::option::weighted(0.8, text(&["web-blue-5c9-", "web-green-77d-"]));
     let texts = (hostname, pod);
     (endpoint_address(family), conditions(), hints(), texts).prop_map(
         |((address, node), conditions, hints, (hostname, pod))| Endpoint {
@@ -304,7 +323,8 @@ fn slice() -> impl Strategy<Value = Slice> {
             ports.push(usual.clone());
             ports
         });
-        let endpoints = proptest::collection::vec(endpoint(family), 0..6);
+        let endpoints = (proptest::collection::vec(endpoint(family), 0..6), 0_u8..4)
+            .prop_map(|(endpoints, kind)| hinted(endpoints, kind));
         let kinds = (
             0..6,
             prop_oneof![3 => Just(1_u16), 1 => select([0_u16, 3].as_slice())],

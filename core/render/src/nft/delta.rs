@@ -7,9 +7,9 @@ use std::sync::LazyLock;
 use portolan_model::Family;
 use portolan_nft::order::{Lookups, SetChange, SetChanges};
 use portolan_nft::{Batch, Chain, Name, Op, Set, SetData, Shape};
-use portolan_plan::{NodePlan, NodeView, Touched};
+use portolan_plan::{Decision, NodePlan, NodeView, Touched};
 
-use super::elements::{Element, of_decision, of_external, of_hairpin, of_outlying, of_owner};
+use super::elements::{Element, of_external, of_hairpin, of_outlying, of_owner, unlike};
 use super::{affinity, base, shapes, table, table_id};
 
 /// The sets of the table, whose declarations do not depend on the view.
@@ -182,14 +182,14 @@ impl Changes {
 fn changes(plan: &NodePlan, touched: &Touched) -> Changes {
     let mut changes = Changes::default();
     for (frontend, before) in &touched.frontends {
-        let elements = |decision: &_| of_decision(*frontend, decision);
-        let before = before.as_deref().map(elements).unwrap_or_default();
-        let after = plan
-            .frontends
-            .get(frontend)
-            .map(|decision| elements(decision))
-            .unwrap_or_default();
-        changes.take(before, after);
+        let (before, after) = (before.as_deref(), plan.frontends.get(frontend));
+        let after = after.map(|after| &**after);
+        let elements = |decision: Option<&Decision>, other| {
+            decision.map(|decision| unlike(*frontend, decision, other))
+        };
+        let before_only = elements(before, after).unwrap_or_default();
+        let after_only = elements(after, before).unwrap_or_default();
+        changes.take(before_only, after_only);
     }
     for (address, before) in &touched.owners {
         let before = before.as_ref().map(|owner| of_owner(*address, owner));

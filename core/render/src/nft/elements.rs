@@ -20,9 +20,22 @@ pub(super) struct Element {
 
 /// The elements of a frontend's decision.
 pub(super) fn of_decision(frontend: Frontend, decision: &Decision) -> Vec<Element> {
+    unlike(frontend, decision, None)
+}
+
+/// The same, but not the slots that another decision has as well: a table of slots
+/// by client is large, and a change of an endpoint is few of them.
+pub(super) fn unlike(
+    frontend: Frontend,
+    decision: &Decision,
+    other: Option<&Decision>,
+) -> Vec<Element> {
     let mut elements = Vec::new();
     for (lane, verdict) in frontend.lanes(decision) {
-        of_verdict(frontend, lane, verdict, &mut elements);
+        let mut others = other.into_iter().flat_map(|other| frontend.lanes(other));
+        let same_lane = others.find(|(found, _)| *found == lane);
+        let verdicts = (verdict, same_lane.map(|(_, verdict)| verdict));
+        of_verdict(frontend, lane, verdicts, &mut elements);
     }
     if let Some(seconds) = decision.affinity() {
         let chain = affinity::learner(frontend.protocol, seconds);
@@ -72,7 +85,12 @@ pub(super) fn of_external(address: IpAddr) -> Element {
     }
 }
 
-fn of_verdict(frontend: Frontend, lane: Lane, verdict: &Decided, elements: &mut Vec<Element>) {
+fn of_verdict(
+    frontend: Frontend,
+    lane: Lane,
+    (verdict, other): (&Decided, Option<&Decided>),
+    elements: &mut Vec<Element>,
+) {
     let family = frontend.family();
     let maps = shapes::maps(lane);
     let whole = key(frontend);
@@ -95,7 +113,14 @@ fn of_verdict(frontend: Frontend, lane: Lane, verdict: &Decided, elements: &mut 
             if lane == Lane::NodePort {
                 put(table::OPEN_NODE_PORTS, &whole, Data::None);
             }
+            let other = other.and_then(|other| match other {
+                Decided::Forward(forward) => Some(forward),
+                Decided::Reject(_) | Decided::Drop(_) | Decided::Here(_) => None,
+            });
             for (slot, target) in (0..).zip(forward.slots()) {
+                if other.is_some_and(|other| other.at(slot as usize) == Some(target)) {
+                    continue;
+                }
                 let mut key = whole.clone();
                 key.push(Value::Number(slot));
                 let to = Tuple::new(&[target.address.into(), Value::Port(target.port)]);

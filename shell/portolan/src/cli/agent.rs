@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use clap::{ArgAction, Args, ValueEnum};
 use ipnet::IpNet;
+use portolan_model::Algorithm;
 
 /// What the help ends with.
 pub(super) const EXAMPLES: &str = "Examples:
@@ -66,6 +67,10 @@ pub(crate) struct AgentArgs {
     /// Serve the external addresses that Services name in spec.externalIPs
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true")]
     pub(crate) external_ips: bool,
+    /// How connections are spread where a Service says nothing by the annotation
+    /// portolan.dev/lb-algorithm: random, round-robin or maglev (by client address)
+    #[arg(long, alias = "ipvs-scheduler", default_value_t = Algorithm::Random, value_parser = Algorithm::parse, value_name = "ALGORITHM")]
+    pub(crate) lb_algorithm: Algorithm,
 }
 
 /// By what pods are told from everybody else: kube-proxy's modes.

@@ -1,5 +1,7 @@
 //! Services, what is behind them, and who may reach it.
 
+use portolan_api::GROUP;
+use portolan_model::Algorithm;
 use serde_json::Value;
 
 use super::Related;
@@ -26,6 +28,7 @@ pub(super) fn service(page: &mut Page, service: &Value, related: &Related) {
         service_port(page, port, related);
     }
     page.field(0, "Session Affinity", text(&spec["sessionAffinity"]));
+    balance(page, &service["metadata"]["annotations"]);
     for (label, field) in [
         ("External Traffic Policy", "externalTrafficPolicy"),
         ("Internal Traffic Policy", "internalTrafficPolicy"),
@@ -43,6 +46,20 @@ pub(super) fn service(page: &mut Page, service: &Value, related: &Related) {
         text(&spec["trafficDistribution"]),
     );
     page.events(related);
+}
+
+/// What our annotations ask for; nothing where there are none.
+fn balance(page: &mut Page, annotations: &Value) {
+    let asked = |name: &str| text(&annotations[format!("{GROUP}/{name}")]);
+    let algorithm = match asked("lb-algorithm") {
+        "" => String::new(),
+        name => Algorithm::parse(name).map_or_else(
+            |error| format!("the node's default, as {error}"),
+            |algorithm| algorithm.to_string(),
+        ),
+    };
+    page.field_if(0, "LB Algorithm", &algorithm);
+    page.field_if(0, "LB Weights", asked("weights"));
 }
 
 fn service_port(page: &mut Page, port: &Value, related: &Related) {
@@ -353,6 +370,23 @@ fn or_unset(text: &str) -> &str {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn what_our_annotations_ask_for_is_told() {
+        let shown = |annotations: Value| {
+            let mut page = Page::default();
+            balance(&mut page, &annotations);
+            page.render()
+        };
+        assert_eq!(shown(Value::Null), "");
+        assert_eq!(
+            shown(json!({"portolan.dev/lb-algorithm": "wrr", "portolan.dev/weights": "a=9,b=1"})),
+            "LB Algorithm:  round-robin\nLB Weights:    a=9,b=1\n"
+        );
+        let refused = shown(json!({"portolan.dev/lb-algorithm": "lc"}));
+        let told = "the node's default, as \"lc\" counts open connections";
+        assert!(refused.contains(told), "{refused}");
+    }
 
     #[test]
     fn endpoints_are_those_that_are_ready_and_no_more_than_fit() {
