@@ -5,11 +5,14 @@
 //! plane: the tests run random packets through the rendered nftables rules and
 //! hold those to what is said here.
 //!
+//! [`doctor`] walks the checklist of what can be wrong with a Service.
+//!
 //! A [`Trace`] is data; [`std::fmt::Display`] writes it for people and
 //! [`Trace::json`] for programs.
 
 #![forbid(unsafe_code)]
 
+pub mod doctor;
 mod json;
 mod show;
 mod trace;

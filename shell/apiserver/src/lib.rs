@@ -55,8 +55,8 @@ mod service_ips;
 
 pub use config::{Config, OpenError, ServeError};
 pub use pods::{
-    AttachRequest, ConnectHost, ConnectRequest, Connection, ContainerTarget, ExecRequest, Exit,
-    Input, LogError, LogOptions, LogRequest, LogStream, Output, PodBackend, Process, StreamError,
-    Streams, TerminalSize,
+    AttachRequest, ConnectHost, ConnectNodeRequest, ConnectRequest, Connection, ContainerTarget,
+    ExecRequest, Exit, Input, LogError, LogOptions, LogRequest, LogStream, Output, PodBackend,
+    Process, StreamError, Streams, TerminalSize,
 };
 pub use server::{Server, cluster_dns};

@@ -45,6 +45,15 @@ pub trait PodBackend: Send + Sync + 'static {
         let message = format!("cannot connect to pods of node {}", request.node);
         Box::pin(async move { Err(StreamError::NotImplemented(message)) })
     }
+
+    /// A TCP connection to a port of a node itself.
+    fn connect_node(
+        &self,
+        request: ConnectNodeRequest,
+    ) -> BoxFuture<'_, Result<Box<dyn Connection>, StreamError>> {
+        let message = format!("cannot connect to node {}", request.node);
+        Box::pin(async move { Err(StreamError::NotImplemented(message)) })
+    }
 }
 
 /// Both directions of a connection. Shutting the writing side down must leave
@@ -118,6 +127,17 @@ pub struct ConnectRequest {
     pub port: u16,
     /// Which address of the pod.
     pub host: ConnectHost,
+}
+
+/// A connection to make to a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectNodeRequest {
+    /// Name of the node.
+    pub node: String,
+    /// Its first internal address.
+    pub address: std::net::IpAddr,
+    /// The TCP port, 1–65535.
+    pub port: u16,
 }
 
 /// The address inside a pod to connect to.

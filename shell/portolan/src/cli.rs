@@ -9,11 +9,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod agent;
 mod cleanup;
+mod doctor;
 mod pods;
 mod ranges;
 
 pub(crate) use agent::{AgentArgs, LocalMode};
 pub(crate) use cleanup::CleanupArgs;
+pub(crate) use doctor::DoctorArgs;
 pub(crate) use pods::{ExecArgs, Listen, PortForwardArgs, Restart, RunArgs, Streams};
 pub(crate) use ranges::{RangeArgs, Ranges};
 
@@ -30,7 +32,8 @@ pub(crate) use ranges::{RangeArgs, Ranges};
         portolan demo                                a Service, from manifest to packet\n  \
         portolan up --nodes 3 --apply web.yaml       a lab; prints how to use kubectl with it\n  \
         portolan get pods,svc -o wide                what is there\n  \
-        portolan trace --from client --to web:80     where a packet would go, and why",
+        portolan trace --from client --to web:80     where a packet would go, and why\n  \
+        portolan doctor service/web                  what is wrong, and what mends it",
     propagate_version = true
 )]
 pub(crate) struct Cli {
@@ -115,6 +118,17 @@ pub(crate) enum Command {
         portolan trace --from client --to 10.96.0.10:53/udp\n  \
         portolan trace --from outside --to node-1:30080")]
     Trace(TraceArgs),
+    /// Find out what is wrong with a Service, and what mends it
+    #[command(after_help = "Examples:\n  \
+        portolan doctor service/web\n  \
+        portolan doctor svc/web -n shop -o json\n  \
+        portolan doctor web.shop                     by the name that a client uses\n  \
+        portolan doctor                              all Services of the namespace, a line each\n  \
+        portolan doctor -A\n\n\
+        Exit code: 0 if there is no fault (warnings and notes are none), 1 if there is one, or on an error.\n\
+        To learn whether something listens at a pod's port, it has the API server connect to it with a HEAD request, \
+        where no readiness probe tells; --connect=false does without.")]
+    Doctor(DoctorArgs),
     /// Show the nodes, what runs on them, and what is wrong with any object
     Status(StatusArgs),
     /// Print how to reach a Service from this machine

@@ -108,12 +108,23 @@ impl<'a> Call<'a> {
 impl Session {
     /// Connects as the flags, the environment and the files say.
     pub(crate) async fn open(connection: &Connection) -> Result<Self> {
+        Self::of(connection, true).await
+    }
+
+    /// The same, for requests of which "unavailable" is an answer and no reason
+    /// to ask again.
+    pub(crate) async fn open_asking_once(connection: &Connection) -> Result<Self> {
+        Self::of(connection, false).await
+    }
+
+    async fn of(connection: &Connection, retry: bool) -> Result<Self> {
         let path = kubeconfig_path(connection)?;
         let read = Kubeconfig::read_from(&path)
             .with_context(|| format!("read kubeconfig {}", path.display()))?;
-        let config = kube::Config::from_custom_kubeconfig(read, &KubeConfigOptions::default())
+        let mut config = kube::Config::from_custom_kubeconfig(read, &KubeConfigOptions::default())
             .await
             .with_context(|| format!("kubeconfig {}", path.display()))?;
+        config.default_retry = retry;
         let namespace = connection
             .namespace
             .clone()

@@ -13,6 +13,7 @@ mod agent;
 mod cleanup;
 mod cli;
 mod connect;
+mod doctor;
 mod lab;
 mod observed;
 mod out;
@@ -90,6 +91,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Logs(args) => client(verbs::logs::run(args)),
         Command::Service(args) => client(verbs::service::run(args)),
         Command::Trace(args) => client(trace::run(args)),
+        Command::Doctor(args) => talk(doctor::run(args)),
         Command::Status(args) => client(status::run(args)),
         Command::Demo(args) => lab::demo(args),
         Command::Up(args) => lab::up(args),

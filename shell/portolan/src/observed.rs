@@ -22,6 +22,10 @@ pub(crate) struct Observed {
     pub(crate) pods: Vec<lean::Pod>,
     /// All nodes, as objects.
     pub(crate) nodes: Vec<lean::Node>,
+    /// All Services, as objects.
+    pub(crate) services: Vec<lean::Service>,
+    /// All EndpointSlices, as objects.
+    pub(crate) slices: Vec<lean::EndpointSlice>,
 }
 
 impl Observed {
@@ -69,6 +73,8 @@ impl Observed {
             problems,
             pods,
             nodes,
+            services,
+            slices,
         })
     }
 
@@ -102,7 +108,8 @@ async fn service_cidrs(session: &Session) -> Result<Vec<lean::ServiceCidr>> {
     cidrs.collect()
 }
 
-async fn list<T: DeserializeOwned>(session: &Session, path: &str) -> Result<Vec<T>> {
+/// Lists one kind.
+pub(crate) async fn list<T: DeserializeOwned>(session: &Session, path: &str) -> Result<Vec<T>> {
     let mut answer = session.call(&Call::get(path)).await?.body;
     let items = answer["items"].take();
     let items = if let Value::Array(items) = items {

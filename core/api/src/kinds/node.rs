@@ -1,6 +1,8 @@
 //! Node: a machine of the cluster.
 
-use super::{AGE_COLUMN, BASE, Kind, NAME_COLUMN, column, schema_of, status_of, wide};
+use super::{
+    AGE_COLUMN, BASE, Kind, NAME_COLUMN, PROXY_VERBS, column, connect, schema_of, status_of, wide,
+};
 use crate::value::{bool_at, list_at, set_default, str_at};
 use crate::{meta, table, validate};
 use jiff::Timestamp;
@@ -15,7 +17,10 @@ pub static KIND: Kind = Kind {
     singular: "node",
     short_names: &["no"],
     namespaced: false,
-    subresources: &[status_of("", "v1", "Node")],
+    subresources: &[
+        connect("proxy", "NodeProxyOptions", PROXY_VERBS),
+        status_of("", "v1", "Node"),
+    ],
     definition: "io.k8s.api.core.v1.Node",
     schema: schema_of::<k8s_openapi::api::core::v1::Node>,
     columns: &[

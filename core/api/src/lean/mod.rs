@@ -4,6 +4,7 @@
 //! A null, which Go clients write for an empty list, reads as the default.
 
 mod endpoints;
+mod event;
 mod node;
 mod pod;
 mod service;
@@ -12,13 +13,15 @@ mod workload;
 pub use endpoints::{
     Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForNode, ForZone,
 };
+pub use event::Event;
 pub use node::{
     Namespace, NamespaceSpec, NamespaceStatus, Node, NodeAddress, NodeSpec, NodeStatus,
     ServiceCidr, ServiceCidrSpec, Taint,
 };
 pub use pod::{
     Condition, Container, ContainerPort, ContainerState, ContainerStatus, HostIp, Pod, PodIp,
-    PodSpec, PodStatus, StateRunning, StateTerminated, StateWaiting, Toleration,
+    PodSpec, PodStatus, Probe, ProbeCommand, ProbePort, ReadinessGate, StateRunning,
+    StateTerminated, StateWaiting, Toleration,
 };
 pub use service::{
     ClientIpConfig, LoadBalancerIngress, LoadBalancerStatus, Service, ServicePort, ServiceSpec,

@@ -1,6 +1,6 @@
 //! Pod.
 
-use super::{ObjectMeta, nullable};
+use super::{IntOrString, ObjectMeta, nullable};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -58,6 +58,17 @@ pub struct PodSpec {
     /// Taints that it tolerates.
     #[serde(deserialize_with = "nullable")]
     pub tolerations: Vec<Toleration>,
+    /// Conditions that must be true beside the containers' readiness.
+    #[serde(deserialize_with = "nullable")]
+    pub readiness_gates: Vec<ReadinessGate>,
+}
+
+/// A condition of the pod that its readiness waits for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ReadinessGate {
+    /// The condition's type.
+    pub condition_type: String,
 }
 
 /// One container, as far as Services care.
@@ -71,6 +82,45 @@ pub struct Container {
     pub ports: Vec<ContainerPort>,
     /// `Always` makes an init container a sidecar.
     pub restart_policy: Option<String>,
+    /// What it runs.
+    pub image: String,
+    /// When it takes traffic.
+    pub readiness_probe: Option<Probe>,
+    /// When it has started; until then nothing else is probed.
+    pub startup_probe: Option<Probe>,
+}
+
+/// A probe; exactly one of these is set.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Probe {
+    /// An HTTP request.
+    pub http_get: Option<ProbePort>,
+    /// A connection.
+    pub tcp_socket: Option<ProbePort>,
+    /// A call of the gRPC health service.
+    pub grpc: Option<ProbePort>,
+    /// A command in the container.
+    pub exec: Option<ProbeCommand>,
+}
+
+/// Where a probe asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct ProbePort {
+    /// The port, by number or name.
+    pub port: Option<IntOrString>,
+    /// The path of an HTTP request.
+    pub path: String,
+}
+
+/// What a probe runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct ProbeCommand {
+    /// Program and arguments.
+    #[serde(deserialize_with = "nullable")]
+    pub command: Vec<String>,
 }
 
 /// One port of a container.
@@ -129,6 +179,11 @@ pub struct PodStatus {
     /// Containers.
     #[serde(deserialize_with = "nullable")]
     pub container_statuses: Vec<ContainerStatus>,
+    /// Containers that run before.
+    #[serde(deserialize_with = "nullable")]
+    pub init_container_statuses: Vec<ContainerStatus>,
+    /// Why, for people.
+    pub message: String,
 }
 
 /// One address of a pod.

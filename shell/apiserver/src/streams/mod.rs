@@ -1,5 +1,5 @@
 //! Requests that become connections: exec, attach and port-forward of pods, and
-//! /proxy of pods and Services.
+//! /proxy of pods, Services and nodes.
 //!
 //! What a client may speak, and where it is read:
 //!
@@ -103,7 +103,7 @@ pub(crate) fn takes(asked: &Asked) -> bool {
     kind.group.is_empty()
         && match (kind.kind, asked.subresource.as_str()) {
             ("Pod", "exec" | "attach" | "portforward" | "proxy") => true,
-            (kind, "proxy") => kind == "Service",
+            (kind, "proxy") => matches!(kind, "Service" | "Node"),
             _ => false,
         }
 }

@@ -2,15 +2,17 @@
 //! pods (logs, running containers, networks), for the API server.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use portolan_apiserver::{
-    AttachRequest, ConnectHost, ConnectRequest, Connection, ExecRequest, Exit, LogError,
-    LogRequest, LogStream, PodBackend, Process, StreamError, Streams, TerminalSize,
+    AttachRequest, ConnectHost, ConnectNodeRequest, ConnectRequest, Connection, ExecRequest, Exit,
+    LogError, LogRequest, LogStream, PodBackend, Process, StreamError, Streams, TerminalSize,
 };
 use portolan_lab::kubelet::{self, Inside, InsideError};
 use portolan_lab::logs::{self, LogKey, Logs};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 /// Sizes of a terminal on their way.
@@ -78,6 +80,20 @@ impl PodBackend for LabPods {
                 .connect(&request.uid, request.port, address)
                 .await;
             match connected {
+                Ok(stream) => Ok(Box::new(stream) as Box<dyn Connection>),
+                Err(cause) => Err(StreamError::Refused(in_words(&cause))),
+            }
+        })
+    }
+
+    /// From the lab's outside, where the API server is.
+    fn connect_node(
+        &self,
+        request: ConnectNodeRequest,
+    ) -> BoxFuture<'_, Result<Box<dyn Connection>, StreamError>> {
+        Box::pin(async move {
+            let at = SocketAddr::new(request.address, request.port);
+            match TcpStream::connect(at).await {
                 Ok(stream) => Ok(Box::new(stream) as Box<dyn Connection>),
                 Err(cause) => Err(StreamError::Refused(in_words(&cause))),
             }

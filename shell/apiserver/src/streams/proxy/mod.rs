@@ -1,4 +1,5 @@
-//! `pods/NAME/proxy/…` and `services/NAME/proxy/…`: HTTP to what runs there.
+//! `pods/NAME/proxy/…`, `services/NAME/proxy/…`, `nodes/NAME/proxy/…`: HTTP to
+//! what runs there.
 //!
 //! The request goes on as it came, but for what belongs to this server alone:
 //! the credentials, the headers of the connection, the path before what is
@@ -27,7 +28,7 @@ use super::idle::Watched;
 use super::refused::Refused;
 use super::{IDLE_TIMEOUT, Request, upgrade};
 use crate::answer::Answer;
-use crate::pods::{ConnectHost, ConnectRequest, Connection, StreamError};
+use crate::pods::{ConnectHost, ConnectNodeRequest, ConnectRequest, Connection, StreamError};
 use target::Target;
 
 /// The methods that Kubernetes passes on.
@@ -43,6 +44,8 @@ const METHODS: [Method; 7] = [
 /// Segments of a path before what is proxied: api, v1, namespaces, the
 /// namespace, the resource, the name, proxy.
 const SEGMENTS: usize = 7;
+/// The same without a namespace.
+const CLUSTER_SEGMENTS: usize = 5;
 
 pub(super) async fn handle(mut request: Request) -> Result<Answer, Refused> {
     if !METHODS.contains(&request.parts.method) {
@@ -50,7 +53,12 @@ pub(super) async fn handle(mut request: Request) -> Result<Answer, Refused> {
     }
     let target = target::resolve(&request.context, &request.asked)?;
     let path = request.parts.uri.path();
-    let (prefix, below) = split(path);
+    let segments = if request.asked.resource.kind.namespaced {
+        SEGMENTS
+    } else {
+        CLUSTER_SEGMENTS
+    };
+    let (prefix, below) = split(path, segments);
     let (prefix, below) = (prefix.to_owned(), below.to_owned());
     let upgrades = upgrade::is_upgrade(&request.parts.headers)
         && request.parts.extensions.get::<OnUpgrade>().is_some();
@@ -91,7 +99,7 @@ fn text(value: Option<&HeaderValue>) -> &str {
 }
 
 /// The path up to `proxy`, and what is below, with its slash.
-fn split(path: &str) -> (&str, &str) {
+fn split(path: &str, segments: usize) -> (&str, &str) {
     let mut seen = 0;
     let mut end = 0;
     for segment in path.split_inclusive('/') {
@@ -99,7 +107,7 @@ fn split(path: &str) -> (&str, &str) {
         if !name.is_empty() {
             seen += 1;
         }
-        if seen == SEGMENTS {
+        if seen == segments {
             end += name.len();
             return path.split_at_checked(end).unwrap_or((path, ""));
         }
@@ -130,16 +138,27 @@ async fn connect(request: &Request, target: &Target) -> Result<Box<dyn Connectio
     let Some(backend) = request.context.pod_backend() else {
         return Err(unreachable("this server runs no pods"));
     };
-    let connected = backend
-        .connect(ConnectRequest {
-            namespace: request.asked.namespace.clone(),
-            pod: target.pod.clone(),
-            uid: target.uid.clone(),
-            node: target.node.clone(),
-            port: target.port,
-            host: ConnectHost::Address(target.address),
-        })
-        .await;
+    let connected = match &target.pod {
+        Some(pod) => {
+            let asked = ConnectRequest {
+                namespace: request.asked.namespace.clone(),
+                pod: pod.name.clone(),
+                uid: pod.uid.clone(),
+                node: target.node.clone(),
+                port: target.port,
+                host: ConnectHost::Address(target.address),
+            };
+            backend.connect(asked).await
+        }
+        None => {
+            let asked = ConnectNodeRequest {
+                node: target.node.clone(),
+                address: target.address,
+                port: target.port,
+            };
+            backend.connect_node(asked).await
+        }
+    };
     let io = connected.map_err(|error| match error {
         StreamError::Refused(why) => {
             unreachable(&format!("dial tcp {}: connect: {why}", target.authority()))
@@ -262,7 +281,10 @@ mod tests {
     fn paths_are_split_behind_proxy() {
         let start = "/api/v1/namespaces/n/services/http:web:80/proxy";
         for below in ["", "/", "/a%2Fb/?", "//x", "/proxy/y/"] {
-            assert_eq!(split(&format!("{start}{below}")), (start, below));
+            assert_eq!(split(&format!("{start}{below}"), SEGMENTS), (start, below));
+            let start = "/api/v1/nodes/node-1:10256/proxy";
+            let path = format!("{start}{below}");
+            assert_eq!(split(&path, CLUSTER_SEGMENTS), (start, below));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Which pod and port `[scheme:]name[:port]` means.
+//! Which pod or node and which port `[scheme:]name[:port]` means.
 
 use std::net::IpAddr;
 
@@ -17,11 +17,18 @@ use crate::streams::refused::Refused;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) tls: bool,
-    pub(super) pod: String,
-    pub(super) uid: String,
+    /// None for the node itself.
+    pub(super) pod: Option<Pod>,
     pub(super) node: String,
     pub(super) address: IpAddr,
     pub(super) port: u16,
+}
+
+/// A pod that a proxied request goes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Pod {
+    pub(super) name: String,
+    pub(super) uid: String,
 }
 
 impl Target {
@@ -31,7 +38,8 @@ impl Target {
     }
 }
 
-/// Find the pod of a request for `pods/…/proxy` or `services/…/proxy`.
+/// Find the pod of a request for `pods/…/proxy` or `services/…/proxy`, or the
+/// node of one for `nodes/…/proxy`.
 pub(super) fn resolve(context: &Context, asked: &Asked) -> Result<Target, Refused> {
     let kind = &asked.resource.kind;
     let Some(wanted) = Wanted::read(&asked.name) else {
@@ -40,10 +48,11 @@ pub(super) fn resolve(context: &Context, asked: &Asked) -> Result<Target, Refuse
             kind.singular, asked.name
         )));
     };
-    if kind.kind == "Pod" {
-        return of_pod(context, &asked.namespace, &wanted);
+    match kind.kind {
+        "Pod" => of_pod(context, &asked.namespace, &wanted),
+        "Node" => of_node(context, &wanted),
+        _ => of_service(context, &asked.namespace, &wanted),
     }
-    of_service(context, &asked.namespace, &wanted)
 }
 
 /// The parts of the name in the path.
@@ -117,9 +126,46 @@ fn of_pod(context: &Context, namespace: &str, wanted: &Wanted<'_>) -> Result<Tar
     };
     Ok(Target {
         tls: wanted.tls,
-        pod: wanted.name.to_owned(),
-        uid: meta::uid(&pod).to_owned(),
+        pod: Some(Pod {
+            name: wanted.name.to_owned(),
+            uid: meta::uid(&pod).to_owned(),
+        }),
         node: pod::node(&pod)?,
+        address,
+        port,
+    })
+}
+
+/// The port of a kubelet, over TLS, where a request names none.
+const KUBELET_PORT: u16 = 10250;
+
+/// A port of a node, at the node's own address.
+fn of_node(context: &Context, wanted: &Wanted<'_>) -> Result<Target, Refused> {
+    let Some(node) = get(context, "Node", "", wanted.name) else {
+        return Err(not_found(context, "Node", wanted.name));
+    };
+    let (tls, port) = match wanted.port {
+        "" => (true, Some(KUBELET_PORT)),
+        text => (wanted.tls, text.parse().ok()),
+    };
+    let Some(port) = port.filter(|port| *port > 0) else {
+        return Err(Refused::bad_request(format!(
+            "invalid node request \"{}:{}\"",
+            wanted.name, wanted.port
+        )));
+    };
+    let address = list_at(&node, "status.addresses")
+        .iter()
+        .find(|entry| str_at(entry, "type") == "InternalIP")
+        .and_then(|entry| str_at(entry, "address").parse().ok())
+        .filter(allowed);
+    let Some(address) = address else {
+        return Err(Refused::bad_request("address not allowed"));
+    };
+    Ok(Target {
+        tls,
+        pod: None,
+        node: wanted.name.to_owned(),
         address,
         port,
     })
@@ -232,8 +278,10 @@ fn of_slice(
             let address = address.parse().ok().filter(allowed)?;
             own.then(|| Target {
                 tls,
-                pod: name.to_owned(),
-                uid: meta::uid(&pod).to_owned(),
+                pod: Some(Pod {
+                    name: name.to_owned(),
+                    uid: meta::uid(&pod).to_owned(),
+                }),
                 node: str_at(&pod, "spec.nodeName").to_owned(),
                 address,
                 port: number,
