@@ -19,6 +19,7 @@ use portolan_nft::{
     Chain, ChainType, Data, DynOp, Field, Hook, Key, Rule, Ruleset, Set, Statement, Table, TableId,
     Value, diff, hash,
 };
+use portolan_plan::LinkName;
 use portolan_why::{Packet, trace};
 use socket2::{Domain, Socket, Type};
 
@@ -192,6 +193,7 @@ fn few_clients_move(world: &mut World, all: &[Server]) -> Result<()> {
                 protocol: Tcp,
                 port: PORT,
                 from_node: false,
+                link: LinkName::NONE,
             };
             let trace = trace(&rig.cluster, &rig.plan, &rig.plan.view, packet);
             let chosen = trace.reachable().next();
