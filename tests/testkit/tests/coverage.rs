@@ -8,8 +8,8 @@ use portolan_model::{
     Affinity, Algorithm, Change, Family, Protocol, Publication, Service, TrafficPolicy,
 };
 use portolan_plan::{
-    Decision, Forward, Lane, Masquerade, NodePortAddresses, NodeView, Owner, Policy, Reason,
-    Selection, Verdict,
+    Decision, Detector, Forward, Lane, Masquerade, NodePortAddresses, NodeView, Owner, Policy,
+    Reason, Selection, Verdict,
 };
 use portolan_testkit::rig::Rig;
 use portolan_testkit::strategy::{facts, view};
@@ -56,7 +56,10 @@ const ALL: &[&str] = &[
     "port without a number",
     "an endpoint in two slices",
     // The node
-    "detector",
+    "detector: cluster ranges",
+    "detector: node ranges",
+    "detector: bridge",
+    "detector: link prefix",
     "no detector",
     "masquerade-all",
     "node ports: primary",
@@ -226,7 +229,13 @@ fn of_view(view: &NodeView, found: &mut Found) {
         Algorithm::Maglev => "default maglev",
     });
     let detects = Family::BOTH.iter().any(|family| view.has_detector(*family));
-    found.insert(if detects { "detector" } else { "no detector" });
+    found.insert(match view.detector {
+        _ if !detects => "no detector",
+        Detector::ClusterCidr => "detector: cluster ranges",
+        Detector::NodeCidr => "detector: node ranges",
+        Detector::Bridge(_) => "detector: bridge",
+        Detector::Prefix(_) => "detector: link prefix",
+    });
     let rows = [
         (view.masquerade_all, "masquerade-all"),
         (!view.external_ips, "external addresses switched off"),

@@ -26,10 +26,13 @@ enum Fate {
 struct World<'v> {
     view: &'v NodeView,
     slot: u32,
+    /// Among how many slots the rules drew.
+    slots: u32,
 }
 
 impl Env for World<'_> {
     fn numgen(&mut self, _chain: &Name, modulus: u32) -> u32 {
+        self.slots = modulus;
         self.slot.checked_rem(modulus).unwrap_or_default()
     }
 
@@ -49,9 +52,6 @@ impl Env for World<'_> {
     }
 }
 
-/// The slots that are drawn: no Service has more endpoints.
-const SLOTS: u32 = 4;
-
 /// What may become of a packet, whatever slot is drawn.
 fn fates(ruleset: &Ruleset, view: &NodeView, packet: &Packet) -> BTreeSet<Fate> {
     let first = interp::Packet {
@@ -67,19 +67,23 @@ fn fates(ruleset: &Ruleset, view: &NodeView, packet: &Packet) -> BTreeSet<Fate> 
         ct_status: CtStatus::default(),
     };
     let fate = |slot| {
-        let mut world = World { view, slot };
+        let slots = 1;
+        let mut world = World { view, slot, slots };
         let ran = if packet.from_node {
             interp::run_outgoing(ruleset, &first, &mut world)
         } else {
             interp::run_incoming(ruleset, &first, &mut world)
         };
-        match ran {
+        let fate = match ran {
             Outcome::Accept(passed) => Fate::To(passed.packet.daddr, passed.packet.dport),
             Outcome::Drop(_) => Fate::Dropped,
             Outcome::Reject(..) => Fate::Refused,
-        }
+        };
+        (fate, world.slots)
     };
-    (0..SLOTS).map(fate).collect()
+    let (first, slots) = fate(0);
+    let others = (1..slots).map(|slot| fate(slot).0);
+    std::iter::once(first).chain(others).collect()
 }
 
 /// Every state on the way, with one element per transaction; returns how many.

@@ -36,7 +36,10 @@ impl Lookups {
             .iter()
             .filter_map(|(name, chain)| {
                 let base = chain.base?;
-                Some((stage(base.hook), base.priority, name))
+                // What is sent from here looks up a part of what comes in from outside
+                // does, which has the whole order.
+                let sent = base.hook == Hook::Output;
+                Some((stage(base.hook), base.priority, sent, name))
             })
             .collect();
         hooks.sort_unstable();
@@ -45,7 +48,7 @@ impl Lookups {
             order: Self::default(),
             seen: BTreeSet::new(),
         };
-        for (_, _, chain) in hooks {
+        for (.., chain) in hooks {
             walk.chain(chain);
         }
         walk.order
