@@ -126,8 +126,8 @@ pub(crate) enum Command {
         portolan doctor                              all Services of the namespace, a line each\n  \
         portolan doctor -A\n\n\
         Exit code: 0 if there is no fault (warnings and notes are none), 1 if there is one, or on an error.\n\
-        To learn whether something listens at a pod's port, it has the API server connect to it with a HEAD request, \
-        where no readiness probe tells; --connect=false does without.")]
+        To learn whether something listens at a pod's port, it has the API server send an HTTP request there (HEAD, \
+        and GET where that fails), unless a readiness probe tells; --connect=false does without.")]
     Doctor(DoctorArgs),
     /// Show the nodes, what runs on them, and what is wrong with any object
     Status(StatusArgs),

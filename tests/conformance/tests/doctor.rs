@@ -131,7 +131,8 @@ fn report(lab: &Lab) -> Result<(i32, Value)> {
 fn findings(report: &Value) -> Vec<&Value> {
     let steps = report["steps"].as_array().into_iter().flatten();
     let all = steps.flat_map(|step| step["findings"].as_array().into_iter().flatten());
-    all.filter(|finding| finding["severity"] != "note").collect()
+    all.filter(|finding| finding["severity"] != "note")
+        .collect()
 }
 
 /// Asks until `holds`, and returns the report.
@@ -168,7 +169,9 @@ fn heal(lab: &Lab, fault: &Fault) -> Result<()> {
     ensure!(finding["object"] == fault.object, "{finding:#}");
     ensure!(finding["field"] == fault.field, "{finding:#}");
     ensure!(
-        finding["mend"].as_str().is_some_and(|mend| !mend.is_empty()),
+        finding["mend"]
+            .as_str()
+            .is_some_and(|mend| !mend.is_empty()),
         "{finding:#}"
     );
     let command = match (finding["command"].as_str(), fault.by_hand) {
@@ -197,6 +200,24 @@ fn c17_each_fault_is_named_and_mended_as_the_doctor_says() -> Result<()> {
     ensure!(
         text.contains("2 of 2 nodes say that their kernel holds the plan"),
         "{text}"
+    );
+    nodes_are_proxied(&lab)
+}
+
+/// What the doctor asks nodes, as kubectl asks it.
+fn nodes_are_proxied(lab: &Lab) -> Result<()> {
+    let raw = |rest: &str| lab.run(&format!("kubectl get --raw /api/v1/nodes/{rest} 2>&1"));
+    let well = raw("node-2:10256/proxy/healthz")?;
+    ensure!(well.contains("\"nodeEligible\":true"), "{well}");
+    let said = |rest: &str| raw(rest).err().map(|error| format!("{error:#}"));
+    let unknown = said("node-9:10256/proxy/healthz").unwrap_or_default();
+    ensure!(unknown.contains("nodes \"node-9\" not found"), "{unknown}");
+    let refused = said("node-2:10257/proxy/healthz").unwrap_or_default();
+    ensure!(
+        refused.contains(
+            "error trying to reach service: dial tcp 172.18.0.3:10257: connect: connection refused"
+        ),
+        "{refused}"
     );
     Ok(())
 }

@@ -104,9 +104,9 @@ fn trouble(case: &Case<'_>, kernel: &Kernel) -> Option<Finding> {
         KernelState::Silent(said) => (
             Severity::Warning,
             format!(
-                "the agent of {node} does not answer, so its kernel may hold an older plan: {said}"
+                "no service proxy answers at the health port of {node}, so its kernel may hold an older plan: {said}"
             ),
-            "see whether portolan agent runs on that node",
+            "see whether portolan agent runs on that node, and says how it is (--healthz-bind-address)",
         ),
     };
     let finding = Finding {
