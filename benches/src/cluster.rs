@@ -102,7 +102,7 @@ pub fn slice_with(family: Family, number: usize, addresses: &[IpAddr], ports: Va
                 "addresses": [address.to_string()],
                 "conditions": {"ready": true, "serving": true, "terminating": false},
                 "nodeName": format!("node-{}", slot % 3 + 1),
-                "targetRef": {"kind": "Pod", "namespace": "default", "name": format!("svc-{number}-{slot}-{address}")},
+                "targetRef": {"kind": "Pod", "namespace": "default", "name": format!("svc-{number}-7d9f6c5b4-{slot:05}")},
             })
         })
         .collect();
@@ -165,7 +165,11 @@ impl Objects {
 }
 
 fn fact_of_slice(lean: &lean::EndpointSlice) -> Option<Fact> {
-    let (slice, _) = intake::slice(lean);
+    let (mut slice, _) = intake::slice(lean);
+    // As the agent does.
+    for endpoint in slice.iter_mut().flat_map(|slice| &mut slice.endpoints) {
+        endpoint.shorten();
+    }
     slice.map(|slice| Fact::Slice(Arc::new(slice)))
 }
 

@@ -50,6 +50,10 @@ fn fact(object: Value) -> Option<Fact> {
             let lean: lean::Node = serde_json::from_value(object).ok()?;
             Some(Fact::Node(Arc::new(intake::node(&lean).0)))
         }
+        "ServiceCIDR" => {
+            let lean: lean::ServiceCidr = serde_json::from_value(object).ok()?;
+            Some(Fact::ServiceCidr(Arc::new(intake::service_cidr(&lean).0)))
+        }
         "Namespace" => {
             let lean: lean::Namespace = serde_json::from_value(object).ok()?;
             Some(Fact::Namespace(intake::namespace(&lean)))

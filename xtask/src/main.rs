@@ -50,9 +50,9 @@ enum Task {
     },
     /// Formatting, clippy with warnings denied, tidy, then everything of `test`.
     Ci,
-    /// Fuzz the readers of requests, patches and selectors.
+    /// Fuzz the readers of requests, patches, selectors, objects and the kernel's answers.
     Fuzz {
-        /// decode, patch or selectors; all if none is named.
+        /// conntrack, decode, intake, netlink, patch or selectors; all if none is named.
         target: Option<String>,
         /// How long each runs.
         #[arg(long, default_value_t = 60)]

@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use portolan_nft::netlink::{Dump, Request, Transaction, encode, messages};
-use portolan_nft::{Batch, Data, Family, Key, Name, Op, Shape, Step, Table, TableId};
+use portolan_nft::{Batch, Data, Family, Key, Name, Op, Outline, Shape, Step, Table, TableId};
 
 use crate::netns::{NetNs, NetNsError};
 use socket::{Answer, Socket};
@@ -206,22 +206,36 @@ impl Nft {
     ///
     /// If the kernel does not answer, or the ruleset does not hold still.
     pub fn read(&mut self, id: &TableId) -> Result<Option<Table>, ReadError> {
+        let dump = self.read_stable(id, Dump::new)?;
+        Ok(dump.finish().tables.remove(id))
+    }
+
+    /// Read a table in outline, which needs next to no memory; none if it is not
+    /// there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Nft::read`].
+    pub fn outline(&mut self, id: &TableId) -> Result<Option<Outline>, ReadError> {
+        Ok(self.read_stable(id, Dump::outlining)?.outline(id))
+    }
+
+    fn read_stable(&mut self, id: &TableId, empty: fn() -> Dump) -> Result<Dump, ReadError> {
         for _ in 0..DUMP_ATTEMPTS {
             let before = self.generation()?;
-            let table = self.read_once(id)?;
+            let dump = self.read_once(id, empty())?;
             if self.generation()? == before {
-                return Ok(table);
+                return Ok(dump);
             }
         }
         Err(ReadError::Unstable(id.clone()))
     }
 
-    fn read_once(&mut self, id: &TableId) -> Result<Option<Table>, ReadError> {
-        let mut dump = Dump::new();
+    fn read_once(&mut self, id: &TableId, mut dump: Dump) -> Result<Dump, ReadError> {
         self.ask(&Request::Tables(id.family), &mut dump)?;
         dump.keep(id);
         if dump.is_empty() {
-            return Ok(None);
+            return Ok(dump);
         }
         self.ask(&Request::Chains(id.family), &mut dump)?;
         self.ask(&Request::Rules(id.clone()), &mut dump)?;
@@ -229,7 +243,7 @@ impl Nft {
         for (id, set) in dump.sets() {
             self.ask(&Request::Elements(id, set), &mut dump)?;
         }
-        Ok(dump.finish().tables.remove(id))
+        Ok(dump)
     }
 
     /// The tables of a family, in order.

@@ -11,7 +11,7 @@ use std::cell::RefCell;
 
 use portolan_kernel::nft::Nft;
 use portolan_netns::namespace::{inside, nft};
-use portolan_nft::{Batch, Family, Op, Rule, Ruleset, TableId, Verdict, diff};
+use portolan_nft::{Batch, Family, Op, Outline, Rule, Ruleset, TableId, Verdict, diff};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 fn read(nft: &mut Nft, wanted: &Ruleset) -> Ruleset {
@@ -76,6 +76,29 @@ fn committing_twice_commits_nothing() {
     assert_eq!(difference, Batch::new());
     kernel.commit(&difference).unwrap();
     assert_eq!(kernel.generation().unwrap(), before);
+}
+
+#[test]
+fn an_outline_is_that_of_what_is_held() {
+    if !inside("an_outline_is_that_of_what_is_held") {
+        return;
+    }
+    let sample = sample::ruleset();
+    let mut kernel = Nft::open_here().unwrap();
+    let absent = sample.tables.keys().next().unwrap();
+    assert_eq!(kernel.outline(absent).unwrap(), None);
+    commit(&mut kernel, &Ruleset::new(), &sample);
+    for (id, table) in &sample.tables {
+        let outline = kernel.outline(id).unwrap();
+        assert_eq!(outline, Some(Outline::of(table.clone())), "{id}");
+        let mut less = table.clone();
+        let mut sets = less.sets.values_mut();
+        let Some(set) = sets.find(|set| !set.flags.dynamic && !set.elements.is_empty()) else {
+            continue;
+        };
+        set.elements.pop_first();
+        assert_ne!(outline, Some(Outline::of(less)), "{id}");
+    }
 }
 
 #[test]

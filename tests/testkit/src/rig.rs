@@ -1,9 +1,11 @@
 //! A cluster with everything that is derived from it, kept up change by change.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Result, bail, ensure};
 use portolan_dns::Zones;
 use portolan_model::{Change, Cluster, Dirty};
-use portolan_nft::Ruleset;
+use portolan_nft::{Outline, Ruleset};
 use portolan_plan::{NodePlan, NodeView, node, renode};
 use portolan_render::{nft, zone};
 
@@ -72,6 +74,22 @@ impl Rig {
             self.ruleset == ruleset,
             "deltas differ from image:\n{:#?}\n{ruleset:#?}",
             self.ruleset
+        );
+        let mut started = Ruleset::new();
+        for batch in nft::start(&plan) {
+            if let Err(error) = started.apply(&batch) {
+                bail!("the kernel would refuse to start: {error:?}");
+            }
+        }
+        ensure!(started == ruleset, "a start differs from the image");
+        let outlines: BTreeMap<_, _> = ruleset
+            .tables
+            .into_iter()
+            .map(|(id, table)| (id, Outline::of(table)))
+            .collect();
+        ensure!(
+            nft::outlines(&plan) == outlines,
+            "outlines differ from those of the image"
         );
         let zones = zone::image(&plan, 1);
         ensure!(

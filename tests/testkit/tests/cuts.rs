@@ -181,7 +181,10 @@ fn p20_a_start_takes_effect_at_once() {
     rig.apply(facts.into_iter().map(portolan_model::Change::Upsert))
         .unwrap();
     let image = nft::image(&rig.plan);
-    let batch = diff(&Ruleset::new(), &image);
+    let mut batch = Batch::new();
+    for part in nft::start(&rig.plan) {
+        batch.extend(part);
+    }
     let mut state = Ruleset::new();
     let mut hooked = Vec::new();
     for transaction in encode(&batch, 1, 1, None) {
@@ -195,6 +198,7 @@ fn p20_a_start_takes_effect_at_once() {
     }
     let families = image.tables.len();
     let before: Vec<_> = hooked.iter().filter(|count| **count == 0).collect();
+    assert_eq!(state, image);
     assert!(hooked.len() > 100, "{hooked:?}");
     // One transaction for each family makes it effective, whole.
     let mut steps = hooked.clone();

@@ -9,8 +9,8 @@ use portolan_benches::figures::{figure, millis, percentile, say};
 use portolan_kernel::netns::NetNs;
 use portolan_kernel::nft::Nft;
 use portolan_model::{Cluster, Family};
+use portolan_nft::Batch;
 use portolan_nft::netlink::encode;
-use portolan_nft::{Batch, Ruleset, diff_into};
 use portolan_plan::{NodePlan, NodeView, renode};
 use portolan_render::nft as render;
 
@@ -55,16 +55,19 @@ fn cold(services: usize) -> Result<()> {
         let taken = begin.elapsed();
         let plan = portolan_plan::node(&facts, &cluster::view(&facts));
         let planned = begin.elapsed();
-        let batch = diff_into(&Ruleset::new(), render::image(&plan));
-        let rendered = begin.elapsed();
-        nft.commit(&batch)?;
+        let mut committed = Duration::ZERO;
+        for batch in render::start(&plan) {
+            let begin = Instant::now();
+            nft.commit(&batch)?;
+            committed += begin.elapsed();
+        }
         let done = begin.elapsed();
         let these = [
             done,
             taken,
             planned - taken,
-            rendered - planned,
-            done - rendered,
+            done - planned - committed,
+            committed,
         ];
         for (part, took) in parts.iter_mut().zip(these) {
             part.push(took);
@@ -74,6 +77,14 @@ fn cold(services: usize) -> Result<()> {
     for (name, part) in names.iter().zip(&mut parts) {
         let seconds = percentile(part, 0.5).as_secs_f64();
         figure(&format!("cold_{size}{name}_s"), seconds, "s");
+    }
+    Ok(())
+}
+
+/// Makes a plan's tables where there are none.
+fn start(nft: &mut Nft, plan: &NodePlan) -> Result<()> {
+    for batch in render::start(plan) {
+        nft.commit(&batch)?;
     }
     Ok(())
 }
@@ -92,7 +103,7 @@ impl Programmed {
         let mut nft = Nft::open(netns)?;
         let view = cluster::view(&facts);
         let plan = portolan_plan::node(&facts, &view);
-        nft.commit(&diff_into(&Ruleset::new(), render::image(&plan)))?;
+        start(&mut nft, &plan)?;
         Ok(Self {
             facts,
             view,
@@ -126,9 +137,7 @@ fn changes(services: usize) -> Result<Vec<Duration>> {
     ));
     let mut node = Programmed::new(&NetNs::create()?, cluster::facts(Family::V4, services)?)?;
     let beside = NetNs::create()?;
-    let image = diff_into(&Ruleset::new(), render::image(&node.plan));
-    Nft::open(&beside)?.commit(&image)?;
-    drop(image);
+    start(&mut Nft::open(&beside)?, &node.plan)?;
     let bare = Bare::open(&beside)?;
     let (mut ours, mut kernel) = (Vec::new(), Vec::new());
     for turn in 0..CHANGES {

@@ -9,12 +9,14 @@ mod api;
 mod bare;
 mod kernel;
 mod kubeproxy;
+mod memory;
 mod packets;
 mod storm;
 mod talk;
 mod wires;
 
 use std::env;
+use std::io::Write as _;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Instant;
@@ -43,6 +45,8 @@ enum Part {
     Storm,
     /// A whole agent against an API server.
     Agent,
+    /// Bytes per Service and per endpoint.
+    Memory,
     /// Packets through a Service against straight to the pod.
     Packets,
     /// A ruleset of kube-proxy's shape.
@@ -50,6 +54,10 @@ enum Part {
 }
 
 fn main() -> Result<()> {
+    if let Some(bytes) = memory::child() {
+        writeln!(std::io::stdout(), "{}", bytes?)?;
+        return Ok(());
+    }
     let cli = Cli::parse();
     if env::var_os(INSIDE).is_none() {
         let error = Command::new("unshare")
@@ -71,6 +79,9 @@ fn main() -> Result<()> {
         for services in SIZES {
             runtime.block_on(agent::run(services))?;
         }
+    }
+    if wanted(Part::Memory) {
+        memory::run()?;
     }
     if wanted(Part::Kernel) {
         kernel::run(&SIZES)?;

@@ -30,6 +30,13 @@ static SETS: LazyLock<Sets> = LazyLock::new(|| {
     }
 });
 
+/// How a set keeps its keys.
+pub(super) fn shape(set: &str) -> Shape {
+    SETS.kinds
+        .get(set)
+        .map_or(Shape::Points, |(shape, _)| *shape)
+}
+
 /// The batch that leads from the image before to the image of `plan`.
 ///
 /// Nothing is ever named before it exists: chains come before the elements that

@@ -31,10 +31,11 @@ mod shapes;
 mod strays;
 mod table;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use portolan_model::Family;
-use portolan_nft::{Field, Key, Ruleset, TableId};
+use portolan_nft::{Batch, Field, Key, Outline, Ruleset, TableId};
 use portolan_plan::{NodePlan, NodeView};
 
 pub use affinity::{AFFINITY, memories, remembered};
@@ -42,6 +43,9 @@ pub use delta::delta;
 
 /// The name of our table in each family; no other table is ever touched.
 pub const TABLE: &str = "portolan";
+
+/// How many elements a batch of a start has at most: some hundred kilobytes.
+const AT_ONCE: usize = 4096;
 
 /// The tables of both families, whether they are there or not.
 pub fn tables() -> [TableId; 2] {
@@ -60,35 +64,82 @@ pub fn answered(table: &TableId, key: &Key) -> Option<IpAddr> {
 
 /// The whole image of a plan.
 pub fn image(plan: &NodePlan) -> Ruleset {
-    let mut ruleset = base(
-        &plan.view,
-        plan.shapes.keys().copied(),
-        plan.timeouts.keys().copied(),
-    );
-    let mut put = |element: elements::Element| {
+    let mut ruleset = frame(plan);
+    for element in of_services(plan) {
         let table = ruleset.tables.get_mut(&table_id(element.family));
         if let Some(set) = table.and_then(|table| table.sets.get_mut(element.set)) {
             set.elements.insert(element.key, element.data);
         }
-    };
-    for (frontend, decision) in &plan.frontends {
-        elements::of_decision(*frontend, decision)
-            .into_iter()
-            .for_each(&mut put);
-    }
-    for (address, owner) in &plan.owners {
-        put(elements::of_owner(*address, owner));
-    }
-    for address in plan.hairpins.keys() {
-        put(elements::of_hairpin(*address));
-    }
-    for address in plan.externals.keys() {
-        put(elements::of_external(*address));
-    }
-    for endpoint in plan.outlying.keys() {
-        put(elements::of_outlying(*endpoint));
     }
     ruleset
+}
+
+/// The image's tables in outline: enough to know whether the kernel holds it, in
+/// memory that does not grow with the Services.
+pub fn outlines(plan: &NodePlan) -> BTreeMap<TableId, Outline> {
+    let tables = frame(plan).tables.into_iter();
+    let mut outlines: BTreeMap<_, _> = tables.map(|(id, table)| (id, Outline::of(table))).collect();
+    let ids = Family::BOTH.map(|family| (family, table_id(family)));
+    for element in of_services(plan) {
+        let id = ids.iter().find(|(family, _)| *family == element.family);
+        if let Some(outline) = id.and_then(|(_, id)| outlines.get_mut(id)) {
+            outline.add(element.set, &element.key, &element.data);
+        }
+    }
+    outlines
+}
+
+/// The batches that make the image where there is none of our tables, one after
+/// another, so that none is large. No packet meets a rule before the last one.
+pub fn start(plan: &NodePlan) -> impl Iterator<Item = Batch> + '_ {
+    let whole = frame(plan);
+    let mut unhooked = whole.clone();
+    let tables = unhooked.tables.values_mut();
+    for chain in tables.flat_map(|table| table.chains.values_mut()) {
+        if chain.base.is_some() {
+            chain.rules.clear();
+        }
+    }
+    let first = portolan_nft::diff(&Ruleset::new(), &unhooked);
+    let last = portolan_nft::diff(&unhooked, &whole);
+    let mut elements = of_services(plan).peekable();
+    let between = std::iter::from_fn(move || {
+        elements.peek()?;
+        let mut sets: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for element in elements.by_ref().take(AT_ONCE) {
+            let set = sets.entry((element.family, element.set)).or_default();
+            set.push((element.key, element.data));
+        }
+        let mut batch = Batch::new();
+        for ((family, set), elements) in sets {
+            batch.add_elements(&table_id(family), &set.into(), delta::shape(set), elements);
+        }
+        Some(batch)
+    });
+    std::iter::once(first)
+        .chain(between)
+        .chain(std::iter::once(last))
+}
+
+/// What is there without any Service, with the chains that are in use.
+fn frame(plan: &NodePlan) -> Ruleset {
+    base(
+        &plan.view,
+        plan.shapes.keys().copied(),
+        plan.timeouts.keys().copied(),
+    )
+}
+
+/// Every element that Services contribute, one by one.
+fn of_services(plan: &NodePlan) -> impl Iterator<Item = elements::Element> + '_ {
+    let frontends = plan.frontends.iter();
+    let owners = plan.owners.iter();
+    frontends
+        .flat_map(|(frontend, decision)| elements::of_decision(*frontend, decision))
+        .chain(owners.map(|(address, owner)| elements::of_owner(*address, owner)))
+        .chain(plan.hairpins.keys().copied().map(elements::of_hairpin))
+        .chain(plan.externals.keys().copied().map(elements::of_external))
+        .chain(plan.outlying.keys().copied().map(elements::of_outlying))
 }
 
 /// What does not depend on any Service, and the chains of these shapes and

@@ -4,6 +4,8 @@
 //! somebody else changed the ruleset, the whole image is compared with what the
 //! kernel really holds, and the difference is committed.
 
+use std::collections::BTreeMap;
+
 use portolan_kernel::netns::NetNs;
 use portolan_kernel::nft::{CommitError, Nft, OpenError, ReadError};
 use portolan_nft::{Batch, Ruleset, diff_into};
@@ -50,9 +52,43 @@ impl Plane {
         self.remember()
     }
 
-    /// Compares the whole image with the kernel and commits the difference;
+    /// Compares what the kernel holds with the plan and commits the difference;
     /// returns how many operations that took.
+    ///
+    /// Only where both differ they are compared element by element: mostly they are
+    /// equal, and whole images are the largest thing that an agent could hold.
     pub(crate) fn repair(&mut self, plan: &NodePlan) -> Result<usize, PlaneError> {
+        let wanted = render::outlines(plan);
+        let mut held = BTreeMap::new();
+        for id in wanted.keys() {
+            if let Some(outline) = self.nft.outline(id).map_err(PlaneError::Read)? {
+                held.insert(id.clone(), outline);
+            }
+        }
+        let steps = if held == wanted {
+            0
+        } else if held.is_empty() {
+            self.make(plan)?
+        } else {
+            drop((held, wanted));
+            self.mend(plan)?
+        };
+        self.remember()?;
+        Ok(steps)
+    }
+
+    /// Makes our tables where there are none.
+    fn make(&mut self, plan: &NodePlan) -> Result<usize, PlaneError> {
+        let mut steps = 0;
+        for batch in render::start(plan) {
+            steps += batch.steps.len();
+            self.nft.commit(&batch).map_err(PlaneError::Commit)?;
+        }
+        Ok(steps)
+    }
+
+    /// Makes ours what is there.
+    fn mend(&mut self, plan: &NodePlan) -> Result<usize, PlaneError> {
         let wanted = render::image(plan);
         let mut held = Ruleset::new();
         for id in wanted.tables.keys() {
@@ -62,12 +98,8 @@ impl Plane {
         }
         let difference = diff_into(&held, wanted);
         drop(held);
-        let steps = difference.steps.len();
-        if steps > 0 {
-            self.nft.commit(&difference).map_err(PlaneError::Commit)?;
-        }
-        self.remember()?;
-        Ok(steps)
+        self.nft.commit(&difference).map_err(PlaneError::Commit)?;
+        Ok(difference.steps.len())
     }
 
     /// Forgets the clients whose endpoint is none any more (P13); returns how many.

@@ -9,7 +9,9 @@ use super::raise::raise;
 use super::set::{self, Edge, Element};
 use super::udata;
 use crate::table::Base;
-use crate::{Chain, ChainType, Data, Family, Hook, Key, Name, Rule, Ruleset, Table, TableId};
+use crate::{
+    Chain, ChainType, Data, Digest, Family, Hook, Key, Name, Outline, Rule, Ruleset, Table, TableId,
+};
 
 /// A question to the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +71,8 @@ pub struct Dump {
     edges: BTreeMap<(TableId, Name), Vec<Edge>>,
     generation: Option<u32>,
     learned: bool,
+    /// What sets hold, when that is all one wants to know.
+    digests: Option<BTreeMap<(TableId, Name), Digest>>,
 }
 
 impl Dump {
@@ -83,6 +87,15 @@ impl Dump {
     pub fn with_learned() -> Self {
         Self {
             learned: true,
+            ..Self::default()
+        }
+    }
+
+    /// The same, for [`Dump::outline`]: elements are not kept.
+    #[must_use]
+    pub fn outlining() -> Self {
+        Self {
+            digests: Some(BTreeMap::new()),
             ..Self::default()
         }
     }
@@ -148,8 +161,12 @@ impl Dump {
             return;
         };
         let shape = set.shape();
+        let mut digest = Digest::default();
         for (_, element) in list {
             match set::read_element(shape, &Attrs::new(element)) {
+                Some(Element::Whole(key, data)) if self.digests.is_some() => {
+                    digest.add(&key, &data);
+                }
                 Some(Element::Whole(key, data)) => {
                     set.elements.insert(key, data);
                 }
@@ -159,6 +176,10 @@ impl Dump {
                 }
                 None => {}
             }
+        }
+        if let Some(digests) = &mut self.digests {
+            let place = (id.clone(), Name::from(name));
+            digests.entry(place).or_default().extend(digest);
         }
     }
 
@@ -191,6 +212,17 @@ impl Dump {
     #[must_use]
     pub fn generation(&self) -> Option<u32> {
         self.generation
+    }
+
+    /// The outline of a table, if it is there.
+    #[must_use]
+    pub fn outline(mut self, id: &TableId) -> Option<Outline> {
+        let digests = self.digests.take().unwrap_or_default();
+        let mut outline = Outline::of(self.finish().tables.remove(id)?);
+        for ((_, set), digest) in digests.into_iter().filter(|((table, _), _)| table == id) {
+            outline.extend(&set, digest);
+        }
+        Some(outline)
     }
 
     /// What the messages told.
