@@ -47,6 +47,7 @@ fn cold(services: usize) -> Result<()> {
     ));
     let objects = Objects::new(Family::V4, services)?;
     let mut parts: [Vec<Duration>; 5] = Default::default();
+    let mut resyncs = Vec::new();
     for _ in 0..COLD_RUNS {
         let netns = NetNs::create()?;
         let mut nft = Nft::open(&netns)?;
@@ -72,13 +73,26 @@ fn cold(services: usize) -> Result<()> {
         for (part, took) in parts.iter_mut().zip(these) {
             part.push(took);
         }
+        resyncs.push(resync(&mut nft, &plan)?);
     }
+    let resync = percentile(&mut resyncs, 0.5).as_secs_f64();
+    figure(&format!("resync_{size}_s"), resync, "s");
     let names = ["", "_intake", "_plan", "_render", "_kernel"];
     for (name, part) in names.iter().zip(&mut parts) {
         let seconds = percentile(part, 0.5).as_secs_f64();
         figure(&format!("cold_{size}{name}_s"), seconds, "s");
     }
     Ok(())
+}
+
+/// How long it takes to find that the kernel holds the plan.
+fn resync(nft: &mut Nft, plan: &NodePlan) -> Result<Duration> {
+    let begin = Instant::now();
+    for (id, wanted) in render::outlines(plan) {
+        let held = nft.outline(&id)?;
+        ensure!(held == Some(wanted), "{id} is not as planned after a start");
+    }
+    Ok(begin.elapsed())
 }
 
 /// Makes a plan's tables where there are none.
