@@ -5,4 +5,5 @@ pub mod cleanup;
 pub mod cluster;
 pub mod dns;
 mod health;
+mod metrics;
 pub mod node;

@@ -44,6 +44,11 @@ impl Backoff {
     }
 }
 
+/// A time between nothing and `limit`, so that many do not do the same at once.
+pub(crate) fn spread(limit: Duration) -> Duration {
+    limit.mul_f64(random_fraction())
+}
+
 /// `base · 2^failures`, at most `limit`.
 fn delay(base: Duration, limit: Duration, failures: u32) -> Duration {
     let factor = 1u32.checked_shl(failures.min(31)).unwrap_or(u32::MAX);

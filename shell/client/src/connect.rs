@@ -1,10 +1,14 @@
 //! Clients from a kubeconfig or from inside a pod.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use thiserror::Error;
+
+/// The longest silence on a connection: watches end by themselves a little earlier.
+const READ_TIMEOUT: Duration = Duration::from_secs(295);
 
 /// Why no client could be made.
 #[derive(Debug, Error)]
@@ -84,7 +88,9 @@ async fn from_kubeconfig(kubeconfig: Kubeconfig, origin: PathBuf) -> Result<Clie
     client(config)
 }
 
-fn client(config: Config) -> Result<Client, ConnectError> {
+fn client(mut config: Config) -> Result<Client, ConnectError> {
+    // A server that is silently gone must not hold a watch for ever.
+    config.read_timeout.get_or_insert(READ_TIMEOUT);
     let server = config.cluster_url.to_string();
     Client::try_from(config).map_err(|e| ConnectError::Client {
         server,

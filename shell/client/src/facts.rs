@@ -5,11 +5,12 @@
 //! [`Change::Replace`], which the cluster swaps in whole.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use futures::StreamExt;
 use kube::Client;
 use portolan_api::lean;
-use portolan_model::{Change, Fact, Kind, Problem, intake};
+use portolan_model::{Change, Fact, Family, Kind, Problem, intake};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +21,10 @@ use crate::watch::{Event, Params, Versioned, watch};
 /// Changes buffered between the watches and the loop that plans.
 const CHANNEL_DEPTH: usize = 1024;
 
+/// The annotation that says when the change of a Service or pod was made that led
+/// to a slice's last change.
+const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
+
 /// A change, and what could not be understood in its objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
@@ -27,6 +32,20 @@ pub struct Facts {
     pub change: Change,
     /// What was wrong with it.
     pub problems: Vec<Problem>,
+    /// When somebody asked for a change of endpoints, as its EndpointSlice says,
+    /// and of which family they are. A list's are past and not told.
+    pub triggered: Option<(Family, SystemTime)>,
+}
+
+/// What is listed and watched for a kind of fact: all that an agent must be allowed.
+pub fn resource(kind: Kind) -> &'static Resource {
+    match kind {
+        Kind::Service => &SERVICES,
+        Kind::Slice => &ENDPOINT_SLICES,
+        Kind::Node => &NODES,
+        Kind::Namespace => &NAMESPACES,
+        Kind::ServiceCidr => &SERVICE_CIDRS,
+    }
 }
 
 /// Watches every kind of fact until `shutdown`, or until the receiver is dropped.
@@ -43,14 +62,34 @@ pub fn facts(client: Client, shutdown: CancellationToken) -> mpsc::Receiver<Fact
             shutdown: shutdown.clone(),
         };
         match kind {
-            Kind::Service => feed.start(SERVICES.clone(), service),
-            Kind::Slice => feed.start(ENDPOINT_SLICES.clone(), slice),
-            Kind::Node => feed.start(NODES.clone(), node),
-            Kind::Namespace => feed.start(NAMESPACES.clone(), namespace),
-            Kind::ServiceCidr => feed.start(SERVICE_CIDRS.clone(), service_cidr),
+            Kind::Service => feed.start(service),
+            Kind::Slice => feed.start(slice),
+            Kind::Node => feed.start(node),
+            Kind::Namespace => feed.start(namespace),
+            Kind::ServiceCidr => feed.start(service_cidr),
         }
     }
     receiver
+}
+
+/// When the last change of an object was asked for.
+trait Triggered {
+    /// The annotation of the EndpointSlice controller.
+    fn triggered(&self) -> Option<SystemTime> {
+        None
+    }
+}
+
+impl Triggered for lean::Service {}
+impl Triggered for lean::Node {}
+impl Triggered for lean::Namespace {}
+impl Triggered for lean::ServiceCidr {}
+
+impl Triggered for lean::EndpointSlice {
+    fn triggered(&self) -> Option<SystemTime> {
+        let text = self.metadata.annotations.get(TRIGGER_TIME)?;
+        text.parse::<jiff::Timestamp>().ok().map(SystemTime::from)
+    }
 }
 
 /// An object's fact and what is wrong with it.
@@ -94,25 +133,26 @@ struct Feed {
 }
 
 impl Feed {
-    fn start<T: Versioned + Sync>(self, resource: Resource, take: fn(&T) -> Taken) {
+    fn start<T: Versioned + Triggered + Sync>(self, take: fn(&T) -> Taken) {
         tokio::spawn(async move {
             let shutdown = self.shutdown.clone();
             tokio::select! {
                 () = shutdown.cancelled() => {}
-                () = self.run(resource, take) => {}
+                () = self.run(take) => {}
             }
         });
     }
 
-    async fn run<T: Versioned + Sync>(self, resource: Resource, take: fn(&T) -> Taken) {
+    async fn run<T: Versioned + Triggered + Sync>(self, take: fn(&T) -> Taken) {
         let params = Params {
             // Older agents' rights do not name it; the flag gives the ranges.
             optional: self.kind == Kind::ServiceCidr,
             ..Params::all()
         };
-        let mut events = watch::<T>(self.client.clone(), resource, params);
+        let mut events = watch::<T>(self.client.clone(), resource(self.kind).clone(), params);
         let mut listed = Vec::new();
         let mut problems = Vec::new();
+        let mut triggered = None;
         while let Some(event) = events.next().await {
             let change = match event {
                 Event::Init => {
@@ -130,10 +170,15 @@ impl Feed {
                 Event::Upsert(object) => {
                     let (fact, found) = take(&object);
                     problems.extend(found);
-                    match fact {
-                        Some(fact) => Change::Upsert(fact),
-                        None => continue,
-                    }
+                    let Some(fact) = fact else { continue };
+                    triggered = object.triggered().and_then(|at| {
+                        if let Fact::Slice(slice) = &fact {
+                            Some((slice.family, at))
+                        } else {
+                            None
+                        }
+                    });
+                    Change::Upsert(fact)
                 }
                 Event::Delete(object) => match take(&object).0 {
                     Some(fact) => Change::Delete(fact.key()),
@@ -143,6 +188,7 @@ impl Feed {
             let facts = Facts {
                 change,
                 problems: std::mem::take(&mut problems),
+                triggered: triggered.take(),
             };
             if self.sender.send(facts).await.is_err() {
                 return;

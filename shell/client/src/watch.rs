@@ -10,7 +10,8 @@
 //! ```
 //!
 //! A list that breaks half-way starts again with a new `Init`, so a consumer
-//! that swaps on `InitDone` never sees half a list.
+//! that swaps on `InitDone` never sees half a list. Before a new list there is a
+//! random pause: the watches of all nodes lose their versions together.
 
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
+use crate::backoff::spread;
 use crate::{Backoff, Resource};
 
 /// Events buffered between the connection and the consumer. Small: a slow
@@ -33,10 +35,13 @@ const CHANNEL_DEPTH: usize = 256;
 const PAGE: u32 = 250;
 /// First and longest pause after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(30));
+/// The longest pause before a list is read again. A server that starts anew tells
+/// every watch of every node at once that its version is gone.
+const RELIST: Duration = Duration::from_secs(1);
 /// First and longest pause before an unserved kind is looked for again.
 const ABSENT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// The server ends a watch after this long; it is resumed at once. kube's own
-/// read timeout is 295 s.
+/// The server ends a watch after this long; it is resumed at once. Our read
+/// timeout is 295 s.
 const WATCH_SECONDS: u32 = 290;
 
 /// What a watched kind tells.
@@ -218,6 +223,7 @@ impl<T: Versioned> Watcher<T> {
                     if let Err(stop) = self.follow(version).await {
                         return stop;
                     }
+                    tokio::time::sleep(spread(RELIST)).await;
                 }
                 Ok(Ok(Listed::Absent)) => {
                     if absent.failures() == 0 {

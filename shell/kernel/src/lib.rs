@@ -13,6 +13,7 @@ pub mod memory;
 pub mod netns;
 pub mod nft;
 pub mod presence;
+pub mod release;
 pub mod route;
 pub mod sysctl;
 

@@ -103,9 +103,14 @@ impl NetNs {
     /// Runs `work` on a thread inside this namespace and waits for it.
     ///
     /// The calling thread blocks for the visit, so keep it short: open sockets,
-    /// write sysctls. To open a tokio object inside, enter the runtime first:
+    /// write sysctls. Where the caller is inside already, it works by itself: to
+    /// enter a namespace, even one's own, takes CAP_SYS_ADMIN, which an agent on a
+    /// node of its own need not have. To open a tokio object inside, enter the runtime first:
     /// `let rt = Handle::current(); ns.run(|| { let _in = rt.enter(); … })`.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, NetNsError> {
+        if Self::current().is_ok_and(|own| own == *self) {
+            return Ok(work());
+        }
         on_thread(|| {
             setns(self.as_fd(), CloneFlags::CLONE_NEWNET).map_err(|e| NetNsError::Enter {
                 inode: self.inode,

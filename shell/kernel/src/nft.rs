@@ -41,6 +41,8 @@ pub struct Nft {
     seq: u32,
     /// The longest transaction that is sent.
     limit: usize,
+    /// Transactions that were committed.
+    commits: u32,
 }
 
 /// Why nftables could not be opened.
@@ -133,6 +135,7 @@ impl Nft {
             socket,
             seq: 1,
             limit: TRANSACTION,
+            commits: 0,
         })
     }
 
@@ -195,9 +198,29 @@ impl Nft {
             });
         }
         let messages = transaction.len();
-        whole.map_or(Ok(()), |cause| {
-            Err(CommitError::Transaction { messages, cause })
-        })
+        if let Some(cause) = whole {
+            return Err(CommitError::Transaction { messages, cause });
+        }
+        self.commits = self.commits.wrapping_add(1);
+        Ok(())
+    }
+
+    /// How many transactions this handle has committed. Each of them moves the
+    /// generation on by one.
+    pub fn commits(&self) -> u32 {
+        self.commits
+    }
+
+    /// Whether there is such a table, at the cost of a list of tables.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel does not answer.
+    pub fn exists(&mut self, id: &TableId) -> Result<bool, ReadError> {
+        let mut dump = Dump::new();
+        self.ask(&Request::Tables(id.family), &mut dump)?;
+        dump.keep(id);
+        Ok(!dump.is_empty())
     }
 
     /// Read a table; none if it is not there.

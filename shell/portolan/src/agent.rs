@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, bail};
 use ipnet::IpNet;
-use portolan_agent::node::{self, HEALTHZ, NodeConfig};
+use portolan_agent::node::{self, HEALTHZ, METRICS, NodeConfig};
 use portolan_kernel::netns::NetNs;
 use portolan_plan::{Detector, LinkName, NodeView};
 use tokio::signal::unix::{SignalKind, signal};
@@ -18,6 +18,7 @@ use crate::cli::{AgentArgs, LocalMode};
 struct Settings {
     given: NodeView,
     healthz: Option<SocketAddr>,
+    metrics: Option<SocketAddr>,
 }
 
 /// Runs until TERM or Ctrl-C; what is in the kernel stays there.
@@ -47,8 +48,10 @@ async fn work(args: AgentArgs, settings: Settings) -> Result<()> {
         given: settings.given,
         netns: NetNs::current()?,
         kube,
+        cluster_dns: args.serve_dns,
         upstream: None,
         healthz: settings.healthz,
+        metrics: settings.metrics,
     };
     let shutdown = CancellationToken::new();
     let stop = shutdown.clone();
@@ -88,10 +91,12 @@ fn tell(args: &AgentArgs, settings: &Settings) {
         ?detector,
         service_cidr = list(service_cidrs),
         %cluster_domain,
-        healthz = settings.healthz.map_or_else(|| "off".to_owned(), |at| at.to_string()),
+        healthz = place(settings.healthz),
+        metrics = place(settings.metrics),
         masquerade_all,
         masquerade_mark = format!("{masquerade_bit:#x}"),
         external_ips,
+        serve_dns = args.serve_dns,
         "portolan {} starts",
         env!("CARGO_PKG_VERSION"),
     );
@@ -100,6 +105,10 @@ fn tell(args: &AgentArgs, settings: &Settings) {
             "without --cluster-cidr pods cannot be told from others: traffic from outside to cluster addresses is not masqueraded"
         );
     }
+}
+
+fn place(at: Option<SocketAddr>) -> String {
+    at.map_or_else(|| "off".to_owned(), |at| at.to_string())
 }
 
 fn list(ranges: &[IpNet]) -> String {
@@ -134,9 +143,18 @@ fn resolve(args: &AgentArgs, host_name: impl Fn() -> Result<String>) -> Result<S
             bail!("--cluster-cidr {pods} and --service-cidr {services} overlap");
         }
     }
+    let healthz = args.healthz_bind_address.at(HEALTHZ.port());
+    let metrics = args.metrics_bind_address.at(METRICS.port());
+    if let (Some(one), Some(other)) = (healthz, metrics)
+        && one.port() == other.port()
+        && (one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified())
+    {
+        bail!("--healthz-bind-address {one} and --metrics-bind-address {other} are the same place");
+    }
     Ok(Settings {
         given,
-        healthz: args.healthz_bind_address.at(HEALTHZ.port()),
+        healthz,
+        metrics,
     })
 }
 
@@ -252,6 +270,7 @@ mod tests {
         };
         assert_eq!(settings.given, expected);
         assert_eq!(settings.healthz, Some("0.0.0.0:10256".parse().unwrap()));
+        assert_eq!(settings.metrics, Some("127.0.0.1:10249".parse().unwrap()));
     }
 
     #[test]
@@ -358,6 +377,13 @@ mod tests {
         refused(
             &["--healthz-bind-address=localhost"],
             &["--healthz-bind-address"],
+        );
+        refused(
+            &[
+                "--healthz-bind-address=0.0.0.0:99",
+                "--metrics-bind-address=127.0.0.1:99",
+            ],
+            &["--healthz-bind-address", "--metrics-bind-address"],
         );
         refused(&["--cluster-domain=a..b"], &["--cluster-domain"]);
     }

@@ -2,17 +2,23 @@
 
 mod site;
 
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use portolan_agent::node::{self, NodeConfig, NodeError};
+use portolan_client::{SERVICE_CIDRS, Target};
+use portolan_kernel::nft::Nft;
 use portolan_model::Family;
 use portolan_netns::facts::{PORT, UDP_TARGET, cluster_ip};
 use portolan_netns::sender::{PAUSE, Sender, entries};
 use portolan_netns::talk::{PATIENCE, Seen};
 use portolan_netns::town::{B, in_town};
 use portolan_netns::world::{Client, World, lab_view};
+use portolan_nft::{Batch, Op, Ruleset, Table, TableId, diff};
 use portolan_plan::NodeView;
+use serde_json::json;
 use site::{Api, of_pod};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
@@ -37,8 +43,10 @@ impl Site {
                 },
                 netns: net.netns.clone(),
                 kube: api.kube.clone(),
+                cluster_dns: true,
                 upstream: None,
                 healthz: Some(node::HEALTHZ),
+                metrics: Some(node::METRICS),
             },
             agent: None,
             api,
@@ -60,6 +68,136 @@ impl Site {
 
 fn server(world: &World, pod: usize) -> SocketAddr {
     SocketAddr::new(world.address(Client::Pod(pod), Family::V4), UDP_TARGET)
+}
+
+/// What the agent tells at its metrics port, as one number.
+fn metric(world: &World, line: &str) -> Result<Option<f64>> {
+    let ask = || -> Result<String> {
+        let mut stream = TcpStream::connect(node::METRICS)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
+    };
+    let text = tokio::task::block_in_place(|| world.nodes[0].net.netns.run(ask))??;
+    let value = text.lines().find_map(|found| found.strip_prefix(line));
+    Ok(value.map(|value| value.trim().parse()).transpose()?)
+}
+
+/// Waits until something holds.
+async fn until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<Duration> {
+    let start = Instant::now();
+    while !holds()? {
+        ensure!(start.elapsed() < PATIENCE, "never: {what}");
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(start.elapsed())
+}
+
+const FOREIGN: &str = "portolan_nftables_repairs_total{cause=\"foreign\"}";
+
+/// Others may change their tables as they like, and ours are not read each time;
+/// who changes ours is found out even so.
+#[test]
+fn others_changes_are_borne_and_ours_are_mended() {
+    in_town(
+        "others_changes_are_borne_and_ours_are_mended",
+        async |world| {
+            let mut site = Site::new(&world).await?;
+            site.api.service("web", 101, &of_pod(&world, 2)).await?;
+            site.start();
+            let to = SocketAddr::new(cluster_ip(Family::V4, 101), PORT);
+            let web = Sender::new(&world, B, to);
+            web.until_served_by(server(&world, 2)).await?;
+            let mut nft = Nft::open(&world.nodes[0].net.netns)?;
+            let ours = portolan_render::nft::tables();
+            let mut whole = Vec::new();
+            for id in &ours {
+                whole.push(nft.read(id)?.context("our table")?);
+            }
+            let same = |nft: &mut Nft| -> Result<bool> {
+                let mut same = true;
+                for (id, table) in ours.iter().zip(&whole) {
+                    same &= nft.read(id)?.as_ref() == Some(table);
+                }
+                Ok(same)
+            };
+            let repairs = || Ok::<_, anyhow::Error>(metric(&world, FOREIGN)?.unwrap_or(0.0));
+            assert_eq!(repairs()?, 0.0, "its own commits are no foreign changes");
+            // A table is gone; a chain is flushed.
+            let mut theft = Batch::new();
+            theft.push(&ours[0], Op::DeleteTable);
+            nft.commit(&theft)?;
+            until("the table is back", || same(&mut nft)).await?;
+            let mut flush = Batch::new();
+            let chain = "refuse".into();
+            flush.push(&ours[1], Op::FlushChain { chain });
+            nft.commit(&flush)?;
+            until("the chain is full again", || same(&mut nft)).await?;
+            until("two repairs are counted", || Ok(repairs()? >= 2.0)).await?;
+            // Somebody else's table comes and goes.
+            let noise =
+                Ruleset::new().with(TableId::new(ours[0].family, "noise"), Table::default());
+            let (come, go) = (diff(&Ruleset::new(), &noise), diff(&noise, &Ruleset::new()));
+            let before = repairs()?;
+            let end = Instant::now() + Duration::from_secs(4);
+            while Instant::now() < end {
+                nft.commit(&come)?;
+                nft.commit(&go)?;
+                tokio::time::sleep(PAUSE).await;
+            }
+            let read = repairs()? - before;
+            assert!((1.0..=8.0).contains(&read), "compared {read} times in 4 s");
+            nft.commit(&flush)?;
+            until("the chain is full again", || same(&mut nft)).await?;
+            assert!(
+                metric(
+                    &world,
+                    "kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family=\"IPv4\"}"
+                )?
+                .is_some()
+            );
+            assert!(
+                metric(&world, "portolan_nftables_foreign_changes_total")?.unwrap_or(0.0) > 10.0
+            );
+            site.stop().await
+        },
+    );
+}
+
+/// Ranges of Service addresses that come at run time are followed (P6, A6).
+#[test]
+fn p6_a_range_that_is_added_at_run_time_drops_free_addresses() {
+    in_town(
+        "p6_a_range_that_is_added_at_run_time_drops_free_addresses",
+        async |world| {
+            let mut site = Site::new(&world).await?;
+            site.api.service("web", 101, &of_pod(&world, 2)).await?;
+            site.start();
+            let to = SocketAddr::new(cluster_ip(Family::V4, 101), PORT);
+            let web = Sender::new(&world, B, to);
+            web.until_served_by(server(&world, 2)).await?;
+            let free = || {
+                let mut nft = Nft::open(&world.nodes[0].net.netns)?;
+                let table = nft
+                    .read(&portolan_render::nft::tables()[0])?
+                    .context("ours")?;
+                let set = table.sets.get("service_cidrs").context("the set")?;
+                Ok::<_, anyhow::Error>(set.elements.len())
+            };
+            let before = free()?;
+            let range = json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+                "metadata": {"name": "more"}, "spec": {"cidrs": ["10.111.0.0/24"]}});
+            let all = Target::all(&SERVICE_CIDRS, None);
+            site.api.writer.create(all, &range).await?;
+            until("the range is there", || Ok(free()? == before + 1)).await?;
+            let one = Target::one(&SERVICE_CIDRS, None, "more");
+            site.api.writer.delete(one, &Default::default()).await?;
+            until("the range is gone", || Ok(free()? == before)).await?;
+            site.stop().await
+        },
+    );
 }
 
 /// A client that keeps its port follows its Service: while the agent runs, and when

@@ -25,12 +25,15 @@ use portolan_render::nft as render;
 use proptest::prelude::RngExt;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use serde_json::{Value, json};
+use site::door::Door;
 use site::{Api, of_pod};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// How often the agent is killed.
 const KILLS: usize = 100;
+/// For how long the API server is away.
+const AWAY: Duration = Duration::from_secs(5);
 /// How often our tables are taken away.
 const THEFTS: usize = 10;
 /// The Service that nothing happens to.
@@ -46,7 +49,13 @@ impl Agent {
         let net = &world.nodes[0].net;
         let mut command = Command::new(tools::portolan()?);
         command
-            .args(["agent", "--node-name", &net.name, "--kubeconfig"])
+            .args([
+                "agent",
+                "--serve-dns",
+                "--node-name",
+                &net.name,
+                "--kubeconfig",
+            ])
             .arg(kubeconfig)
             .stdout(Stdio::null())
             .stderr(Stdio::null());
@@ -235,6 +244,48 @@ fn p21_an_agent_that_is_killed_breaks_nothing() {
             settled(&api, &world).await?;
             long.echo("the end").await?;
             open(&world).await?.echo("the end").await
+        },
+    );
+}
+
+/// The API server is away while everything changes: the node goes on serving what
+/// it knows, and holds the newest plan soon after the server is back.
+#[test]
+fn p21_an_api_server_that_is_away_breaks_nothing() {
+    in_town(
+        "p21_an_api_server_that_is_away_breaks_nothing",
+        async |world| {
+            let api = Arc::new(Api::new(&world).await?);
+            api.service("steady", STEADY, &of_pod(&world, 2)).await?;
+            let mut door = Door::new(&world, api.port)?;
+            door.open()?;
+            let kubeconfig = tempfile::NamedTempFile::new()?;
+            let by_door = api
+                .kubeconfig
+                .replace(&format!(":{}", api.port), &format!(":{}", door.at.port()));
+            std::fs::write(kubeconfig.path(), by_door)?;
+            let agent = Agent::start(&world, kubeconfig.path())?;
+            settled(&api, &world).await?;
+            let mut long = open(&world).await?;
+            let storm = Storm::start(&api);
+            door.close().await;
+            let end = Instant::now() + AWAY;
+            while Instant::now() < end {
+                long.echo("away").await?;
+                open(&world).await?.echo("away").await?;
+                sleep(Duration::from_millis(20)).await;
+            }
+            let changes = storm.end().await?;
+            assert!(changes > 20, "only {changes} changes");
+            let stale = wanted(&api, &world).await?;
+            let mut nft = Nft::open(&world.nodes[0].net.netns)?;
+            assert!(held(&mut nft, &stale)? != stale, "the door is open");
+            door.open()?;
+            settled(&api, &world).await?;
+            long.echo("back").await?;
+            open(&world).await?.echo("back").await?;
+            drop(agent);
+            Ok(())
         },
     );
 }

@@ -33,6 +33,9 @@ pub(super) struct Answer {
 
 /// What is answered at a door and path; none for a path that is not there.
 pub(super) fn answer(facts: &Facts, door: Door, path: &str) -> Option<Answer> {
+    if door == Door::Metrics {
+        return None;
+    }
     if let Door::Service(port) = door {
         return facts
             .balanced

@@ -1,6 +1,6 @@
 //! What load balancers and the node's keeper ask an agent over HTTP: one port for
 //! each Service with a health check port (P14), and `/healthz` and `/livez` of the
-//! proxy itself (P15), as kube-proxy answers them.
+//! proxy itself (P15), and `/metrics`, as kube-proxy answers them.
 
 mod answer;
 mod serve;
@@ -16,6 +16,8 @@ use portolan_model::ServiceKey;
 use portolan_plan::{Health as PlannedHealth, NodePlan};
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::Metrics;
+use crate::node::NodeConfig;
 use answer::Balanced;
 
 /// After so long without a commit that was due, the node is not healthy.
@@ -59,15 +61,24 @@ pub(crate) enum Door {
     Proxy,
     /// A Service's, at its health check port (P14).
     Service(u16),
+    /// Nobody's: what is counted.
+    Metrics,
+}
+
+/// What answers are made of.
+#[derive(Clone)]
+struct Answers {
+    facts: Shared,
+    metrics: Metrics,
 }
 
 /// The servers of one node. They end with this handle.
 pub(crate) struct Health {
     netns: NetNs,
     bind: Bind,
-    facts: Shared,
-    /// Where the proxy's own health is told, if anywhere.
-    own: Option<SocketAddr>,
+    answers: Answers,
+    /// Where the proxy's own health and metrics are told, if anywhere.
+    own: Vec<(SocketAddr, Door)>,
     /// Which Service wants which port.
     claims: BTreeSet<(u16, ServiceKey)>,
     /// What is bound.
@@ -75,21 +86,26 @@ pub(crate) struct Health {
 }
 
 impl Health {
-    /// Serves `/healthz` and `/livez` there. A port that is taken is told and left,
+    /// Serves the proxy's own addresses. A port that is taken is told and left,
     /// until the plan is next compared in whole.
-    pub(crate) fn start(netns: &NetNs, own: Option<SocketAddr>) -> Self {
-        let mut health = Self::new(netns, bind);
-        health.own = own;
+    pub(crate) fn start(config: &NodeConfig, metrics: &Metrics) -> Self {
+        let mut health = Self::new(&config.netns, bind, metrics);
+        let healthz = config.healthz.map(|at| (at, Door::Proxy));
+        let metrics = config.metrics.map(|at| (at, Door::Metrics));
+        health.own = healthz.into_iter().chain(metrics).collect();
         health.listen_own();
         health
     }
 
-    fn new(netns: &NetNs, bind: Bind) -> Self {
+    fn new(netns: &NetNs, bind: Bind, metrics: &Metrics) -> Self {
         Self {
             netns: netns.clone(),
             bind,
-            facts: Shared::default(),
-            own: None,
+            answers: Answers {
+                facts: Shared::default(),
+                metrics: metrics.clone(),
+            },
+            own: Vec::new(),
             claims: BTreeSet::new(),
             listening: BTreeMap::new(),
         }
@@ -160,12 +176,15 @@ impl Health {
 
     fn facts(&self) -> std::sync::MutexGuard<'_, Facts> {
         // The facts are whole between any two statements on them.
-        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.answers
+            .facts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn listen_own(&mut self) {
-        if let Some(at) = self.own {
-            self.listen(at, Door::Proxy);
+        for (at, door) in self.own.clone() {
+            self.listen(at, door);
         }
     }
 
@@ -179,12 +198,12 @@ impl Health {
                 Ok(listener) => listener,
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
-                    tracing::warn!(%address, error, "health checks are not answered");
+                    tracing::warn!(%address, error, "nothing is answered there");
                     continue;
                 }
             };
             let stop = CancellationToken::new();
-            let serving = serve::run(listener, door, Arc::clone(&self.facts), stop.clone());
+            let serving = serve::run(listener, door, self.answers.clone(), stop.clone());
             tokio::spawn(serving);
             self.listening.insert(address, stop);
         }
@@ -273,7 +292,7 @@ mod tests {
 
     #[tokio::test]
     async fn p14_a_change_opens_and_closes_only_its_ports() {
-        let mut health = Health::new(&NetNs::current().unwrap(), bind_here);
+        let mut health = Health::new(&NetNs::current().unwrap(), bind_here, &Metrics::new());
         let mut plan = NodePlan::empty(NodeView::default());
         let (one, two) = (free().1, free().1);
         services(&mut plan, &[("a", one), ("b", two)]);
@@ -300,7 +319,7 @@ mod tests {
     #[tokio::test]
     async fn p14_a_port_that_was_taken_is_tried_again() {
         let (taken, port) = free();
-        let mut health = Health::new(&NetNs::current().unwrap(), bind_here);
+        let mut health = Health::new(&NetNs::current().unwrap(), bind_here, &Metrics::new());
         let mut plan = NodePlan::empty(NodeView::default());
         services(&mut plan, &[("a", port)]);
         health.holds(&plan);

@@ -18,7 +18,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::answer;
-use super::{Door, Shared};
+use super::{Answers, Door};
+use crate::metrics::Metrics;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 128;
@@ -46,7 +47,12 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<StdListener> {
 }
 
 /// Answers until it is told to stop.
-pub(super) async fn run(listener: StdListener, door: Door, facts: Shared, stop: CancellationToken) {
+pub(super) async fn run(
+    listener: StdListener,
+    door: Door,
+    answers: Answers,
+    stop: CancellationToken,
+) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {
@@ -65,11 +71,11 @@ pub(super) async fn run(listener: StdListener, door: Door, facts: Shared, stop: 
         };
         match accepted {
             Ok((stream, _)) => {
-                let (facts, stop) = (Arc::clone(&facts), stop.clone());
+                let (answers, stop) = (answers.clone(), stop.clone());
                 tokio::spawn(async move {
                     tokio::select! {
                         () = stop.cancelled() => {}
-                        _late = tokio::time::timeout(CONNECTION_TIMEOUT, one(stream, door, facts)) => {}
+                        _late = tokio::time::timeout(CONNECTION_TIMEOUT, one(stream, door, answers)) => {}
                     }
                     drop(place);
                 });
@@ -82,9 +88,9 @@ pub(super) async fn run(listener: StdListener, door: Door, facts: Shared, stop: 
     }
 }
 
-async fn one(stream: TcpStream, door: Door, facts: Shared) {
+async fn one(stream: TcpStream, door: Door, answers: Answers) {
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-        let response = respond(&facts, door, request.uri().path());
+        let response = respond(&answers, door, request.uri().path());
         async move { Ok::<_, Infallible>(response) }
     });
     let served = http1::Builder::new()
@@ -97,16 +103,22 @@ async fn one(stream: TcpStream, door: Door, facts: Shared) {
     }
 }
 
-fn respond(facts: &Shared, door: Door, path: &str) -> Response<Full<Bytes>> {
+fn respond(answers: &Answers, door: Door, path: &str) -> Response<Full<Bytes>> {
+    if door == Door::Metrics {
+        return told(&answers.metrics, path);
+    }
     let found = {
-        let facts = facts.lock().unwrap_or_else(PoisonError::into_inner);
+        let facts = answers.facts.lock().unwrap_or_else(PoisonError::into_inner);
         answer(&facts, door, path)
     };
     let Some(found) = found else {
-        let mut missing = Response::new(Full::from("404 page not found\n"));
-        *missing.status_mut() = StatusCode::NOT_FOUND;
-        return missing;
+        return missing();
     };
+    if door == Door::Proxy {
+        answers
+            .metrics
+            .probed(path == "/livez", found.code.as_u16());
+    }
     let mut response = Response::new(Full::from(found.body.to_string()));
     *response.status_mut() = found.code;
     let headers = response.headers_mut();
@@ -118,4 +130,25 @@ fn respond(facts: &Shared, door: Door, path: &str) -> Response<Full<Bytes>> {
         headers.insert("x-load-balancing-endpoint-weight", weight.into());
     }
     response
+}
+
+/// What kube-proxy has at its metrics port.
+fn told(metrics: &Metrics, path: &str) -> Response<Full<Bytes>> {
+    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let (text, kind) = match path {
+        "/metrics" => (metrics.text(), OPEN_METRICS),
+        "/proxyMode" => ("nftables".to_owned(), "text/plain; charset=utf-8"),
+        "/healthz" => ("ok".to_owned(), "text/plain; charset=utf-8"),
+        _ => return missing(),
+    };
+    let mut response = Response::new(Full::from(text));
+    let kind = header::HeaderValue::from_static(kind);
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+fn missing() -> Response<Full<Bytes>> {
+    let mut missing = Response::new(Full::from("404 page not found\n"));
+    *missing.status_mut() = StatusCode::NOT_FOUND;
+    missing
 }

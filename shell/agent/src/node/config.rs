@@ -12,21 +12,27 @@ use crate::dns::Upstream;
 /// Where kube-proxy answers `/healthz` and `/livez`: on every address.
 pub const HEALTHZ: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 10256);
 
+/// Where kube-proxy tells its metrics: to the node itself.
+pub const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10249);
+
 /// Configuration of one node's agent.
 #[derive(Clone)]
 pub struct NodeConfig {
     /// What decisions are made with, as far as it is configured and not read
     /// from the cluster: the node's name, ranges, and what is masqueraded.
-    /// Without DNS addresses, names are answered at those of the Service
-    /// kube-system/kube-dns.
     pub given: NodeView,
     /// The namespace whose packets are ours; on a real node the host's.
     pub netns: NetNs,
     /// The API server.
     pub kube: Client,
+    /// Whether names are answered on this node at the addresses of the Service
+    /// kube-system/kube-dns; they always are at those in `given`.
+    pub cluster_dns: bool,
     /// Who answers for names outside the cluster, if anybody.
     pub upstream: Option<Arc<dyn Upstream>>,
     /// Where `/healthz` and `/livez` are answered (P15); nowhere if none. An
     /// unspecified address stands for every address of both families.
     pub healthz: Option<SocketAddr>,
+    /// Where `/metrics` is answered, for Prometheus; nowhere if none.
+    pub metrics: Option<SocketAddr>,
 }

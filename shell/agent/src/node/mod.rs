@@ -15,11 +15,12 @@ mod alone;
 mod config;
 mod flows;
 mod names;
+mod patience;
 mod plane;
 mod state;
 
 pub use alone::PRESENCE;
-pub use config::{HEALTHZ, NodeConfig};
+pub use config::{HEALTHZ, METRICS, NodeConfig};
 pub use flows::Flows;
 pub(crate) use names::LOOPBACK;
 pub use names::NamesError;

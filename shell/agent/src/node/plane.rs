@@ -15,8 +15,9 @@ use portolan_render::nft as render;
 /// A namespace's nftables, as far as they are ours.
 pub(crate) struct Plane {
     nft: Nft,
-    /// The ruleset generation after our last commit or look.
-    generation: Option<u32>,
+    /// The ruleset's generation when it was last looked at, and how many commits
+    /// were ours then: each of ours moves it on by one, and more is others' doing.
+    seen: Option<(u32, u32)>,
 }
 
 /// Why the plane does not stand.
@@ -37,10 +38,7 @@ impl Plane {
     /// Opens the nftables of a namespace.
     pub(crate) fn open(netns: &NetNs) -> Result<Self, PlaneError> {
         let nft = Nft::open(netns).map_err(PlaneError::Open)?;
-        Ok(Self {
-            nft,
-            generation: None,
-        })
+        Ok(Self { nft, seen: None })
     }
 
     /// Commits a delta.
@@ -48,8 +46,7 @@ impl Plane {
         if delta.is_empty() {
             return Ok(());
         }
-        self.nft.commit(delta).map_err(PlaneError::Commit)?;
-        self.remember()
+        self.nft.commit(delta).map_err(PlaneError::Commit)
     }
 
     /// Compares what the kernel holds with the plan and commits the difference;
@@ -58,6 +55,8 @@ impl Plane {
     /// Only where both differ they are compared element by element: mostly they are
     /// equal, and whole images are the largest thing that an agent could hold.
     pub(crate) fn repair(&mut self, plan: &NodePlan) -> Result<usize, PlaneError> {
+        // What others do from here on is seen by the next look.
+        self.is_foreign()?;
         let wanted = render::outlines(plan);
         let mut held = BTreeMap::new();
         for id in wanted.keys() {
@@ -73,7 +72,6 @@ impl Plane {
             drop((held, wanted));
             self.mend(plan)?
         };
-        self.remember()?;
         Ok(steps)
     }
 
@@ -104,22 +102,27 @@ impl Plane {
 
     /// Forgets the clients whose endpoint is none any more (P13); returns how many.
     pub(crate) fn forget_clients(&mut self, plan: &NodePlan) -> Result<usize, PlaneError> {
-        let count = forget_clients(&mut self.nft, plan)?;
-        if count > 0 {
-            self.remember()?;
-        }
-        Ok(count)
+        forget_clients(&mut self.nft, plan)
     }
 
-    /// Whether the ruleset changed since our last commit, by whoever.
+    /// Whether somebody else changed the ruleset since it was last looked at.
     pub(crate) fn is_foreign(&mut self) -> Result<bool, PlaneError> {
         let now = self.nft.generation().map_err(PlaneError::Read)?;
-        Ok(self.generation != Some(now))
+        let ours = self.nft.commits();
+        let before = self.seen.replace((now, ours));
+        Ok(before.is_none_or(|(generation, commits)| {
+            generation.wrapping_add(ours.wrapping_sub(commits)) != now
+        }))
     }
 
-    fn remember(&mut self) -> Result<(), PlaneError> {
-        self.generation = Some(self.nft.generation().map_err(PlaneError::Read)?);
-        Ok(())
+    /// Whether one of our tables is gone.
+    pub(crate) fn is_missing(&mut self) -> Result<bool, PlaneError> {
+        for id in render::tables() {
+            if !self.nft.exists(&id).map_err(PlaneError::Read)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 

@@ -1,9 +1,10 @@
 //! The loop itself.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use portolan_client::facts::{Facts, facts};
 use portolan_kernel::conntrack::ConntrackError;
+use portolan_kernel::release::Release;
 use portolan_model::{Change, Cluster, Dirty, Kind, Problem};
 use portolan_plan::conntrack::Scope;
 use portolan_plan::{NodePlan, NodeView, Touched, renode};
@@ -16,25 +17,41 @@ use super::alone::Alone;
 use super::config::NodeConfig;
 use super::flows::Flows;
 use super::names::{Names, NamesError};
+use super::patience::{Patience, SHORTEST};
 use super::plane::{Plane, PlaneError};
 use crate::health::Health;
+use crate::metrics::{Cause, Metrics, Triggers};
 
 /// How often the ruleset's generation is looked at: foreign changes are found
 /// by polling, since one subscriber to notifications makes a bulk commit ten
 /// times slower.
-const LOOK: Duration = Duration::from_millis(200);
+const LOOK: Duration = SHORTEST;
 /// After so long without a change our tables are compared in whole.
 const QUIET: Duration = Duration::from_secs(60);
 /// The first wait before a failed commit is tried again; it doubles.
 const RETRY: Duration = Duration::from_millis(50);
 /// How often it is looked for clients to be forgotten.
 const LOOKS: u8 = 2;
+/// The oldest Linux that takes our rules: reject in prerouting is of 5.9, ranges in
+/// concatenations of 5.6; 5.10 is the first one after both that is still maintained.
+const OLDEST: Release = Release {
+    major: 5,
+    minor: 10,
+};
 /// The longest wait before a failed commit is tried again.
 const RETRY_LIMIT: Duration = Duration::from_secs(5);
 
 /// Why a node's agent ended.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
+    /// The kernel lacks what the rules are made of.
+    #[error("Linux {found} is too old for the agent of node {node}: it needs {OLDEST} or newer")]
+    Kernel {
+        /// The node.
+        node: String,
+        /// The kernel that runs.
+        found: Release,
+    },
     /// The kernel's side could not be opened.
     #[error("start the agent of node {node}")]
     Plane {
@@ -71,6 +88,8 @@ pub enum NodeError {
 struct State {
     /// The configured view, with what the Node object last said.
     given: NodeView,
+    /// Names are answered at the cluster's DNS address.
+    cluster_dns: bool,
     cluster: Cluster,
     plan: NodePlan,
     view: NodeView,
@@ -82,8 +101,14 @@ struct State {
     awaited: Vec<Kind>,
     /// What changed since the last round of planning.
     dirty: Dirty,
-    /// Set after an error and at start: compare the whole image.
-    repair: bool,
+    /// When the whole image is compared with the kernel, and why.
+    repair: Option<Due>,
+    /// Somebody else changed the ruleset since our tables were compared.
+    suspect: bool,
+    patience: Patience,
+    metrics: Metrics,
+    /// Changes of endpoints that are on their way.
+    triggers: Triggers,
     /// How often it is still looked for clients to be forgotten: once after a
     /// commit, and once more for those who were under way meanwhile.
     forget: u8,
@@ -95,12 +120,24 @@ struct State {
     quiet_since: Instant,
 }
 
+/// A comparison of the whole image.
+#[derive(Debug, Clone, Copy)]
+struct Due {
+    at: Instant,
+    cause: Cause,
+}
+
 /// Runs a node's agent until `shutdown`. What is in the kernel stays there.
 ///
 /// # Errors
 /// Only when the agent cannot start at all; later failures are retried.
 pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), NodeError> {
     let node = config.given.node.to_string();
+    if let Ok(Some(found)) = Release::running()
+        && found < OLDEST
+    {
+        return Err(NodeError::Kernel { node, found });
+    }
     let plane = Plane::open(&config.netns).map_err(|cause| NodeError::Plane {
         node: node.clone(),
         cause,
@@ -111,19 +148,29 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), 
     })?;
     let names = Names::open(&config).map_err(|cause| NodeError::Names { node, cause })?;
     let _alone = Alone::start(&config.netns, &config.given.node);
+    let metrics = Metrics::new();
+    let health = Health::start(&config, &metrics);
     let stream = facts(config.kube, shutdown.clone());
     let mut state = State {
         plan: NodePlan::empty(config.given.clone()),
         cluster: Cluster::default(),
         view: config.given.clone(),
         given: config.given,
+        cluster_dns: config.cluster_dns,
         plane,
         flows,
         names,
-        health: Health::start(&config.netns, config.healthz),
+        health,
         awaited: Kind::ALL.to_vec(),
         dirty: Dirty::default(),
-        repair: true,
+        repair: Some(Due {
+            at: Instant::now(),
+            cause: Cause::Start,
+        }),
+        suspect: false,
+        patience: Patience::new(),
+        metrics,
+        triggers: Triggers::default(),
         forget: LOOKS,
         judge_all: true,
         names_failed: false,
@@ -145,6 +192,11 @@ impl State {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
+                () = at(self.due()) => {
+                    self.mend();
+                    self.forget_clients();
+                }
+                _ = look.tick() => self.look().await,
                 first = stream.recv() => {
                     let Some(first) = first else {
                         return if shutdown.is_cancelled() { Ok(()) } else { Err(NodeError::FactsEnded) };
@@ -155,7 +207,6 @@ impl State {
                     }
                     self.round().await;
                 }
-                _ = look.tick() => self.look().await,
             }
         }
     }
@@ -167,6 +218,11 @@ impl State {
         }
         if let Change::Replace(kind, _) = &facts.change {
             self.awaited.retain(|awaited| awaited != kind);
+        }
+        let (services, slices) = counted(&facts.change);
+        self.metrics.came(services, slices, SystemTime::now());
+        if let Some((family, at)) = facts.triggered.filter(|_| self.awaited.is_empty()) {
+            self.triggers.add(family, at);
         }
         let dirty = self.cluster.apply(facts.change);
         self.dirty.merge(dirty);
@@ -181,14 +237,18 @@ impl State {
         if !self.awaited.is_empty() {
             return;
         }
+        let began = Instant::now();
         self.observe();
         let dirty = std::mem::take(&mut self.dirty);
-        if dirty.is_empty() && *self.plan.view == self.view && !self.repair {
+        let whole = self.due().is_some_and(|at| at <= began);
+        if dirty.is_empty() && *self.plan.view == self.view && !whole {
             return;
         }
         let mut touched = renode(&mut self.plan, &self.cluster, &self.view, &dirty);
-        // A repair judges all flows.
-        let scope = if self.repair {
+        // What the kernel holds is not known after a failure: the change goes with
+        // the comparison, and that judges all flows.
+        let whole = whole || self.is_lost();
+        let scope = if whole {
             Scope::default()
         } else {
             Scope::of(&self.plan, &self.cluster, &dirty, &touched)
@@ -203,12 +263,18 @@ impl State {
             touched = Touched::default();
         }
         self.quiet_since = Instant::now();
-        if self.repair {
-            self.mend().await;
+        if whole {
+            if self.due().is_some_and(|at| at <= began) {
+                self.mend();
+            }
         } else {
             let delta = render::delta(&self.plan, &touched);
             match tokio::task::block_in_place(|| self.plane.commit(&delta)) {
                 Ok(()) => {
+                    self.metrics
+                        .synced(began.elapsed(), None, SystemTime::now());
+                    self.metrics
+                        .programmed(&mut self.triggers, SystemTime::now());
                     self.flows.order(scope, &self.plan, &self.cluster);
                     self.health.changed(&self.plan, &touched.health);
                 }
@@ -222,7 +288,7 @@ impl State {
 
     /// Forgets the clients of endpoints that are gone.
     fn forget_clients(&mut self) {
-        if self.forget == 0 || self.repair {
+        if self.forget == 0 || self.is_lost() {
             return;
         }
         match tokio::task::block_in_place(|| self.plane.forget_clients(&self.plan)) {
@@ -249,62 +315,144 @@ impl State {
     fn observe(&mut self) {
         self.given = self.given.with_node(&self.cluster);
         let mut view = self.given.with_ranges(&self.cluster);
-        if view.dns_addresses.is_empty() {
+        if self.cluster_dns && view.dns_addresses.is_empty() {
             view.dns_addresses = super::names::service_addresses(&self.cluster);
         }
         self.view = view;
     }
 
+    /// When the whole image is to be compared, if it is.
+    fn due(&self) -> Option<Instant> {
+        self.repair
+            .filter(|_| self.awaited.is_empty())
+            .map(|due| due.at)
+    }
+
+    /// Whether what the kernel holds is not known: nothing can be committed but the
+    /// difference to the whole image.
+    fn is_lost(&self) -> bool {
+        let causes = [Cause::Failed, Cause::Start];
+        self.repair.is_some_and(|due| causes.contains(&due.cause))
+    }
+
+    /// Compares the whole image by then, unless that is due earlier or after a failure.
+    fn order_repair(&mut self, cause: Cause, at: Instant) {
+        if !self.is_lost() && self.repair.is_none_or(|due| at < due.at) {
+            self.repair = Some(Due { at, cause });
+        }
+    }
+
     /// Compares the whole image and commits the difference.
-    async fn mend(&mut self) {
+    fn mend(&mut self) {
+        let Some(Due { cause, .. }) = self.repair else {
+            return;
+        };
+        let began = Instant::now();
+        let foreign = std::mem::take(&mut self.suspect);
         match tokio::task::block_in_place(|| self.plane.repair(&self.plan)) {
             Ok(steps) => {
-                self.repair = false;
+                self.repair = None;
                 self.retry = RETRY;
+                let took = began.elapsed();
+                self.metrics.synced(took, Some(cause), SystemTime::now());
+                self.metrics.repaired(cause, steps);
+                self.metrics
+                    .programmed(&mut self.triggers, SystemTime::now());
                 self.health.holds(&self.plan);
+                if foreign {
+                    self.patience.compared(Instant::now(), steps > 0);
+                }
                 if steps > 0 || self.judge_all {
                     self.judge_all = false;
                     let everything = Scope::everything();
                     self.flows.order(everything, &self.plan, &self.cluster);
                 }
-                tracing::debug!(node = %self.given.node, steps, "the kernel holds the plan");
+                let cause = cause.word();
+                if steps > 0 && cause != Cause::Start.word() {
+                    tracing::info!(node = %self.given.node, cause, steps, "the kernel did not hold the plan, and does again");
+                } else {
+                    tracing::debug!(node = %self.given.node, cause, steps, "the kernel holds the plan");
+                }
             }
             Err(error) => {
                 self.failed(&error);
-                tokio::time::sleep(self.retry).await;
+                // Facts are taken in meanwhile.
+                self.repair = Some(Due {
+                    at: Instant::now() + self.retry,
+                    cause: Cause::Failed,
+                });
                 self.retry = (self.retry * 2).min(RETRY_LIMIT);
             }
         }
     }
 
     fn failed(&mut self, error: &PlaneError) {
-        self.repair = true;
+        self.repair = Some(Due {
+            at: Instant::now(),
+            cause: Cause::Failed,
+        });
         self.health.failed();
+        self.metrics.failed();
         self.judge_all = true;
         let error = error as &dyn std::error::Error;
         tracing::warn!(node = %self.given.node, error, "the kernel refused; comparing in whole");
     }
 
-    /// Between changes: tries again what failed, and finds what others did.
+    /// Between changes: finds what others did, and tries again what failed.
     async fn look(&mut self) {
         if !self.awaited.is_empty() {
             return;
         }
+        let now = Instant::now();
         if self.quiet_since.elapsed() >= QUIET {
-            self.quiet_since = Instant::now();
-            self.repair = true;
+            self.quiet_since = now;
             self.judge_all = true;
+            self.order_repair(Cause::Quiet, now);
         }
         match tokio::task::block_in_place(|| self.plane.is_foreign()) {
-            Ok(foreign) => self.repair |= foreign,
-            Err(error) => self.failed(&error),
+            Ok(foreign) => {
+                if foreign {
+                    self.metrics.foreign();
+                }
+                self.suspect |= foreign;
+            }
+            Err(error) if !self.is_lost() => self.failed(&error),
+            Err(_) => {}
         }
-        if self.repair {
-            self.mend().await;
+        if self.suspect && !self.is_lost() {
+            match tokio::task::block_in_place(|| self.plane.is_missing()) {
+                Ok(missing) => {
+                    let at = self.patience.due(now, missing);
+                    self.order_repair(Cause::Foreign, at);
+                }
+                Err(error) => self.failed(&error),
+            }
         }
         self.forget_clients();
         if self.names_failed {
             self.publish(&Touched::default()).await;
         }
+    }
+}
+
+/// How many Services and EndpointSlices a change is about.
+fn counted(change: &Change) -> (usize, usize) {
+    let (kind, count) = match change {
+        Change::Upsert(fact) => (fact.key().kind(), 1),
+        Change::Delete(key) => (key.kind(), 1),
+        Change::Replace(kind, facts) => (*kind, facts.len()),
+    };
+    match kind {
+        Kind::Service => (count, 0),
+        Kind::Slice => (0, count),
+        Kind::Node | Kind::Namespace | Kind::ServiceCidr => (0, 0),
+    }
+}
+
+/// Then, or never.
+async fn at(due: Option<Instant>) {
+    match due {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }

@@ -11,7 +11,7 @@ use portolan_model::Algorithm;
 
 /// What the help ends with.
 pub(super) const EXAMPLES: &str = "Examples:
-  In a pod of the node, with a service account:
+  In a pod of the node, with a service account (see deploy/):
     portolan agent --cluster-cidr 10.244.0.0/16
   By hand, beside any cluster:
     portolan agent --kubeconfig /etc/portolan/kubeconfig --node-name node-1 \\
@@ -40,6 +40,10 @@ pub(crate) struct AgentArgs {
     /// The cluster's DNS domain
     #[arg(long, default_value = "cluster.local", value_name = "DOMAIN")]
     pub(crate) cluster_domain: String,
+    /// Answer names on the node itself at the address of kube-system/kube-dns, in place of
+    /// the cluster's DNS; names outside the cluster domain are not answered then
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    pub(crate) serve_dns: bool,
     /// Ranges of pod addresses
     #[arg(long, value_delimiter = ',', value_name = "CIDR")]
     pub(crate) cluster_cidr: Vec<IpNet>,
@@ -58,6 +62,9 @@ pub(crate) struct AgentArgs {
     /// Where /healthz and /livez are answered; 0.0.0.0 and :: mean every address, "" means nowhere
     #[arg(long, default_value = "0.0.0.0:10256", value_name = "ADDRESS[:PORT]")]
     pub(crate) healthz_bind_address: Bind,
+    /// Where /metrics is answered; "" means nowhere
+    #[arg(long, default_value = "127.0.0.1:10249", value_name = "ADDRESS[:PORT]")]
+    pub(crate) metrics_bind_address: Bind,
     /// Masquerade all traffic to cluster addresses, that of pods too
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
     pub(crate) masquerade_all: bool,

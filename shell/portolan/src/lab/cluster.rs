@@ -229,8 +229,10 @@ impl Shared {
             },
             netns: node.netns.clone(),
             kube: self.client.clone(),
+            cluster_dns: true,
             upstream: self.upstream.clone(),
             healthz: Some(node::HEALTHZ),
+            metrics: Some(node::METRICS),
         };
         let stop = self.stop.clone();
         parts.spawn(async move { Ok(node::run(agent, stop).await?) });

@@ -4,6 +4,8 @@
     reason = "a module of several tests, of which none uses everything"
 )]
 
+pub(crate) mod door;
+
 use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context, Result};
@@ -26,6 +28,8 @@ pub(crate) struct Api {
     /// How the administrator reaches it.
     pub(crate) kubeconfig: String,
     pub(crate) kube: kube::Client,
+    /// Where it listens, in the town's outside.
+    pub(crate) port: u16,
     _dir: tempfile::TempDir,
 }
 
@@ -54,6 +58,7 @@ impl Api {
             writer: Writer::new(kube.clone(), "test"),
             kubeconfig,
             kube,
+            port,
             _dir: dir,
         };
         let net = &world.nodes[0].net;
