@@ -1,0 +1,135 @@
+//! The manifests for real clusters: kubectl can apply them, and they allow an agent
+//! exactly what it asks for.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, ensure};
+use portolan_client::facts;
+use portolan_conformance::{Lab, tools};
+use portolan_model::Kind;
+use serde_json::Value;
+
+const NAMESPACE: &str = include_str!("../../../deploy/namespace.yaml");
+const RBAC: &str = include_str!("../../../deploy/rbac.yaml");
+const AGENT: &str = include_str!("../../../deploy/agent.yaml");
+const KUSTOMIZATION: &str = include_str!("../../../deploy/kustomization.yaml");
+
+/// The objects of a file.
+fn objects(text: &str) -> Result<Vec<Value>> {
+    text.split("\n---\n")
+        .map(|part| serde_saphyr::from_str(part).context("YAML"))
+        .collect()
+}
+
+fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Result<&'a Value> {
+    let mut found = objects.iter().filter(|object| object["kind"] == kind);
+    found.next().with_context(|| format!("no {kind}"))
+}
+
+fn texts(list: &Value) -> impl Iterator<Item = String> {
+    let list = list.as_array().into_iter().flatten();
+    list.filter_map(|text| text.as_str().map(str::to_owned))
+}
+
+#[test]
+fn an_agent_may_do_exactly_what_it_asks_for() -> Result<()> {
+    let objects = objects(RBAC)?;
+    let role = of_kind(&objects, "ClusterRole")?;
+    let rules = role["rules"].as_array().context("rules")?;
+    let mut allowed = BTreeSet::new();
+    for rule in rules {
+        ensure!(rule["resourceNames"].is_null() && rule["nonResourceURLs"].is_null());
+        let verbs: BTreeSet<String> = texts(&rule["verbs"]).collect();
+        assert_eq!(verbs, ["list", "watch"].map(String::from).into(), "{rule}");
+        for group in texts(&rule["apiGroups"]) {
+            for resource in texts(&rule["resources"]) {
+                let is_new = allowed.insert((group.clone(), resource));
+                assert!(is_new, "allowed twice: {rule}");
+            }
+        }
+    }
+    let asked = Kind::ALL.map(|kind| {
+        let resource = facts::resource(kind);
+        (resource.group.to_string(), resource.plural.to_string())
+    });
+    assert_eq!(allowed, BTreeSet::from(asked));
+    Ok(())
+}
+
+#[test]
+fn the_manifests_belong_together() -> Result<()> {
+    let (first, rbac, agent) = (objects(NAMESPACE)?, objects(RBAC)?, objects(AGENT)?);
+    let account = of_kind(&first, "ServiceAccount")?;
+    let daemon = of_kind(&agent, "DaemonSet")?;
+    let binding = of_kind(&rbac, "ClusterRoleBinding")?;
+    let name = &account["metadata"]["name"];
+    let namespace = &of_kind(&first, "Namespace")?["metadata"]["name"];
+    assert_eq!(&account["metadata"]["namespace"], namespace);
+    assert_eq!(&daemon["metadata"]["namespace"], namespace);
+    let pod = &daemon["spec"]["template"]["spec"];
+    assert_eq!(&pod["serviceAccountName"], name);
+    assert_eq!(&binding["subjects"][0]["name"], name);
+    assert_eq!(&binding["subjects"][0]["namespace"], namespace);
+    let role = &of_kind(&rbac, "ClusterRole")?["metadata"]["name"];
+    assert_eq!(&binding["roleRef"]["name"], role);
+    assert_eq!(pod["hostNetwork"], true);
+    assert_eq!(pod["priorityClassName"], "system-node-critical");
+    let capabilities = &pod["containers"][0]["securityContext"]["capabilities"];
+    let added: Vec<_> = texts(&capabilities["add"]).collect();
+    assert_eq!(added, ["NET_ADMIN"]);
+    let files: Vec<_> = texts(&objects(KUSTOMIZATION)?[0]["resources"]).collect();
+    assert_eq!(files, ["namespace.yaml", "rbac.yaml", "agent.yaml"]);
+    Ok(())
+}
+
+/// The flags in the manifest are flags that there are.
+#[test]
+fn the_agent_takes_the_flags_of_the_manifest() -> Result<()> {
+    let agent = objects(AGENT)?;
+    let container = &of_kind(&agent, "DaemonSet")?["spec"]["template"]["spec"]["containers"][0];
+    let mut command = std::process::Command::new(tools::portolan()?);
+    // What comes after `portolan`, and a file that is not there.
+    command.args(texts(&container["command"]).skip(1));
+    command.args(texts(&container["args"]));
+    command.args([
+        "--kubeconfig",
+        "/nonexistent/kubeconfig",
+        "--node-name",
+        "n",
+    ]);
+    let output = command.output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("/nonexistent/kubeconfig"), "{said}");
+    Ok(())
+}
+
+/// kubectl applies all that the embedded server serves; it has no kinds of
+/// rbac.authorization.k8s.io yet.
+#[test]
+fn kubectl_applies_the_manifests() -> Result<()> {
+    let lab = Lab::start(1, &[])?;
+    let kubectl = tools::kubectl()?;
+    let kubectl = kubectl.display();
+    for (name, text) in [("namespace.yaml", NAMESPACE), ("agent.yaml", AGENT)] {
+        let file = lab.data_dir().join(name);
+        std::fs::write(&file, text)?;
+        let file = file.display();
+        let said = lab.run(&format!("{kubectl} apply -f {file} 2>&1"))?;
+        assert!(
+            said.contains(" created") && !said.contains("Warning"),
+            "{said}"
+        );
+        let again = lab.run(&format!("{kubectl} apply -f {file} 2>&1"))?;
+        assert!(
+            again.contains(" unchanged") && !again.contains(" configured"),
+            "{again}"
+        );
+        let server_side = format!(
+            "{kubectl} apply --server-side --force-conflicts --dry-run=server --validate=strict -f {file} 2>&1"
+        );
+        let said = lab.run(&server_side)?;
+        assert!(said.contains("serverside-applied"), "{said}");
+    }
+    Ok(())
+}
