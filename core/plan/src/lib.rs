@@ -43,4 +43,6 @@ pub use node::{NodePlan, Touched, node, renode};
 pub use reason::{Policy, Reason};
 pub use services::{Owner, claims, decide, owner};
 pub use usable::{Chosen, Usable, usable};
-pub use view::{DNS_PORT, Detector, LinkName, NodePortAddresses, NodeView, of_family};
+pub use view::{
+    DNS_PORT, Detector, LinkName, NodePortAddresses, NodePorts, NodeView, OpenNodePorts, of_family,
+};

@@ -91,7 +91,7 @@ pub struct NodeView {
     /// Where the cluster's names are answered on this node itself.
     pub dns_addresses: Vec<IpAddr>,
     /// Which of the node's addresses node ports are open on (P11).
-    pub node_ports: NodePortAddresses,
+    pub node_ports: NodePorts,
     /// Whether `spec.externalIPs` are served (P19).
     pub external_ips: bool,
     /// Whether traffic of pods to cluster addresses is masqueraded too.
@@ -104,15 +104,72 @@ pub struct NodeView {
     pub cluster_domain: Text,
 }
 
-/// Which addresses of the node node ports are open on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where node ports are open, by family.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NodePorts {
+    /// In IPv4.
+    pub v4: OpenNodePorts,
+    /// In IPv6.
+    pub v6: OpenNodePorts,
+}
+
+/// Where node ports of one family are open.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OpenNodePorts {
+    /// On which of the node's addresses, by translation.
+    pub addresses: NodePortAddresses,
+    /// On localhost too, which nothing is translated for: somebody listens there
+    /// and passes on (KEP-6032).
+    pub localhost: bool,
+}
+
+/// Which addresses of the node node ports are open on. Loopback is none of them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum NodePortAddresses {
-    /// The node's first address of each family, as kube-proxy's `primary`.
+    /// The node's first address, as kube-proxy's `primary`.
+    #[default]
     Primary,
-    /// Every address that is the node's own, except loopback.
+    /// Every address that is the node's own.
     AnyLocal,
-    /// The node's addresses within these ranges.
-    Within(Vec<IpNet>),
+    /// Those of the node's own within these ranges, whether its Node object tells
+    /// of them or not.
+    Within {
+        /// The ranges, of one family.
+        ranges: Vec<IpNet>,
+        /// And the node's first address.
+        primary: bool,
+    },
+}
+
+impl NodePorts {
+    /// The same in both families, and not on localhost.
+    pub fn both(addresses: NodePortAddresses) -> Self {
+        let one = OpenNodePorts {
+            addresses,
+            localhost: false,
+        };
+        Self {
+            v4: one.clone(),
+            v6: one,
+        }
+    }
+
+    /// The addresses of a family.
+    pub fn of(&self, family: Family) -> &NodePortAddresses {
+        &self.one(family).addresses
+    }
+
+    /// Whether node ports of a family are wanted on localhost.
+    pub fn on_localhost(&self, family: Family) -> bool {
+        self.one(family).localhost
+    }
+
+    fn one(&self, family: Family) -> &OpenNodePorts {
+        match family {
+            Family::V4 => &self.v4,
+            Family::V6 => &self.v6,
+        }
+    }
 }
 
 impl Default for NodeView {
@@ -127,7 +184,7 @@ impl Default for NodeView {
             detector: Detector::default(),
             service_cidrs: Vec::new(),
             dns_addresses: Vec::new(),
-            node_ports: NodePortAddresses::Primary,
+            node_ports: NodePorts::default(),
             external_ips: true,
             masquerade_all: false,
             masquerade_bit: 0x4000,
@@ -221,36 +278,43 @@ impl NodeView {
         self.node_addresses.contains(&address)
     }
 
-    /// The addresses that node ports are open on; none for
-    /// [`NodePortAddresses::AnyLocal`], which is a property and not a list.
-    pub fn node_port_addresses(&self, family: Family) -> Vec<IpAddr> {
-        let mut own = self
-            .node_addresses
-            .iter()
-            .copied()
-            .filter(|address| Family::of(*address) == family);
-        match &self.node_ports {
-            NodePortAddresses::Primary => own.next().into_iter().collect(),
+    /// The ranges of addresses that node ports are open on; of
+    /// [`NodePortAddresses::Within`] only what is the node's own counts, and for
+    /// [`NodePortAddresses::AnyLocal`], which is a property and no list, there are
+    /// none.
+    pub fn node_port_ranges(&self, family: Family) -> Vec<IpNet> {
+        let own = || {
+            let mut own = self.node_addresses.iter().copied();
+            own.find(|address| Family::of(*address) == family)
+                .map(IpNet::from)
+        };
+        match self.node_ports.of(family) {
+            NodePortAddresses::Primary => own().into_iter().collect(),
             NodePortAddresses::AnyLocal => Vec::new(),
-            NodePortAddresses::Within(ranges) => own
-                .filter(|address| contains(ranges, *address) && !address.is_loopback())
-                .collect(),
+            NodePortAddresses::Within { ranges, primary } => {
+                let first = own().filter(|_| *primary);
+                of_family(ranges, family).copied().chain(first).collect()
+            }
         }
     }
 
-    /// Whether node ports are open on whatever address the node has.
+    /// Whether node ports are open on addresses that the Node object need not
+    /// tell of.
     pub fn opens_node_ports_anywhere(&self) -> bool {
-        self.node_ports == NodePortAddresses::AnyLocal
+        Family::BOTH
+            .into_iter()
+            .any(|family| *self.node_ports.of(family) != NodePortAddresses::Primary)
     }
 
     /// Whether a packet to `address`, which is local when `local` says so, can
     /// be one to a node port.
     pub fn opens_node_ports(&self, address: IpAddr, local: bool) -> bool {
-        match self.node_ports {
+        let family = Family::of(address);
+        let within = || contains(&self.node_port_ranges(family), address);
+        match self.node_ports.of(family) {
+            NodePortAddresses::Primary => within(),
             NodePortAddresses::AnyLocal => local && !address.is_loopback(),
-            NodePortAddresses::Primary | NodePortAddresses::Within(_) => self
-                .node_port_addresses(Family::of(address))
-                .contains(&address),
+            NodePortAddresses::Within { .. } => local && !address.is_loopback() && within(),
         }
     }
 }

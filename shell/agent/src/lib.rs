@@ -5,5 +5,6 @@ pub mod cleanup;
 pub mod cluster;
 pub mod dns;
 mod health;
+mod localhost;
 mod metrics;
 pub mod node;

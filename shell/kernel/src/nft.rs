@@ -17,12 +17,13 @@
 //! Absent on purpose: subscriptions. One subscriber makes a bulk commit ten times
 //! slower; whoever wants to know of foreign changes asks for the generation.
 
+mod foreign;
 pub(crate) mod socket;
 
 use std::collections::BTreeMap;
 use std::io;
 
-use portolan_nft::netlink::{Dump, Request, Transaction, encode, messages};
+use portolan_nft::netlink::{Dump, Message, Request, Transaction, encode, messages};
 use portolan_nft::{Batch, Data, Family, Key, Name, Op, Outline, Shape, Step, Table, TableId};
 
 use crate::netns::{NetNs, NetNsError};
@@ -155,7 +156,23 @@ impl Nft {
     /// If the kernel refuses an operation. Of a batch of several transactions the
     /// ones before stay.
     pub fn commit(&mut self, batch: &Batch) -> Result<(), CommitError> {
-        let room = self.socket.room().min(self.limit);
+        self.commit_up_to(batch, self.socket.room().min(self.limit))
+    }
+
+    /// The same as one transaction, however long, where the socket's buffer may be as
+    /// large: for what is made anew and must not be missed in between.
+    ///
+    /// # Errors
+    ///
+    /// As [`Nft::commit`].
+    pub fn commit_at_once(&mut self, batch: &Batch) -> Result<(), CommitError> {
+        let whole = encode(batch, usize::MAX, self.seq, None);
+        let longest = whole.map(|transaction| transaction.bytes.len()).max();
+        self.socket.make_room(longest.unwrap_or(0));
+        self.commit_up_to(batch, self.socket.room())
+    }
+
+    fn commit_up_to(&mut self, batch: &Batch, room: usize) -> Result<(), CommitError> {
         for transaction in encode(batch, room, self.seq, None) {
             self.seq = transaction.next_seq();
             // What cannot be cut may be longer.
@@ -341,6 +358,15 @@ impl Nft {
 
     /// Ask, and take every answer. What is gone meanwhile answers nothing.
     fn ask(&mut self, request: &Request, dump: &mut Dump) -> Result<(), ReadError> {
+        self.ask_each(request, |message| dump.take(message))
+    }
+
+    /// The same, for whoever takes the messages.
+    fn ask_each(
+        &mut self,
+        request: &Request,
+        mut take: impl FnMut(&Message<'_>),
+    ) -> Result<(), ReadError> {
         let failed = |cause| ReadError::Io {
             what: what(request),
             cause,
@@ -354,7 +380,7 @@ impl Nft {
             for message in messages(buffer).filter(|message| message.seq == seq) {
                 match socket::answer(message.kind, message.body) {
                     None => {
-                        dump.take(&message);
+                        take(&message);
                         if *request == Request::Generation {
                             return Ok(());
                         }
@@ -393,6 +419,7 @@ fn describe(step: &Step) -> String {
         Op::AddRule { chain, rule } => {
             format!("add rule {table} {chain} {}", rule.text(table.family))
         }
+        Op::DeleteRule { chain, handle } => format!("delete rule {table} {chain} handle {handle}"),
         Op::AddSet { set, .. } => format!("add set {table} {set}"),
         Op::DeleteSet { set } => format!("delete set {table} {set}"),
         Op::AddElements { set, elements, .. } => {

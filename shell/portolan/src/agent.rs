@@ -11,7 +11,7 @@ use portolan_plan::{Detector, LinkName, NodeView};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{AgentArgs, LocalMode};
+use crate::cli::{AgentArgs, LocalMode, node_ports};
 
 /// What was typed, checked: nothing of the world was looked at but the host name.
 #[derive(Debug, PartialEq)]
@@ -52,6 +52,7 @@ async fn work(args: AgentArgs, settings: Settings) -> Result<()> {
         upstream: None,
         healthz: settings.healthz,
         metrics: settings.metrics,
+        replace_kube_proxy: args.replace_kube_proxy,
     };
     let shutdown = CancellationToken::new();
     let stop = shutdown.clone();
@@ -131,6 +132,8 @@ fn resolve(args: &AgentArgs, host_name: impl Fn() -> Result<String>) -> Result<S
         cluster_pod_cidrs: ranges("--cluster-cidr", &args.cluster_cidr)?,
         detector: detector(args)?,
         service_cidrs: ranges("--service-cidr", &args.service_cidr)?,
+        node_ports: node_ports(&args.nodeport_addresses)
+            .map_err(|error| anyhow!("--nodeport-addresses: {error}"))?,
         external_ips: args.external_ips,
         masquerade_all: args.masquerade_all,
         masquerade_bit: 1 << args.masquerade_bit,

@@ -10,12 +10,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 mod agent;
 mod cleanup;
 mod doctor;
+mod node_ports;
 mod pods;
 mod ranges;
 
 pub(crate) use agent::{AgentArgs, LocalMode};
 pub(crate) use cleanup::CleanupArgs;
 pub(crate) use doctor::DoctorArgs;
+pub(crate) use node_ports::node_ports;
 pub(crate) use pods::{ExecArgs, Listen, PortForwardArgs, Restart, RunArgs, Streams};
 pub(crate) use ranges::{RangeArgs, Ranges};
 

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use portolan_agent::node::{self, NodeConfig, NodeError};
+use portolan_agent::node;
 use portolan_client::{SERVICE_CIDRS, Target};
 use portolan_kernel::nft::Nft;
 use portolan_model::Family;
@@ -15,54 +15,26 @@ use portolan_netns::facts::{PORT, UDP_TARGET, cluster_ip};
 use portolan_netns::sender::{PAUSE, Sender, entries};
 use portolan_netns::talk::{PATIENCE, Seen};
 use portolan_netns::town::{B, in_town};
-use portolan_netns::world::{Client, World, lab_view};
+use portolan_netns::world::{Client, World};
 use portolan_nft::{Batch, Op, Ruleset, Table, TableId, diff};
-use portolan_plan::NodeView;
 use serde_json::json;
+use site::running::Running;
 use site::{Api, of_pod};
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
 
 /// An API server, and the agent of the town's first node, which can be stopped.
 struct Site {
     api: Api,
-    config: NodeConfig,
-    agent: Option<(JoinHandle<Result<(), NodeError>>, CancellationToken)>,
+    agent: Running,
 }
 
 impl Site {
     async fn new(world: &World) -> Result<Self> {
         let api = Api::new(world).await?;
-        let net = &world.nodes[0].net;
         Ok(Self {
-            config: NodeConfig {
-                given: NodeView {
-                    node: net.name.as_str().into(),
-                    ..lab_view()
-                },
-                netns: net.netns.clone(),
-                kube: api.kube.clone(),
-                cluster_dns: true,
-                upstream: None,
-                healthz: Some(node::HEALTHZ),
-                metrics: Some(node::METRICS),
-            },
-            agent: None,
+            agent: Running::new(world, &api),
             api,
         })
-    }
-
-    fn start(&mut self) {
-        let stop = CancellationToken::new();
-        let agent = tokio::spawn(node::run(self.config.clone(), stop.clone()));
-        self.agent = Some((agent, stop));
-    }
-
-    async fn stop(&mut self) -> Result<()> {
-        let (agent, stop) = self.agent.take().context("no agent runs")?;
-        stop.cancel();
-        Ok(timeout(PATIENCE, agent).await???)
     }
 }
 
@@ -106,7 +78,7 @@ fn others_changes_are_borne_and_ours_are_mended() {
         async |world| {
             let mut site = Site::new(&world).await?;
             site.api.service("web", 101, &of_pod(&world, 2)).await?;
-            site.start();
+            site.agent.start();
             let to = SocketAddr::new(cluster_ip(Family::V4, 101), PORT);
             let web = Sender::new(&world, B, to);
             web.until_served_by(server(&world, 2)).await?;
@@ -161,7 +133,7 @@ fn others_changes_are_borne_and_ours_are_mended() {
             assert!(
                 metric(&world, "portolan_nftables_foreign_changes_total")?.unwrap_or(0.0) > 10.0
             );
-            site.stop().await
+            site.agent.stop().await
         },
     );
 }
@@ -174,7 +146,7 @@ fn p6_a_range_that_is_added_at_run_time_drops_free_addresses() {
         async |world| {
             let mut site = Site::new(&world).await?;
             site.api.service("web", 101, &of_pod(&world, 2)).await?;
-            site.start();
+            site.agent.start();
             let to = SocketAddr::new(cluster_ip(Family::V4, 101), PORT);
             let web = Sender::new(&world, B, to);
             web.until_served_by(server(&world, 2)).await?;
@@ -195,7 +167,7 @@ fn p6_a_range_that_is_added_at_run_time_drops_free_addresses() {
             let one = Target::one(&SERVICE_CIDRS, None, "more");
             site.api.writer.delete(one, &Default::default()).await?;
             until("the range is gone", || Ok(free()? == before)).await?;
-            site.stop().await
+            site.agent.stop().await
         },
     );
 }
@@ -213,17 +185,17 @@ fn p17_p21_an_agent_tends_flows_and_leaves_those_that_serve() {
             site.api.service("stays", 102, &of_pod(&world, 2)).await?;
             let to = |number| SocketAddr::new(cluster_ip(Family::V4, number), PORT);
             let [moves, stays] = [101, 102].map(|number| Sender::new(&world, B, to(number)));
-            site.start();
+            site.agent.start();
             moves.until_served_by(server(&world, 0)).await?;
             stays.until_served_by(server(&world, 2)).await?;
             let node = &world.nodes[0].net.netns;
             let before = entries(node, stays.to)?;
             site.api.serve("moves", &of_pod(&world, 2)).await?;
             moves.until_served_by(server(&world, 2)).await?;
-            site.stop().await?;
+            site.agent.stop().await?;
             site.api.serve("moves", &of_pod(&world, 0)).await?;
             assert_eq!(moves.server().await?, server(&world, 2), "nobody acts");
-            site.start();
+            site.agent.start();
             moves.until_served_by(server(&world, 0)).await?;
             let end = Instant::now() + PATIENCE;
             site.api.remove("moves").await?;
@@ -236,7 +208,7 @@ fn p17_p21_an_agent_tends_flows_and_leaves_those_that_serve() {
                 entries.iter().map(|entry| entry.id).collect::<Vec<_>>()
             };
             assert_eq!(ids(&entries(node, stays.to)?), ids(&before));
-            site.stop().await
+            site.agent.stop().await
         },
     );
 }

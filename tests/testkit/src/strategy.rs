@@ -10,7 +10,8 @@ use portolan_model::{
     Slice, SliceKey, SlicePort, Spread, Text, TrafficPolicy,
 };
 use portolan_plan::{
-    Detector, Frontend, LinkName, NodePlan, NodePortAddresses, NodeView, Place, Verdict,
+    Detector, Frontend, LinkName, NodePlan, NodePortAddresses, NodePorts, NodeView, OpenNodePorts,
+    Place, Verdict,
 };
 use portolan_why::Packet;
 use proptest::prelude::*;
@@ -415,11 +416,25 @@ pub fn facts(most: usize) -> impl Strategy<Value = Vec<Fact>> {
 
 /// A view of [`THIS_NODE`].
 pub fn view() -> impl Strategy<Value = NodeView> {
-    let node_ports = prop_oneof![
-        3 => Just(NodePortAddresses::Primary),
-        1 => Just(NodePortAddresses::AnyLocal),
-        1 => Just(NodePortAddresses::Within(vec![range("172.18.0.0/24")])),
-    ];
+    let addresses = || {
+        let within = |primary| NodePortAddresses::Within {
+            ranges: vec![range("172.18.0.0/24"), range("127.0.0.0/8")],
+            primary,
+        };
+        prop_oneof![
+            6 => Just(NodePortAddresses::Primary),
+            2 => Just(NodePortAddresses::AnyLocal),
+            1 => Just(within(false)),
+            1 => Just(within(true)),
+        ]
+    };
+    let node_ports = (addresses(), addresses(), any::<bool>()).prop_map(|(v4, v6, localhost)| {
+        let [v4, v6] = [v4, v6].map(|addresses| OpenNodePorts {
+            addresses,
+            localhost,
+        });
+        NodePorts { v4, v6 }
+    });
     let algorithm = prop_oneof![
         2 => Just(Algorithm::Random),
         1 => select(Algorithm::ALL.as_slice()),

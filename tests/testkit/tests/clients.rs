@@ -17,7 +17,12 @@ fn memories(plan: &NodePlan) -> Vec<Remembered> {
     for (frontend, decision) in &plan.frontends {
         let to = match frontend.place {
             Place::ClusterIp(address) | Place::External(address) => vec![address],
-            Place::NodePort(family) => plan.view.node_port_addresses(family),
+            Place::NodePort(family) => plan
+                .view
+                .node_port_ranges(family)
+                .iter()
+                .map(|range| range.addr())
+                .collect(),
         };
         for (_, verdict) in frontend.lanes(decision) {
             let Verdict::Forward(forward) = verdict else {

@@ -65,6 +65,7 @@ const ALL: &[&str] = &[
     "node ports: primary",
     "node ports: any local",
     "node ports: ranges",
+    "node ports: primary and ranges",
     "external addresses switched off",
     "names answered here",
     "default random",
@@ -218,11 +219,14 @@ fn of_slices(rig: &Rig, found: &mut Found) {
 }
 
 fn of_view(view: &NodeView, found: &mut Found) {
-    found.insert(match view.node_ports {
-        NodePortAddresses::Primary => "node ports: primary",
-        NodePortAddresses::AnyLocal => "node ports: any local",
-        NodePortAddresses::Within(_) => "node ports: ranges",
-    });
+    for family in Family::BOTH {
+        found.insert(match view.node_ports.of(family) {
+            NodePortAddresses::Primary => "node ports: primary",
+            NodePortAddresses::AnyLocal => "node ports: any local",
+            NodePortAddresses::Within { primary: false, .. } => "node ports: ranges",
+            NodePortAddresses::Within { primary: true, .. } => "node ports: primary and ranges",
+        });
+    }
     found.insert(match view.algorithm {
         Algorithm::Random => "default random",
         Algorithm::RoundRobin => "default round-robin",

@@ -309,6 +309,11 @@ fn p4_each_policy_governs_its_own_addresses() {
 #[test]
 fn p11_node_ports_are_open_where_the_view_says() {
     use portolan_plan::NodePortAddresses::{AnyLocal, Primary, Within};
+    use portolan_plan::NodePorts;
+    let within = |range: &str, primary| Within {
+        ranges: vec![range.parse().unwrap()],
+        primary,
+    };
     let to = |text: &str| Packet {
         destination: text.parse().unwrap(),
         ..packet(External, NodePort, false)
@@ -319,17 +324,15 @@ fn p11_node_ports_are_open_where_the_view_says() {
         (Primary, second, false),
         (AnyLocal, second, true),
         (AnyLocal, "127.0.0.1", false),
-        (Within(vec!["172.19.0.0/24".parse().unwrap()]), second, true),
-        (
-            Within(vec!["172.19.0.0/24".parse().unwrap()]),
-            "172.18.0.2",
-            false,
-        ),
+        (within("172.19.0.0/24", false), second, true),
+        (within("172.19.0.0/24", false), "172.18.0.2", false),
+        (within("172.19.0.0/24", true), "172.18.0.2", true),
+        (within("127.0.0.0/8", false), "127.0.0.1", false),
     ];
     for (node_ports, address, open) in cases {
         let mut rig = rig(
             NodeView {
-                node_ports: node_ports.clone(),
+                node_ports: NodePorts::both(node_ports.clone()),
                 ..view()
             },
             Local::Neither,

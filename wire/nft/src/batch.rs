@@ -1,5 +1,7 @@
 //! Batches: ordered changes of a ruleset, committed as one transaction.
 
+use std::collections::BTreeSet;
+
 use crate::{Base, Chain, Data, Key, Name, Rule, Ruleset, Set, Shape, Statement, Table, TableId};
 
 /// A change of one table.
@@ -37,6 +39,14 @@ pub enum Op {
         chain: Name,
         /// The rule.
         rule: Rule,
+    },
+    /// Remove one rule of somebody else's chain, by its number. Ours have none: a
+    /// chain is written again as a whole.
+    DeleteRule {
+        /// The chain.
+        chain: Name,
+        /// The rule's number in its table.
+        handle: u64,
     },
     /// Make a set; its elements are not a part of this.
     AddSet {
@@ -150,6 +160,28 @@ impl Batch {
         });
     }
 
+    /// Whether something is deleted and made again: between the two it is missed, so
+    /// that such a batch is better not cut.
+    #[must_use]
+    pub fn makes_anew(&self) -> bool {
+        let mut deleted: BTreeSet<(&TableId, bool, &Name)> = BTreeSet::new();
+        self.steps.iter().any(|Step { table, op }| {
+            if let Op::DeleteChain { chain } = op {
+                deleted.insert((table, true, chain));
+                false
+            } else if let Op::DeleteSet { set } = op {
+                deleted.insert((table, false, set));
+                false
+            } else if let Op::AddChain { chain, .. } = op {
+                deleted.contains(&(table, true, chain))
+            } else if let Op::AddSet { set, .. } = op {
+                deleted.contains(&(table, false, set))
+            } else {
+                *op == Op::DeleteTable
+            }
+        })
+    }
+
     /// Add the steps of another batch at the end.
     pub fn extend(&mut self, other: Self) {
         self.steps.extend(other.steps);
@@ -214,7 +246,7 @@ impl Table {
                 let new = Chain {
                     base: *base,
                     comment: comment.clone(),
-                    rules: Vec::new(),
+                    ..Chain::default()
                 };
                 let there = self.chains.insert(chain.clone(), new);
                 there.map_or(Ok(()), |_| Err(format!("chain {chain} exists")))
@@ -230,6 +262,9 @@ impl Table {
                 }
                 self.chain(chain)?.rules.push(rule.clone());
                 Ok(())
+            }
+            Op::DeleteRule { chain, handle } => {
+                Err(format!("chain {chain}: no rule with the number {handle}"))
             }
             Op::AddSet { set, declaration } => {
                 let there = self.sets.insert(set.clone(), declaration.declaration());

@@ -8,7 +8,9 @@
 //!
 //! A changed chain is flushed and written again, in one transaction. What cannot
 //! be changed in place (a set's declaration, a base chain's hook) is deleted and
-//! made again; where that would pull on too much, the whole table is.
+//! made again. Where a chain that others lead to is in the way, all chains are
+//! taken away and made again, and all sets but those that packets fill and that
+//! stay as they are; where the table itself is not ours to change, it goes whole.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,8 +37,13 @@ pub fn diff_into(from: &Ruleset, to: Ruleset) -> Batch {
     let nothing = Table::default();
     for (id, mut new) in to.tables {
         let id = &id;
+        let razed;
         let old = match from.tables.get(id) {
-            Some(old) if can_change(old, &new) => old,
+            Some(old) if chains_fit(old, &new) && can_stay(old, &new) => old,
+            Some(old) if can_stay(old, &new) => {
+                razed = raze(id, old, &new, &mut batch);
+                &razed
+            }
             old => {
                 if old.is_some() {
                     batch.push(id, Op::DeleteTable);
@@ -71,18 +78,53 @@ fn take_fresh(old: &Table, new: &mut Table) -> BTreeMap<Name, BTreeMap<Key, Data
         .collect()
 }
 
-/// Whether a table can become another without being made anew: comments of tables
-/// and of chains that others lead to cannot be changed.
-fn can_change(old: &Table, new: &Table) -> bool {
+/// Whether a table can become another without being made anew: its comment cannot
+/// be changed, and what this language lacks cannot be taken out.
+fn can_stay(old: &Table, new: &Table) -> bool {
+    old.comment == new.comment && !old.alien
+}
+
+/// Whether chains can become others one by one: the declaration of one that others
+/// lead to cannot be changed.
+fn chains_fit(old: &Table, new: &Table) -> bool {
     let same_kind = |old: &Chain, new: &Chain| {
         old.same_declaration(new) || (old.base.is_some() && new.base.is_some())
     };
-    old.comment == new.comment
-        && old.chains.iter().all(|(name, chain)| {
-            new.chains
-                .get(name)
-                .is_none_or(|wanted| same_kind(chain, wanted))
-        })
+    old.chains.iter().all(|(name, chain)| {
+        new.chains
+            .get(name)
+            .is_none_or(|wanted| same_kind(chain, wanted))
+    })
+}
+
+/// Takes everything out of a table but what packets have put into sets that stay
+/// as they are; what is left.
+fn raze(id: &TableId, old: &Table, new: &Table, batch: &mut Batch) -> Table {
+    let stays = |name: &Name, set: &Set| {
+        let wanted = new.sets.get(name);
+        set.flags.dynamic
+            && set.data != SetData::Verdict
+            && wanted.is_some_and(|wanted| wanted.same_declaration(set))
+    };
+    let (kept, gone): (BTreeMap<_, _>, _) = old
+        .sets
+        .clone()
+        .into_iter()
+        .partition(|(name, set)| stays(name, set));
+    for chain in old.chains.keys().cloned() {
+        batch.push(id, Op::FlushChain { chain });
+    }
+    for set in BTreeMap::into_keys(gone) {
+        batch.push(id, Op::DeleteSet { set });
+    }
+    for chain in old.chains.keys().cloned() {
+        batch.push(id, Op::DeleteChain { chain });
+    }
+    Table {
+        comment: old.comment.clone(),
+        sets: kept,
+        ..Table::default()
+    }
 }
 
 struct Differ<'a> {
@@ -301,4 +343,60 @@ fn gone(old: &BTreeMap<Key, Data>, new: &Set) -> Vec<Key> {
         .filter(|key| !new.elements.contains_key(*key))
         .cloned()
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ChainType, Family, Field, Hook, Rule, Verdict};
+
+    fn table(chains: &[(&str, Chain)], sets: &[(&str, Set)]) -> Ruleset {
+        let table = Table {
+            chains: chains
+                .iter()
+                .map(|(name, chain)| ((*name).into(), chain.clone()))
+                .collect(),
+            sets: sets
+                .iter()
+                .map(|(name, set)| ((*name).into(), set.clone()))
+                .collect(),
+            ..Table::default()
+        };
+        Ruleset::new().with(TableId::new(Family::Ip, "t"), table)
+    }
+
+    #[test]
+    fn a_chain_of_another_kind_is_made_anew_and_what_packets_learnt_stays() {
+        let memory = || Set::map([Field::Saddr], [Field::Daddr]).dynamic(10, 1000);
+        let services = |to: &str| {
+            let verdict = Data::Verdict(Verdict::Goto(to.into()));
+            let key = [crate::Value::Port(80)];
+            Set::vmap([Field::Dport]).with(key, verdict)
+        };
+        let jump = Rule::new().verdict(Verdict::Jump("a".into()));
+        let hooked = |rules: Vec<Rule>| Chain::base(ChainType::Filter, Hook::Input, 0, rules);
+        let old = table(
+            &[("a", Chain::regular([])), ("b", hooked(vec![jump]))],
+            &[("memory", memory()), ("services", services("a"))],
+        );
+        let new = table(
+            &[("a", hooked(Vec::new())), ("c", Chain::regular([]))],
+            &[("memory", memory()), ("services", services("c"))],
+        );
+        for (from, to) in [(&old, &new), (&new, &old)] {
+            let batch = diff(from, to);
+            let memory: Name = "memory".into();
+            let remakes = |op: &Op| {
+                *op == Op::DeleteTable
+                    || matches!(op, Op::DeleteSet { set } if *set == memory)
+                    || matches!(op, Op::AddSet { set, .. } if *set == memory)
+            };
+            let remade = batch.steps.iter().any(|step| remakes(&step.op));
+            assert!(!remade, "{batch:?}");
+            assert!(batch.makes_anew());
+            let mut made = from.clone();
+            made.apply(&batch).unwrap();
+            assert_eq!(made, *to);
+        }
+    }
 }

@@ -11,6 +11,7 @@ mod consts;
 mod dump;
 mod encode;
 mod expr;
+mod foreign;
 mod lower;
 mod raise;
 mod set;
@@ -18,5 +19,6 @@ mod udata;
 
 pub use dump::{Dump, Request};
 pub use encode::{Transaction, encode};
+pub use foreign::{Foreign, Lead};
 use portolan_netlink as attr;
 pub use portolan_netlink::{Message, messages};

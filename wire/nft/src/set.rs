@@ -14,6 +14,9 @@ pub struct SetFlags {
     pub dynamic: bool,
     /// Elements may have a timeout (`flags timeout`).
     pub timeout: bool,
+    /// Read from the kernel: there are flags that this language lacks. It is never
+    /// written.
+    pub alien: bool,
 }
 
 /// What a set's keys lead to.

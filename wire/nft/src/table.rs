@@ -163,6 +163,9 @@ pub struct Chain {
     pub comment: Option<String>,
     /// The rules in their order.
     pub rules: Vec<Rule>,
+    /// Read from the kernel: declared with something that this language lacks,
+    /// such as another type, hook or policy. It is never written.
+    pub alien: bool,
 }
 
 impl Chain {
@@ -170,9 +173,8 @@ impl Chain {
     #[must_use]
     pub fn regular(rules: impl Into<Vec<Rule>>) -> Self {
         Self {
-            base: None,
-            comment: None,
             rules: rules.into(),
+            ..Self::default()
         }
     }
 
@@ -185,8 +187,8 @@ impl Chain {
                 hook,
                 priority,
             }),
-            comment: None,
             rules: rules.into(),
+            ..Self::default()
         }
     }
 
@@ -200,7 +202,7 @@ impl Chain {
     /// Whether both are declared alike, whatever their rules.
     #[must_use]
     pub fn same_declaration(&self, other: &Self) -> bool {
-        self.base == other.base && self.comment == other.comment
+        self.base == other.base && self.comment == other.comment && self.alien == other.alien
     }
 }
 
@@ -213,6 +215,9 @@ pub struct Table {
     pub sets: BTreeMap<Name, Set>,
     /// Chains.
     pub chains: BTreeMap<Name, Chain>,
+    /// Read from the kernel: it holds something that this language lacks, such as
+    /// objects or flowtables. It is never written.
+    pub alien: bool,
 }
 
 /// Tables of every family.

@@ -8,7 +8,7 @@ use portolan_model::{
 
 use super::{Flow, Judge, Scope, Stale};
 use crate::node::{NodePlan, Touched, renode};
-use crate::view::{NodePortAddresses, NodeView};
+use crate::view::{NodePortAddresses, NodePorts, NodeView};
 use crate::{Frontend, Place};
 
 const VIP: &str = "10.96.0.9:53";
@@ -290,7 +290,7 @@ fn p17_only_what_can_be_stale_is_asked_for() {
 fn p17_node_ports_on_any_address_are_the_nodes_own() {
     let mut world = World::new(&[(A, Conditions::READY)]);
     let view = NodeView {
-        node_ports: NodePortAddresses::AnyLocal,
+        node_ports: NodePorts::both(NodePortAddresses::AnyLocal),
         ..(*world.plan.view).clone()
     };
     renode(&mut world.plan, &world.cluster, &view, &Dirty::default());

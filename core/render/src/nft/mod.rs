@@ -35,7 +35,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use portolan_model::Family;
-use portolan_nft::{Batch, Field, Key, Outline, Ruleset, TableId};
+use portolan_nft::{Batch, Chain, Field, Key, Outline, Ruleset, Table, TableId};
 use portolan_plan::{NodePlan, NodeView};
 
 pub use affinity::{AFFINITY, memories, remembered};
@@ -60,6 +60,21 @@ pub fn answered(table: &TableId, key: &Key) -> Option<IpAddr> {
     let fields = [Field::Daddr, Field::L4Proto, Field::Dport];
     let values = key.first().values(table.family, &fields)?;
     values.first()?.addr()
+}
+
+/// The layout of the table: which sets, maps and chains there are and what they
+/// mean. Counted up with each release that changes that.
+pub const LAYOUT: u32 = 1;
+
+/// The beginning of the name of an empty chain that says which layout a table has.
+/// It survives that a listing is loaded again, which comments in netlink need not.
+const LAYOUT_CHAIN: &str = "layout-";
+
+/// Which layout a table has; none of one that does not say it.
+pub fn layout(table: &Table) -> Option<u32> {
+    let names = table.chains.keys();
+    let mut numbers = names.filter_map(|name| name.strip_prefix(LAYOUT_CHAIN)?.parse().ok());
+    numbers.next()
 }
 
 /// The whole image of a plan.
@@ -151,9 +166,10 @@ fn base(
 ) -> Ruleset {
     let mut ruleset = Ruleset::new();
     for family in Family::BOTH {
-        ruleset
-            .tables
-            .insert(table_id(family), table::table(view, family));
+        let mut table = table::table(view, family);
+        let mark = format!("{LAYOUT_CHAIN}{LAYOUT}").into();
+        table.chains.insert(mark, Chain::regular([]));
+        ruleset.tables.insert(table_id(family), table);
     }
     for shape in shapes {
         if let Some(table) = ruleset.tables.get_mut(&table_id(shape.family)) {

@@ -97,11 +97,18 @@ fn sets(view: &NodeView, family: Family, table: &mut Table) {
         SERVICE_CIDRS,
         ranges(Set::set([Field::Daddr]), &view.service_cidrs, family),
     );
-    let mut node_ports = Set::set([Field::Daddr]);
-    for address in view.node_port_addresses(family) {
-        node_ports = node_ports.with([address.into()], ());
-    }
-    put(NODEPORT_ADDRESSES, node_ports);
+    let node_ports = Set::set([Field::Daddr]);
+    let open = view.node_port_ranges(family);
+    put(
+        NODEPORT_ADDRESSES,
+        match view.node_ports.of(family) {
+            NodePortAddresses::Within { .. } => ranges(node_ports, &open, family),
+            NodePortAddresses::Primary | NodePortAddresses::AnyLocal => {
+                let one = |set: Set, net: &IpNet| set.with([net.addr().into()], ());
+                open.iter().fold(node_ports, one)
+            }
+        },
+    );
     let mut dns = Set::set([Field::Daddr, Field::L4Proto, Field::Dport]);
     for address in view
         .dns_addresses
@@ -346,18 +353,20 @@ pub(super) fn from_no_pod(rule: Rule, view: &NodeView) -> Rule {
 
 /// Only packets to an address on which node ports are open (P11).
 pub(super) fn to_node_port(rule: Rule, view: &NodeView, family: Family) -> Rule {
-    match view.node_ports {
-        NodePortAddresses::Primary | NodePortAddresses::Within(_) => {
-            rule.lookup([Field::Daddr], Name::from(NODEPORT_ADDRESSES))
-        }
-        NodePortAddresses::AnyLocal => {
-            let (loopback, length) = match family {
-                Family::V4 => (IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8),
-                Family::V6 => (IpAddr::V6(Ipv6Addr::LOCALHOST), 128),
-            };
-            let range = Compare::Prefix(loopback.into(), length);
-            rule.eq(Field::FibDaddrType, Value::Fib(FibType::Local))
-                .then(Statement::Match(Field::Daddr, MatchOp::Ne, range))
-        }
+    let own = |rule: Rule| {
+        let (loopback, length) = match family {
+            Family::V4 => (IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8),
+            Family::V6 => (IpAddr::V6(Ipv6Addr::LOCALHOST), 128),
+        };
+        let range = Compare::Prefix(loopback.into(), length);
+        rule.eq(Field::FibDaddrType, Value::Fib(FibType::Local))
+            .then(Statement::Match(Field::Daddr, MatchOp::Ne, range))
+    };
+    let listed = |rule: Rule| rule.lookup([Field::Daddr], Name::from(NODEPORT_ADDRESSES));
+    match view.node_ports.of(family) {
+        NodePortAddresses::Primary => listed(rule),
+        NodePortAddresses::AnyLocal => own(rule),
+        // What is in no range is seen to be so at once.
+        NodePortAddresses::Within { .. } => own(listed(rule)),
     }
 }

@@ -165,13 +165,15 @@ fn node_ports(case: &Case<'_>) -> String {
     for plan in case.seen.plans {
         for (frontend, _) in case.decisions(plan) {
             if let Place::NodePort(family) = frontend.place {
-                let addresses = plan.view.node_port_addresses(family);
-                open.extend(addresses.into_iter().map(|address| {
-                    format!(
-                        "{}/{}",
-                        std::net::SocketAddr::new(address, frontend.port),
-                        frontend.protocol
-                    )
+                let ranges = plan.view.node_port_ranges(family).into_iter();
+                open.extend(ranges.map(|range| {
+                    let (port, protocol) = (frontend.port, frontend.protocol);
+                    if range.prefix_len() == range.max_prefix_len() {
+                        let at = std::net::SocketAddr::new(range.addr(), port);
+                        format!("{at}/{protocol}")
+                    } else {
+                        format!("{range} port {port}/{protocol}")
+                    }
                 }));
             }
         }

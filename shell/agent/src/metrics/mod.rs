@@ -38,8 +38,6 @@ pub(crate) enum Cause {
     Failed,
     /// Somebody else changed the ruleset.
     Foreign,
-    /// Nothing happened for a while.
-    Quiet,
 }
 
 impl Cause {
@@ -49,7 +47,6 @@ impl Cause {
             Self::Start => "start",
             Self::Failed => "failed",
             Self::Foreign => "foreign",
-            Self::Quiet => "quiet",
         }
     }
 }

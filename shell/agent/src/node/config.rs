@@ -35,4 +35,7 @@ pub struct NodeConfig {
     pub healthz: Option<SocketAddr>,
     /// Where `/metrics` is answered, for Prometheus; nowhere if none.
     pub metrics: Option<SocketAddr>,
+    /// Whether rules of a kube-proxy on the same node are removed once ours are in
+    /// place; otherwise they are told of.
+    pub replace_kube_proxy: bool,
 }

@@ -14,6 +14,7 @@
 mod alone;
 mod config;
 mod flows;
+mod kube_proxy;
 mod names;
 mod patience;
 mod plane;

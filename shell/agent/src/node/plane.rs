@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use portolan_kernel::netns::NetNs;
 use portolan_kernel::nft::{CommitError, Nft, OpenError, ReadError};
-use portolan_nft::{Batch, Ruleset, diff_into};
+use portolan_nft::{Batch, Ruleset, Table, TableId, diff_into};
 use portolan_plan::{NodePlan, is_stale};
 use portolan_render::nft as render;
 
@@ -91,12 +91,18 @@ impl Plane {
         let mut held = Ruleset::new();
         for id in wanted.tables.keys() {
             if let Some(table) = self.nft.read(id).map_err(PlaneError::Read)? {
+                tell_layout(id, &table);
                 held = held.with(id.clone(), table);
             }
         }
         let difference = diff_into(&held, wanted);
         drop(held);
-        self.nft.commit(&difference).map_err(PlaneError::Commit)?;
+        let done = if difference.makes_anew() {
+            self.nft.commit_at_once(&difference)
+        } else {
+            self.nft.commit(&difference)
+        };
+        done.map_err(PlaneError::Commit)?;
         Ok(difference.steps.len())
     }
 
@@ -123,6 +129,19 @@ impl Plane {
             }
         }
         Ok(false)
+    }
+}
+
+/// Tells of a table that an agent of another version has left. Whatever it is, it
+/// becomes ours by the difference.
+fn tell_layout(id: &TableId, table: &Table) {
+    let ours = render::LAYOUT;
+    match render::layout(table) {
+        Some(found) if found == ours => {}
+        Some(found) => {
+            tracing::info!(table = %id, found, ours, "the table has another version's layout");
+        }
+        None => tracing::info!(table = %id, ours, "the table does not say its layout"),
     }
 }
 

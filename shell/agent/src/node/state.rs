@@ -16,17 +16,20 @@ use tokio_util::sync::CancellationToken;
 use super::alone::Alone;
 use super::config::NodeConfig;
 use super::flows::Flows;
+use super::kube_proxy::KubeProxy;
 use super::names::{Names, NamesError};
 use super::patience::{Patience, SHORTEST};
 use super::plane::{Plane, PlaneError};
 use crate::health::Health;
+use crate::localhost::Localhost;
 use crate::metrics::{Cause, Metrics, Triggers};
 
 /// How often the ruleset's generation is looked at: foreign changes are found
 /// by polling, since one subscriber to notifications makes a bulk commit ten
 /// times slower.
 const LOOK: Duration = SHORTEST;
-/// After so long without a change our tables are compared in whole.
+/// After so long without a change all flows are judged, and ports that could not be
+/// had are tried again.
 const QUIET: Duration = Duration::from_secs(60);
 /// The first wait before a failed commit is tried again; it doubles.
 const RETRY: Duration = Duration::from_millis(50);
@@ -97,6 +100,8 @@ struct State {
     flows: Flows,
     names: Names,
     health: Health,
+    kube_proxy: KubeProxy,
+    localhost: Localhost,
     /// Kinds whose first list has not arrived yet.
     awaited: Vec<Kind>,
     /// What changed since the last round of planning.
@@ -146,6 +151,12 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), 
         node: node.clone(),
         cause,
     })?;
+    let kube_proxy = KubeProxy::open(&config.netns, &node, config.replace_kube_proxy);
+    let kube_proxy = kube_proxy.map_err(|cause| NodeError::Plane {
+        node: node.clone(),
+        cause: PlaneError::Open(cause),
+    })?;
+    let localhost = Localhost::new(&config.netns, &node);
     let names = Names::open(&config).map_err(|cause| NodeError::Names { node, cause })?;
     let _alone = Alone::start(&config.netns, &config.given.node);
     let metrics = Metrics::new();
@@ -161,6 +172,8 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), 
         flows,
         names,
         health,
+        kube_proxy,
+        localhost,
         awaited: Kind::ALL.to_vec(),
         dirty: Dirty::default(),
         repair: Some(Due {
@@ -277,6 +290,7 @@ impl State {
                         .programmed(&mut self.triggers, SystemTime::now());
                     self.flows.order(scope, &self.plan, &self.cluster);
                     self.health.changed(&self.plan, &touched.health);
+                    self.localhost.follow(&self.plan, &touched);
                 }
                 Err(error) => self.failed(&error),
             }
@@ -358,15 +372,11 @@ impl State {
                 self.metrics.repaired(cause, steps);
                 self.metrics
                     .programmed(&mut self.triggers, SystemTime::now());
-                self.health.holds(&self.plan);
                 if foreign {
                     self.patience.compared(Instant::now(), steps > 0);
                 }
-                if steps > 0 || self.judge_all {
-                    self.judge_all = false;
-                    let everything = Scope::everything();
-                    self.flows.order(everything, &self.plan, &self.cluster);
-                }
+                self.judge_all |= steps > 0;
+                self.keep_up();
                 let cause = cause.word();
                 if steps > 0 && cause != Cause::Start.word() {
                     tracing::info!(node = %self.given.node, cause, steps, "the kernel did not hold the plan, and does again");
@@ -383,6 +393,18 @@ impl State {
                 });
                 self.retry = (self.retry * 2).min(RETRY_LIMIT);
             }
+        }
+    }
+
+    /// The kernel holds the plan: brings to it in whole what goes with it.
+    fn keep_up(&mut self) {
+        self.health.holds(&self.plan);
+        self.localhost.follow_all(&self.plan);
+        // Ours decide from here on.
+        tokio::task::block_in_place(|| self.kube_proxy.look());
+        if std::mem::take(&mut self.judge_all) {
+            let everything = Scope::everything();
+            self.flows.order(everything, &self.plan, &self.cluster);
         }
     }
 
@@ -404,10 +426,11 @@ impl State {
             return;
         }
         let now = Instant::now();
-        if self.quiet_since.elapsed() >= QUIET {
+        if self.quiet_since.elapsed() >= QUIET && self.repair.is_none() {
             self.quiet_since = now;
             self.judge_all = true;
-            self.order_repair(Cause::Quiet, now);
+            // That our tables are as they were, their generation says.
+            self.keep_up();
         }
         match tokio::task::block_in_place(|| self.plane.is_foreign()) {
             Ok(foreign) => {

@@ -9,6 +9,8 @@ use clap::{ArgAction, Args, ValueEnum};
 use ipnet::IpNet;
 use portolan_model::Algorithm;
 
+use super::node_ports::NodePortWord;
+
 /// What the help ends with.
 pub(super) const EXAMPLES: &str = "Examples:
   In a pod of the node, with a service account (see deploy/):
@@ -78,6 +80,20 @@ pub(crate) struct AgentArgs {
     /// portolan.dev/lb-algorithm: random, round-robin or maglev (by client address)
     #[arg(long, alias = "ipvs-scheduler", default_value_t = Algorithm::Random, value_parser = Algorithm::parse, value_name = "ALGORITHM")]
     pub(crate) lb_algorithm: Algorithm,
+    /// Remove kube-proxy's rules once ours are in place (its table of nftables, and its chains
+    /// of iptables-nft); stop kube-proxy first
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    pub(crate) replace_kube_proxy: bool,
+    /// On which of the node's addresses node ports are open: CIDR ranges, primary (the node's
+    /// first address), all (but 127.0.0.0/8 and ::1), or localhost (127.0.0.1 and ::1, where
+    /// the agent listens itself and passes TCP and UDP on; a range of localhost means the same)
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "primary",
+        value_name = "CIDR|WORD"
+    )]
+    pub(crate) nodeport_addresses: Vec<NodePortWord>,
 }
 
 /// By what pods are told from everybody else: kube-proxy's modes.

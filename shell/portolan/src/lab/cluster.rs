@@ -233,6 +233,7 @@ impl Shared {
             upstream: self.upstream.clone(),
             healthz: Some(node::HEALTHZ),
             metrics: Some(node::METRICS),
+            replace_kube_proxy: false,
         };
         let stop = self.stop.clone();
         parts.spawn(async move { Ok(node::run(agent, stop).await?) });

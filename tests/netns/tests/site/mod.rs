@@ -5,6 +5,8 @@
 )]
 
 pub(crate) mod door;
+pub(crate) mod knocker;
+pub(crate) mod running;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -94,6 +96,14 @@ impl Api {
         Ok(())
     }
 
+    /// Changes the spec of a Service.
+    pub(crate) async fn change(&self, name: &str, spec: &Value) -> Result<()> {
+        let target = Target::one(&SERVICES, NS, name);
+        let patch = json!({"spec": spec});
+        self.writer.patch(target, PatchBody::Merge(&patch)).await?;
+        Ok(())
+    }
+
     /// Others serve from now on.
     pub(crate) async fn serve(&self, name: &str, endpoints: &Value) -> Result<()> {
         let target = Target::one(&ENDPOINT_SLICES, NS, name);
@@ -114,7 +124,15 @@ impl Api {
 
 /// A pod as the only endpoint.
 pub(crate) fn of_pod(world: &World, pod: usize) -> Value {
-    let node = &world.nodes[world.pods[pod].node].net.name;
-    let address = world.address(Client::Pod(pod), Family::V4);
-    json!([{"addresses": [address.to_string()], "nodeName": node}])
+    of_pods(world, &[pod])
+}
+
+/// Pods as endpoints.
+pub(crate) fn of_pods(world: &World, pods: &[usize]) -> Value {
+    let endpoint = |pod: &usize| {
+        let node = &world.nodes[world.pods[*pod].node].net.name;
+        let address = world.address(Client::Pod(*pod), Family::V4);
+        json!({"addresses": [address.to_string()], "nodeName": node})
+    };
+    pods.iter().map(endpoint).collect()
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context, Result, bail, ensure};
 use portolan_model::{Algorithm, Change, Fact, Key, ServiceKey, SliceKey};
-use portolan_plan::{Detector, LinkName, NodePortAddresses, NodeView};
+use portolan_plan::{Detector, LinkName, NodePortAddresses, NodePorts, NodeView};
 use serde_json::{Value, json};
 
 use crate::build;
@@ -49,7 +49,9 @@ impl Reader {
         for word in words {
             match word.split_once('=') {
                 Some(("detector", how)) => self.detector(how)?,
-                Some(("nodeports", "local")) => self.view.node_ports = NodePortAddresses::AnyLocal,
+                Some(("nodeports", "local")) => {
+                    self.view.node_ports = NodePorts::both(NodePortAddresses::AnyLocal);
+                }
                 Some(("externalIPs", "off")) => self.view.external_ips = false,
                 Some(("lb", name)) => self.view.algorithm = Algorithm::parse(name)?,
                 Some(("dns", "none")) => self.view.dns_addresses.clear(),

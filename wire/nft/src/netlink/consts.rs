@@ -33,6 +33,8 @@ pub(super) const GETGEN: u16 = 16;
 
 pub(super) const TABLE_NAME: u16 = 1;
 pub(super) const TABLE_FLAGS: u16 = 2;
+/// How many chains, sets, objects and flowtables there are.
+pub(super) const TABLE_USE: u16 = 3;
 pub(super) const TABLE_USERDATA: u16 = 6;
 
 pub(super) const CHAIN_TABLE: u16 = 1;
@@ -40,13 +42,17 @@ pub(super) const CHAIN_NAME: u16 = 3;
 pub(super) const CHAIN_HOOK: u16 = 4;
 pub(super) const CHAIN_POLICY: u16 = 5;
 pub(super) const CHAIN_TYPE: u16 = 7;
+pub(super) const CHAIN_FLAGS: u16 = 10;
 pub(super) const CHAIN_USERDATA: u16 = 12;
 pub(super) const HOOK_HOOKNUM: u16 = 1;
 pub(super) const HOOK_PRIORITY: u16 = 2;
 pub(super) const NF_ACCEPT: u32 = 1;
+/// A chain without a name that belongs to a rule and goes with it.
+pub(super) const CHAIN_BINDING: u32 = 4;
 
 pub(super) const RULE_TABLE: u16 = 1;
 pub(super) const RULE_CHAIN: u16 = 2;
+pub(super) const RULE_HANDLE: u16 = 3;
 pub(super) const RULE_EXPRESSIONS: u16 = 4;
 pub(super) const RULE_USERDATA: u16 = 7;
 
@@ -68,6 +74,8 @@ pub(super) const SET_USERDATA: u16 = 13;
 pub(super) const DESC_SIZE: u16 = 1;
 pub(super) const DESC_CONCAT: u16 = 2;
 pub(super) const FIELD_LEN: u16 = 1;
+/// A set without a name that belongs to a rule and goes with it.
+pub(super) const SET_ANONYMOUS: u32 = 0x1;
 pub(super) const SET_INTERVAL: u32 = 0x4;
 pub(super) const SET_MAP: u32 = 0x8;
 pub(super) const SET_TIMEOUT_FLAG: u32 = 0x10;

@@ -10,7 +10,7 @@ use super::set::{self, Edge, Element};
 use super::udata;
 use crate::table::Base;
 use crate::{
-    Chain, ChainType, Data, Digest, Family, Hook, Key, Name, Outline, Rule, Ruleset, Table, TableId,
+    ChainType, Data, Digest, Family, Hook, Key, Name, Outline, Rule, Ruleset, Table, TableId,
 };
 
 /// A question to the kernel.
@@ -73,6 +73,9 @@ pub struct Dump {
     learned: bool,
     /// What sets hold, when that is all one wants to know.
     digests: Option<BTreeMap<(TableId, Name), Digest>>,
+    /// How much the kernel says a table holds, and how many chains were seen that
+    /// have no name and go with their rules.
+    held: BTreeMap<TableId, (u32, u32)>,
 }
 
 impl Dump {
@@ -123,6 +126,9 @@ impl Dump {
         };
         let id = TableId::new(family, name);
         if kind == c::NEWTABLE {
+            if let Some(held) = attrs.be32(c::TABLE_USE) {
+                self.held.insert(id.clone(), (held, 0));
+            }
             let table = self.ruleset.tables.entry(id).or_default();
             table.comment = attrs.get(c::TABLE_USERDATA).and_then(udata::comment);
             return;
@@ -130,6 +136,20 @@ impl Dump {
         let Some(table) = self.ruleset.tables.get_mut(&id) else {
             return;
         };
+        let bound = match kind {
+            c::NEWCHAIN => attrs.be32(c::CHAIN_FLAGS).unwrap_or(0) & c::CHAIN_BINDING,
+            c::NEWSET => attrs.be32(c::SET_FLAGS).unwrap_or(0) & c::SET_ANONYMOUS,
+            _ => 0,
+        };
+        if bound != 0 {
+            // The kernel counts such chains, but not such sets (Linux 6.18).
+            if kind == c::NEWCHAIN
+                && let Some((_, nameless)) = self.held.get_mut(&id)
+            {
+                *nameless += 1;
+            }
+            return;
+        }
         match kind {
             c::NEWCHAIN => take_chain(table, &attrs),
             c::NEWRULE => take_rule(table, family, &attrs),
@@ -234,6 +254,12 @@ impl Dump {
                 set.elements.extend::<Vec<(Key, Data)>>(set::join(edges));
             }
         }
+        for (id, (held, nameless)) in self.held {
+            if let Some(table) = self.ruleset.tables.get_mut(&id) {
+                let seen = table.chains.len() + table.sets.len();
+                table.alien = usize::try_from(held - nameless.min(held)) != Ok(seen);
+            }
+        }
         self.ruleset
     }
 }
@@ -242,7 +268,9 @@ fn take_chain(table: &mut Table, attrs: &Attrs<'_>) {
     let Some(name) = attrs.string(c::CHAIN_NAME) else {
         return;
     };
-    let base = attrs.inside(c::CHAIN_HOOK).and_then(|hook| {
+    let hook = attrs.inside(c::CHAIN_HOOK);
+    let hooked = hook.is_some();
+    let base = hook.and_then(|hook| {
         Some(Base {
             kind: match attrs.string(c::CHAIN_TYPE)? {
                 "filter" => ChainType::Filter,
@@ -254,6 +282,10 @@ fn take_chain(table: &mut Table, attrs: &Attrs<'_>) {
         })
     });
     let chain = table.chains.entry(name.into()).or_default();
+    let accepts = attrs
+        .be32(c::CHAIN_POLICY)
+        .is_none_or(|policy| policy == c::NF_ACCEPT);
+    chain.alien = hooked && (base.is_none() || !accepts);
     chain.base = base;
     chain.comment = attrs.get(c::CHAIN_USERDATA).and_then(udata::comment);
 }
@@ -272,6 +304,8 @@ fn take_rule(table: &mut Table, family: Family, attrs: &Attrs<'_>) {
         statements: raise(family, &exprs),
         comment: attrs.get(c::RULE_USERDATA).and_then(udata::comment),
     };
-    let chain: &mut Chain = table.chains.entry(chain.into()).or_default();
-    chain.rules.push(rule);
+    // That of a chain without a name goes with the rule that leads there.
+    if let Some(chain) = table.chains.get_mut(chain) {
+        chain.rules.push(rule);
+    }
 }

@@ -101,9 +101,9 @@ impl Transaction {
 ///
 /// One transaction is best, and is what a large enough limit gives. Cuts fall
 /// between steps and inside long lists of elements, but never between a chain's
-/// flush and its rules, nor between the deletion and the addition of a set's
-/// elements: what replaces something comes together with its end. A batch whose
-/// steps are safe one after another stays safe when it is cut.
+/// flush and its rules, nor between the deletion and the addition of sets, chains
+/// or a set's elements: what replaces something comes together with its end. A batch
+/// whose steps are safe one after another stays safe when it is cut.
 ///
 /// `seq` is the first sequence number; `generation` makes the kernel refuse the
 /// first transaction (ERESTART) if anybody changed the ruleset since.
@@ -137,7 +137,14 @@ fn glued(before: &Step, step: &Step) -> bool {
             Op::FlushChain { .. } | Op::AddRule { .. } | Op::DeleteChain { .. },
             Op::AddRule { .. } | Op::AddChain { .. },
         )
-        | (Op::DeleteTable, _) => true,
+        | (Op::DeleteTable, _)
+        | (
+            Op::FlushChain { .. } | Op::DeleteSet { .. } | Op::DeleteChain { .. },
+            Op::FlushChain { .. }
+            | Op::DeleteSet { .. }
+            | Op::DeleteChain { .. }
+            | Op::AddSet { .. },
+        ) => true,
         (Op::DeleteElements { set: old, .. }, Op::AddElements { set: new, .. }) => old == new,
         (_, _) => false,
     }
@@ -290,6 +297,13 @@ impl Encoder<'_> {
             Op::FlushChain { chain } => self.named(place, table, c::DELRULE, chain),
             Op::DeleteChain { chain } => self.named(place, table, c::DELCHAIN, chain),
             Op::AddRule { chain, rule } => self.rule(place, table, chain, rule),
+            Op::DeleteRule { chain, handle } => {
+                let open = self.message(place, table, c::DELRULE, 0);
+                self.out.string(c::RULE_TABLE, &table.name);
+                self.out.string(c::RULE_CHAIN, chain);
+                self.out.be64(c::RULE_HANDLE, *handle);
+                self.out.end(open);
+            }
             Op::AddSet { set, declaration } => {
                 let flags = c::NLM_F_CREATE | c::NLM_F_EXCL;
                 let open = self.message(place, table, c::NEWSET, flags);

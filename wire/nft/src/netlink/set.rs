@@ -94,6 +94,7 @@ pub(super) fn read(family: Family, attrs: &Attrs<'_>) -> Option<(Name, Set)> {
     } else {
         SetData::Fields(data)
     };
+    let known = c::SET_INTERVAL | c::SET_MAP | c::SET_TIMEOUT_FLAG | c::SET_EVAL | c::SET_CONCAT;
     let set = Set {
         key,
         data,
@@ -101,6 +102,7 @@ pub(super) fn read(family: Family, attrs: &Attrs<'_>) -> Option<(Name, Set)> {
             interval: flags & c::SET_INTERVAL != 0,
             dynamic: flags & c::SET_EVAL != 0,
             timeout: flags & c::SET_TIMEOUT_FLAG != 0,
+            alien: flags & !known != 0,
         },
         size: attrs
             .inside(c::SET_DESC)

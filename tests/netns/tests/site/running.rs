@@ -1,0 +1,79 @@
+//! The agent of the town's first node, which can be stopped and started again.
+
+use anyhow::{Context, Result, ensure};
+use portolan_agent::node::{self, NodeConfig, NodeError};
+use portolan_kernel::nft::Nft;
+use portolan_netns::sender::PAUSE;
+use portolan_netns::talk::PATIENCE;
+use portolan_netns::world::{World, lab_view};
+use portolan_nft::Ruleset;
+use portolan_plan::NodeView;
+use portolan_render::nft::tables;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::Api;
+
+/// An agent, with what it is started with.
+pub(crate) struct Running {
+    pub(crate) config: NodeConfig,
+    agent: Option<(JoinHandle<Result<(), NodeError>>, CancellationToken)>,
+}
+
+impl Running {
+    /// An agent that does not run yet.
+    pub(crate) fn new(world: &World, api: &Api) -> Self {
+        let net = &world.nodes[0].net;
+        let config = NodeConfig {
+            given: NodeView {
+                node: net.name.as_str().into(),
+                ..lab_view()
+            },
+            netns: net.netns.clone(),
+            kube: api.kube.clone(),
+            cluster_dns: true,
+            upstream: None,
+            healthz: Some(node::HEALTHZ),
+            metrics: Some(node::METRICS),
+            replace_kube_proxy: false,
+        };
+        Self {
+            config,
+            agent: None,
+        }
+    }
+
+    pub(crate) fn start(&mut self) {
+        let stop = CancellationToken::new();
+        let agent = tokio::spawn(node::run(self.config.clone(), stop.clone()));
+        self.agent = Some((agent, stop));
+    }
+
+    pub(crate) async fn stop(&mut self) -> Result<()> {
+        let (agent, stop) = self.agent.take().context("no agent runs")?;
+        stop.cancel();
+        Ok(timeout(PATIENCE, agent).await???)
+    }
+}
+
+/// Our tables, as the kernel holds them.
+pub(crate) fn held(kernel: &mut Nft) -> Result<Ruleset> {
+    let mut found = Ruleset::new();
+    for id in tables() {
+        if let Some(table) = kernel.read(&id)? {
+            found = found.with(id, table);
+        }
+    }
+    Ok(found)
+}
+
+/// Waits until something is so.
+pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+    let end = Instant::now() + PATIENCE;
+    while !is_so().await? {
+        ensure!(Instant::now() < end, "not in time: {what}");
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(())
+}
