@@ -129,15 +129,17 @@ fn load(netns: &NetNs, text: &str) -> Result<()> {
 
 /// The tables that are not ours, without what counters counted.
 fn others(netns: &NetNs) -> Result<String> {
+    // In one listing: a table may go between two.
+    let ruleset = netns.run(|| nft(&["list", "ruleset"], ""))?;
+    let mut ours = false;
     let mut listed = String::new();
-    let tables = netns.run(|| nft(&["list", "tables"], ""))?;
-    for table in tables.lines().filter(|table| !table.ends_with(" portolan")) {
-        let table = table.trim_start_matches("table ").to_owned();
-        let words: Vec<&str> = ["list", "table"]
-            .into_iter()
-            .chain(table.split(' '))
-            .collect();
-        listed += &netns.run(|| nft(&words, ""))?;
+    for line in ruleset.split_inclusive('\n') {
+        if line.starts_with("table ") {
+            ours = line.ends_with(" portolan {\n");
+        }
+        if !ours {
+            listed += line;
+        }
     }
     let counted = |word: &str| word.bytes().all(|byte| byte.is_ascii_digit());
     let words = listed.split_inclusive([' ', '\n']);
