@@ -34,10 +34,13 @@ fuzz_target!(|bytes: &[u8]| {
     drop(ruleset.text());
     let batch = diff(&Ruleset::new(), &ruleset);
     drop(encode(&batch, 500, 1, None).count());
-    assert!(
-        diff(&ruleset, &ruleset).is_empty(),
-        "nothing differs from itself"
-    );
+    // A table with parts that this language lacks is always made anew.
+    if !ruleset.tables.values().any(|table| table.alien) {
+        assert!(
+            diff(&ruleset, &ruleset).is_empty(),
+            "nothing differs from itself"
+        );
+    }
 });
 
 /// Messages of nftables with these bodies.
