@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use portolan_conformance::{Lab, tools, transcript};
@@ -27,6 +28,15 @@ fn by_lab() -> Result<BTreeMap<Vec<String>, Vec<PathBuf>>> {
     Ok(labs)
 }
 
+/// Waits for pods that go: those of one example would still serve in the next one.
+fn until_tidy(lab: &Lab) -> Result<()> {
+    /// Longer than pods are given to end.
+    const LIMIT: Duration = Duration::from_secs(60);
+    let going = "kubectl get pods -A --no-headers | grep -c Terminating || true";
+    lab.until(LIMIT, going, |count| count.trim() == "0")?;
+    Ok(())
+}
+
 /// Types the examples in a lab: they share it, as they would on a laptop, and
 /// each cleans up after itself.
 fn type_all(flags: &[String], folders: &[PathBuf]) -> Result<()> {
@@ -35,7 +45,8 @@ fn type_all(flags: &[String], folders: &[PathBuf]) -> Result<()> {
     let mut lab = Lab::start(3, &words)?;
     let mut wrong = Vec::new();
     for folder in folders {
-        if let Err(error) = transcript::run(&lab, folder) {
+        let done = transcript::run(&lab, folder).and_then(|()| until_tidy(&lab));
+        if let Err(error) = done {
             wrong.push(format!("{error:#}\nthe lab printed:\n{}", lab.printed()));
             // What it left behind is nothing that the next one must bear.
             lab = Lab::start(3, &words)?;
