@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use portolan_conformance::{Lab, tools};
@@ -211,16 +212,29 @@ fn patches(lab: &Lab, kubectl: &Path, name: &str) -> Result<()> {
         &format!("KUBE_EDITOR=\"sed -i s/nginx:1.28/nginx:1.29/\" {kubectl} edit {deployment}"),
     )?;
     assert_eq!(edited, (format!("deployment.apps/{name} edited\n"), 0));
-    // Without its version: the controller may write a status meanwhile.
     let read = lab.run(&format!(
         "kubectl get {deployment} -o yaml | grep -v resourceVersion"
     ))?;
     write(lab, "read.yaml", &read)?;
     assert_eq!(
-        run("replace -f read.yaml")?,
+        replaced(lab, &format!("{kubectl} replace -f read.yaml"))?,
         (format!("deployment.apps/{name} replaced\n"), 0)
     );
     Ok(())
+}
+
+/// What `kubectl replace` of a file without a version prints in the end: it
+/// reads the version itself and writes with it, so a status that a controller
+/// writes in between is a conflict, as in Kubernetes, and one tries again.
+fn replaced(lab: &Lab, line: &str) -> Result<(String, i32)> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let said = says(lab, line)?;
+        let conflict = said.0.starts_with("Error from server (Conflict): ");
+        if !conflict || Instant::now() > deadline {
+            return Ok(said);
+        }
+    }
 }
 
 #[test]
