@@ -42,6 +42,26 @@ pub enum Policy {
     External,
 }
 
+impl Reason {
+    /// Whether an endpoint that is left out for this reason serves nevertheless: it
+    /// gets no new connections, but those that it has go on (P17).
+    #[must_use]
+    pub fn still_serves(&self) -> bool {
+        match self {
+            Self::Terminating | Self::HintedElsewhere | Self::NotOnThisNode => true,
+            Self::NotReady
+            | Self::EndpointIsServiceAddress
+            | Self::NoEndpoints
+            | Self::NoLocalEndpoints(_)
+            | Self::NoSuchPort
+            | Self::Unallocated
+            | Self::OtherProxy(_)
+            | Self::AnsweredHere
+            | Self::SourceNotAllowed => false,
+        }
+    }
+}
+
 impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

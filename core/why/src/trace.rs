@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use portolan_model::{Algorithm, Cluster, Endpoint, Protocol, ServiceKey, Text};
-use portolan_nft::hash::slot;
+use portolan_nft::hash::slot_of;
 use portolan_plan::{
     CLIENT_SEED, DNS_PORT, Decision, Forward, Frontend, LinkName, Masquerade, NodePlan, NodeView,
     Owner, Place, Reason, Selection, Target, Verdict,
@@ -255,10 +255,7 @@ fn drawn(forward: &Forward, client: IpAddr) -> BTreeSet<Target> {
         return forward.slots().copied().collect();
     }
     let width = u32::try_from(forward.width()).unwrap_or(u32::MAX);
-    let slot = match client {
-        IpAddr::V4(address) => slot(&address.octets(), width, CLIENT_SEED),
-        IpAddr::V6(address) => slot(&address.octets(), width, CLIENT_SEED),
-    };
+    let slot = slot_of(client, width, CLIENT_SEED);
     forward.at(slot as usize).copied().into_iter().collect()
 }
 

@@ -91,8 +91,7 @@ pub async fn leftovers(netns: &NetNs) -> Result<Vec<Leftover>, CleanupError> {
     let mut found = Vec::new();
     let mut ours: BTreeSet<IpNet> = BTreeSet::new();
     for table in render::tables() {
-        let tables = nft.tables(table.family).map_err(CleanupError::Read)?;
-        if !tables.contains(&table) {
+        if !nft.exists(&table).map_err(CleanupError::Read)? {
             continue;
         }
         let set = render::ANSWERED.into();

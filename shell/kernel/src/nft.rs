@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use portolan_nft::netlink::{Dump, Message, Request, Transaction, encode, messages};
-use portolan_nft::{Batch, Data, Family, Key, Name, Op, Outline, Shape, Step, Table, TableId};
+use portolan_nft::{Batch, Data, Key, Name, Op, Outline, Shape, Step, Table, TableId};
 
 use crate::netns::{NetNs, NetNsError};
 use socket::{Answer, Socket};
@@ -284,17 +284,6 @@ impl Nft {
             self.ask(&Request::Elements(id, set), &mut dump)?;
         }
         Ok(dump)
-    }
-
-    /// The tables of a family, in order.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel does not answer.
-    pub fn tables(&mut self, family: Family) -> Result<Vec<TableId>, ReadError> {
-        let mut dump = Dump::new();
-        self.ask(&Request::Tables(family), &mut dump)?;
-        Ok(dump.finish().tables.into_keys().collect())
     }
 
     /// The elements of one set or map, also what packets have put into a dynamic

@@ -1,17 +1,18 @@
 //! `portolan agent`: the node's loop against any cluster.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, bail};
 use ipnet::IpNet;
 use portolan_agent::node::{self, HEALTHZ, METRICS, NodeConfig};
+use portolan_api::validate::names::dns1123_subdomain;
 use portolan_kernel::netns::NetNs;
 use portolan_plan::{Detector, LinkName, NodeView};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{AgentArgs, LocalMode, node_ports};
+use crate::cli::{AgentArgs, LocalMode, no_host_bits, node_ports, overlap};
 
 /// What was typed, checked: nothing of the world was looked at but the host name.
 #[derive(Debug, PartialEq)]
@@ -121,7 +122,7 @@ fn list(ranges: &[IpNet]) -> String {
 fn resolve(args: &AgentArgs, host_name: impl Fn() -> Result<String>) -> Result<Settings> {
     let node = node_name(args.node_name.as_deref(), host_name)?;
     let domain = args.cluster_domain.trim_end_matches('.');
-    if !is_domain(domain) {
+    if !dns1123_subdomain(domain).is_empty() {
         bail!(
             "--cluster-domain: {:?} is not a DNS domain",
             args.cluster_domain
@@ -203,7 +204,7 @@ fn node_name(given: Option<&str>, host_name: impl Fn() -> Result<String>) -> Res
         None => host_name().context("give --node-name or NODE_NAME")?,
     };
     let name = name.trim().to_lowercase();
-    if !is_domain(&name) {
+    if !dns1123_subdomain(&name).is_empty() {
         bail!("--node-name, NODE_NAME or the host name: {name:?} is not the name of a node");
     }
     Ok(name)
@@ -214,30 +215,11 @@ fn host_name() -> Result<String> {
     name.context("read the host name")
 }
 
-/// A DNS-1123 subdomain, which names of nodes are.
-fn is_domain(name: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let label = |label: &str| {
-        let ends = [label.bytes().next(), label.bytes().last()];
-        ends.into_iter().all(|end| end.is_some_and(plain))
-            && label.bytes().all(|byte| plain(byte) || byte == b'-')
-    };
-    name.len() <= 253 && name.split('.').all(label)
-}
-
 fn ranges(flag: &str, typed: &[IpNet]) -> Result<Vec<IpNet>> {
-    if let Some(net) = typed.iter().find(|net| **net != net.trunc()) {
-        bail!(
-            "{flag}: {net} has bits set after its prefix; {} is meant?",
-            net.trunc()
-        );
+    for net in typed {
+        no_host_bits(net).map_err(|error| anyhow!("{flag}: {error}"))?;
     }
     Ok(typed.to_vec())
-}
-
-fn overlap(one: &IpNet, other: &IpNet) -> bool {
-    let holds = |outer: &IpNet, inner: IpAddr| outer.contains(&inner);
-    holds(one, other.addr()) || holds(other, one.addr())
 }
 
 #[cfg(test)]

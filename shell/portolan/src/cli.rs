@@ -19,7 +19,7 @@ pub(crate) use cleanup::CleanupArgs;
 pub(crate) use doctor::DoctorArgs;
 pub(crate) use node_ports::node_ports;
 pub(crate) use pods::{ExecArgs, Listen, PortForwardArgs, Restart, RunArgs, Streams};
-pub(crate) use ranges::{RangeArgs, Ranges};
+pub(crate) use ranges::{RangeArgs, Ranges, no_host_bits, overlap};
 
 /// The whole command line.
 #[derive(Debug, Parser)]

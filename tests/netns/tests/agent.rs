@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use portolan_agent::node;
 use portolan_client::{SERVICE_CIDRS, Target};
 use portolan_kernel::nft::Nft;
@@ -18,7 +18,7 @@ use portolan_netns::town::{B, in_town};
 use portolan_netns::world::{Client, World};
 use portolan_nft::{Batch, Op, Ruleset, Table, TableId, diff};
 use serde_json::json;
-use site::running::Running;
+use site::running::{Running, held, until};
 use site::{Api, of_pod};
 use tokio::time::Instant;
 
@@ -57,16 +57,6 @@ fn metric(world: &World, line: &str) -> Result<Option<f64>> {
     Ok(value.map(|value| value.trim().parse()).transpose()?)
 }
 
-/// Waits until something holds.
-async fn until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<Duration> {
-    let start = Instant::now();
-    while !holds()? {
-        ensure!(start.elapsed() < PATIENCE, "never: {what}");
-        tokio::time::sleep(PAUSE).await;
-    }
-    Ok(start.elapsed())
-}
-
 const FOREIGN: &str = "portolan_nftables_repairs_total{cause=\"foreign\"}";
 
 /// Others may change their tables as they like, and ours are not read each time;
@@ -84,30 +74,21 @@ fn others_changes_are_borne_and_ours_are_mended() {
             web.until_served_by(server(&world, 2)).await?;
             let mut nft = Nft::open(&world.nodes[0].net.netns)?;
             let ours = portolan_render::nft::tables();
-            let mut whole = Vec::new();
-            for id in &ours {
-                whole.push(nft.read(id)?.context("our table")?);
-            }
-            let same = |nft: &mut Nft| -> Result<bool> {
-                let mut same = true;
-                for (id, table) in ours.iter().zip(&whole) {
-                    same &= nft.read(id)?.as_ref() == Some(table);
-                }
-                Ok(same)
-            };
+            let whole = held(&mut nft)?;
+            let same = |nft: &mut Nft| -> Result<bool> { Ok(held(nft)? == whole) };
             let repairs = || Ok::<_, anyhow::Error>(metric(&world, FOREIGN)?.unwrap_or(0.0));
             assert_eq!(repairs()?, 0.0, "its own commits are no foreign changes");
             // A table is gone; a chain is flushed.
             let mut theft = Batch::new();
             theft.push(&ours[0], Op::DeleteTable);
             nft.commit(&theft)?;
-            until("the table is back", || same(&mut nft)).await?;
+            until("the table is back", async || same(&mut nft)).await?;
             let mut flush = Batch::new();
             let chain = "refuse".into();
             flush.push(&ours[1], Op::FlushChain { chain });
             nft.commit(&flush)?;
-            until("the chain is full again", || same(&mut nft)).await?;
-            until("two repairs are counted", || Ok(repairs()? >= 2.0)).await?;
+            until("the chain is full again", async || same(&mut nft)).await?;
+            until("two repairs are counted", async || Ok(repairs()? >= 2.0)).await?;
             // Somebody else's table comes and goes.
             let noise =
                 Ruleset::new().with(TableId::new(ours[0].family, "noise"), Table::default());
@@ -122,7 +103,7 @@ fn others_changes_are_borne_and_ours_are_mended() {
             let read = repairs()? - before;
             assert!((1.0..=8.0).contains(&read), "compared {read} times in 4 s");
             nft.commit(&flush)?;
-            until("the chain is full again", || same(&mut nft)).await?;
+            until("the chain is full again", async || same(&mut nft)).await?;
             assert!(
                 metric(
                     &world,
@@ -163,10 +144,10 @@ fn p6_a_range_that_is_added_at_run_time_drops_free_addresses() {
                 "metadata": {"name": "more"}, "spec": {"cidrs": ["10.111.0.0/24"]}});
             let all = Target::all(&SERVICE_CIDRS, None);
             site.api.writer.create(all, &range).await?;
-            until("the range is there", || Ok(free()? == before + 1)).await?;
+            until("the range is there", async || Ok(free()? == before + 1)).await?;
             let one = Target::one(&SERVICE_CIDRS, None, "more");
             site.api.writer.delete(one, &Default::default()).await?;
-            until("the range is gone", || Ok(free()? == before)).await?;
+            until("the range is gone", async || Ok(free()? == before)).await?;
             site.agent.stop().await
         },
     );

@@ -26,6 +26,7 @@ use proptest::prelude::RngExt;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use serde_json::{Value, json};
 use site::door::Door;
+use site::running::held;
 use site::{Api, of_pod};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -164,27 +165,17 @@ async fn wanted(api: &Api, world: &World) -> Result<Ruleset> {
     Ok(render::image(&node(&cluster, &view)))
 }
 
-fn held(nft: &mut Nft, like: &Ruleset) -> Result<Ruleset> {
-    let mut ruleset = Ruleset::new();
-    for id in like.tables.keys() {
-        if let Some(table) = nft.read(id)? {
-            ruleset = ruleset.with(id.clone(), table);
-        }
-    }
-    Ok(ruleset)
-}
-
 /// Waits until the kernel holds what the API server's objects mean; returns for
 /// how long.
 async fn settled(api: &Api, world: &World) -> Result<Duration> {
     let start = Instant::now();
     let wanted = wanted(api, world).await?;
     let mut nft = Nft::open(&world.nodes[0].net.netns)?;
-    while held(&mut nft, &wanted)? != wanted {
+    while held(&mut nft)? != wanted {
         ensure!(
             start.elapsed() < PATIENCE,
             "the kernel does not hold the plan:\n{:?}",
-            diff(&held(&mut nft, &wanted)?, &wanted)
+            diff(&held(&mut nft)?, &wanted)
         );
         sleep(Duration::from_millis(10)).await;
     }
@@ -279,7 +270,7 @@ fn p21_an_api_server_that_is_away_breaks_nothing() {
             assert!(changes > 20, "only {changes} changes");
             let stale = wanted(&api, &world).await?;
             let mut nft = Nft::open(&world.nodes[0].net.netns)?;
-            assert!(held(&mut nft, &stale)? != stale, "the door is open");
+            assert!(held(&mut nft)? != stale, "the door is open");
             door.open()?;
             settled(&api, &world).await?;
             long.echo("back").await?;

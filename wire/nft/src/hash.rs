@@ -1,6 +1,8 @@
 //! `jhash`: Jenkins' hash of a field, as the kernel computes it
 //! (include/linux/jhash.h, net/netfilter/nft_hash.c).
 
+use std::net::IpAddr;
+
 const INITIAL: u32 = 0xdead_beef;
 
 /// The slot below `modulus` in which `jhash FIELD mod MODULUS seed SEED` puts what
@@ -9,6 +11,15 @@ const INITIAL: u32 = 0xdead_beef;
 pub fn slot(bytes: &[u8], modulus: u32, seed: u32) -> u32 {
     let scaled = u64::from(jhash(bytes, seed)) * u64::from(modulus);
     (scaled >> 32) as u32
+}
+
+/// The [`slot`] of an address, as `jhash ip saddr` and `jhash ip6 saddr` give it.
+#[must_use]
+pub fn slot_of(address: IpAddr, modulus: u32, seed: u32) -> u32 {
+    match address {
+        IpAddr::V4(address) => slot(&address.octets(), modulus, seed),
+        IpAddr::V6(address) => slot(&address.octets(), modulus, seed),
+    }
 }
 
 /// Jenkins' lookup3 of a key with a seed.

@@ -4,32 +4,31 @@
 //! the node itself; here one of them is drawn, or the one that the client had.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portolan_model::Algorithm;
-use portolan_plan::{Balance, Decision, Reason, Target, Verdict};
+use portolan_nft::hash::slot_of;
+use portolan_plan::{CLIENT_SEED, Decision, Forward, Target, Verdict};
 
 /// How many clients are remembered for one frontend.
 const MOST_CLIENTS: usize = 1024;
 
 /// The endpoints of one frontend, and who had which.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Choice {
-    /// Who new connections go to; never empty while somebody listens.
-    targets: Vec<SocketAddr>,
-    /// Who else still serves: sessions there go on (P17).
+    /// Who new connections go to, and how they are spread.
+    forward: Forward,
+    /// Who else still serves: sessions there go on.
     lasting: BTreeSet<SocketAddr>,
-    /// How connections are spread over the targets, if not alike at random.
-    balance: Option<Arc<Balance>>,
     /// The turn of the next connection.
-    turn: u64,
-    /// For how long an idle client stays with its endpoint (P13).
-    affinity: Option<Duration>,
+    turn: usize,
     /// When a client connected last, and whom it got.
     clients: BTreeMap<IpAddr, (SocketAddr, Instant)>,
+}
+
+fn socket(target: &Target) -> SocketAddr {
+    SocketAddr::new(target.address, target.port)
 }
 
 impl Choice {
@@ -38,27 +37,12 @@ impl Choice {
         let Verdict::Forward(forward) = decision.for_client(false) else {
             return None;
         };
-        let socket = |target: &Target| SocketAddr::new(target.address, target.port);
-        let lasting = decision.excluded.iter().filter(|(_, why)| match why {
-            Reason::Terminating | Reason::HintedElsewhere | Reason::NotOnThisNode => true,
-            Reason::NotReady
-            | Reason::EndpointIsServiceAddress
-            | Reason::NoEndpoints
-            | Reason::NoLocalEndpoints(_)
-            | Reason::NoSuchPort
-            | Reason::Unallocated
-            | Reason::OtherProxy(_)
-            | Reason::AnsweredHere
-            | Reason::SourceNotAllowed => false,
-        });
+        let excluded = decision.excluded.iter();
+        let lasting = excluded.filter(|(_, why)| why.still_serves());
         Some(Self {
-            targets: forward.targets.iter().map(socket).collect(),
+            forward: forward.clone(),
             lasting: lasting.map(|(target, _)| socket(target)).collect(),
-            balance: forward.balance.clone(),
             turn: 0,
-            affinity: forward
-                .affinity
-                .map(|seconds| Duration::from_secs(seconds.into())),
             clients: BTreeMap::new(),
         })
     }
@@ -68,47 +52,50 @@ impl Choice {
         let clients = std::mem::take(&mut self.clients);
         let turn = self.turn;
         *self = Self { turn, ..next };
-        if self.affinity.is_some() {
-            self.clients = clients;
-            let targets = &self.targets;
-            self.clients.retain(|_, (had, _)| targets.contains(had));
+        if self.forward.affinity.is_some() {
+            let stays = |had| self.is_target(had);
+            self.clients = clients
+                .into_iter()
+                .filter(|(_, (had, _))| stays(*had))
+                .collect();
         }
     }
 
     /// Whether a session with this endpoint may go on.
     pub(super) fn serves(&self, endpoint: SocketAddr) -> bool {
-        self.targets.contains(&endpoint) || self.lasting.contains(&endpoint)
+        self.is_target(endpoint) || self.lasting.contains(&endpoint)
+    }
+
+    fn is_target(&self, endpoint: SocketAddr) -> bool {
+        let mut targets = self.forward.targets.iter();
+        targets.any(|target| socket(target) == endpoint)
     }
 
     /// The endpoint of the next connection by the frontend's algorithm.
-    fn spread(&mut self, client: IpAddr, draw: u64) -> Option<SocketAddr> {
-        let number = match self.balance.as_ref().map(|balance| balance.algorithm) {
-            None | Some(Algorithm::Random) => draw,
-            Some(Algorithm::RoundRobin) => {
+    fn spread(&mut self, client: IpAddr, draw: usize) -> Option<SocketAddr> {
+        let width = self.forward.width();
+        let slot = match self.forward.algorithm() {
+            Algorithm::Random => draw.checked_rem(width)?,
+            Algorithm::RoundRobin => {
                 self.turn = self.turn.wrapping_add(1);
-                self.turn
+                self.turn.checked_rem(width)?
             }
-            Some(Algorithm::Maglev) => {
-                let mut hasher = DefaultHasher::new();
-                client.hash(&mut hasher);
-                hasher.finish()
-            }
+            Algorithm::Maglev => slot_of(client, u32::try_from(width).ok()?, CLIENT_SEED) as usize,
         };
-        let slots = self.balance.as_ref().and_then(|b| b.slots.as_deref());
-        let count = slots.map_or(self.targets.len(), <[u16]>::len);
-        let slot = number.checked_rem(u64::try_from(count).ok()?)?;
-        let slot = usize::try_from(slot).ok()?;
-        let target = match slots {
-            Some(slots) => usize::from(*slots.get(slot)?),
-            None => slot,
-        };
-        self.targets.get(target).copied()
+        self.forward.at(slot).map(socket)
     }
 
     /// The endpoint for a new connection of a client; `draw` decides where nothing
     /// else does.
-    pub(super) fn choose(&mut self, client: IpAddr, now: Instant, draw: u64) -> Option<SocketAddr> {
-        let known = self.affinity.and_then(|stays| {
+    pub(super) fn choose(
+        &mut self,
+        client: IpAddr,
+        now: Instant,
+        draw: usize,
+    ) -> Option<SocketAddr> {
+        let stays = self.forward.affinity;
+        let stays = stays.map(|seconds| Duration::from_secs(seconds.into()));
+        let known = stays.and_then(|stays| {
             let (had, at) = self.clients.get(&client)?;
             (now.saturating_duration_since(*at) < stays).then_some(*had)
         });
@@ -116,7 +103,7 @@ impl Choice {
             Some(had) => had,
             None => self.spread(client, draw)?,
         };
-        if let Some(stays) = self.affinity {
+        if let Some(stays) = stays {
             if self.clients.len() >= MOST_CLIENTS {
                 self.clients
                     .retain(|_, (_, at)| now.saturating_duration_since(*at) < stays);
@@ -131,8 +118,10 @@ impl Choice {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use portolan_model::ServiceKey;
-    use portolan_plan::{Forward, Masquerade, Selection};
+    use portolan_plan::{Balance, Masquerade, Reason, Selection};
 
     use super::*;
 
@@ -206,8 +195,10 @@ mod tests {
         assert_eq!(turns, [two, one, two, one, two, one]);
         let weighted = choose(Algorithm::Random, Some(&[0, 0, 1]));
         assert_eq!(weighted, [one, one, two, one, one, two]);
+        // The slot that the kernel's jhash gives the client, as on every node.
         let same = choose(Algorithm::Maglev, Some(&[0, 1, 0, 1, 1]));
-        assert_eq!(BTreeSet::from_iter(same).len(), 1);
+        let slot = slot_of(SELF, 5, CLIENT_SEED);
+        assert_eq!(same, [[one, two, one, two, two][slot as usize]; 6]);
     }
 
     #[test]

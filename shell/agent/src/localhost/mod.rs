@@ -72,7 +72,7 @@ impl Route {
     }
 
     fn choose(&self, client: IpAddr) -> Option<SocketAddr> {
-        let draw = RandomState::new().hash_one(client);
+        let draw = RandomState::new().hash_one(client) as usize;
         self.choice().choose(client, Instant::now(), draw)
     }
 }

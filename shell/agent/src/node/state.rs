@@ -302,7 +302,11 @@ impl State {
 
     /// Forgets the clients of endpoints that are gone.
     fn forget_clients(&mut self) {
-        if self.forget == 0 || self.is_lost() {
+        if self.is_lost() {
+            return;
+        }
+        if self.forget == 0 {
+            self.retry = RETRY;
             return;
         }
         match tokio::task::block_in_place(|| self.plane.forget_clients(&self.plan)) {
@@ -366,7 +370,6 @@ impl State {
         match tokio::task::block_in_place(|| self.plane.repair(&self.plan)) {
             Ok(steps) => {
                 self.repair = None;
-                self.retry = RETRY;
                 let took = began.elapsed();
                 self.metrics.synced(took, Some(cause), SystemTime::now());
                 self.metrics.repaired(cause, steps);
@@ -384,15 +387,7 @@ impl State {
                     tracing::debug!(node = %self.given.node, cause, steps, "the kernel holds the plan");
                 }
             }
-            Err(error) => {
-                self.failed(&error);
-                // Facts are taken in meanwhile.
-                self.repair = Some(Due {
-                    at: Instant::now() + self.retry,
-                    cause: Cause::Failed,
-                });
-                self.retry = (self.retry * 2).min(RETRY_LIMIT);
-            }
+            Err(error) => self.failed(&error),
         }
     }
 
@@ -408,11 +403,14 @@ impl State {
         }
     }
 
+    /// The kernel refused something: the whole image is compared soon, and later the
+    /// more often this happens in turn. Facts are taken in meanwhile.
     fn failed(&mut self, error: &PlaneError) {
         self.repair = Some(Due {
-            at: Instant::now(),
+            at: Instant::now() + self.retry,
             cause: Cause::Failed,
         });
+        self.retry = (self.retry * 2).min(RETRY_LIMIT);
         self.health.failed();
         self.metrics.failed();
         self.judge_all = true;

@@ -7,6 +7,8 @@ use ipnet::IpNet;
 use portolan_model::Family;
 use portolan_plan::{NodePortAddresses, NodePorts, OpenNodePorts};
 
+use super::ranges::no_host_bits;
+
 /// One entry of the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NodePortWord {
@@ -30,7 +32,7 @@ impl FromStr for NodePortWord {
             "all" => Ok(Self::All),
             _ => text.parse().map(Self::Range).map_err(|_no_range| {
                 let hint = match text.parse::<IpAddr>() {
-                    Ok(address) => format!("; {} is meant?", IpNet::from(address)),
+                    Ok(address) => format!(": did you mean {}?", IpNet::from(address)),
                     Err(_) => String::new(),
                 };
                 format!("expected a CIDR range, primary, localhost or all{hint}")
@@ -46,13 +48,8 @@ impl FromStr for NodePortWord {
 /// If a range has bits set after its prefix; the words name it.
 pub(crate) fn node_ports(words: &[NodePortWord]) -> Result<NodePorts, String> {
     for word in words {
-        if let NodePortWord::Range(net) = word
-            && *net != net.trunc()
-        {
-            let meant = net.trunc();
-            return Err(format!(
-                "{net} has bits set after its prefix; {meant} is meant?"
-            ));
+        if let NodePortWord::Range(net) = word {
+            no_host_bits(net)?;
         }
     }
     let [v4, v6] = Family::BOTH.map(|family| of_family(words, family));
@@ -172,8 +169,8 @@ mod tests {
     #[test]
     fn what_is_no_range_is_refused_with_what_may_be_meant() {
         let error = |list| typed(list).unwrap_err();
-        assert!(error("192.0.2.1").contains("192.0.2.1/32 is meant?"));
-        assert!(error("192.0.2.1/24").contains("192.0.2.0/24 is meant?"));
+        assert!(error("192.0.2.1").contains("did you mean 192.0.2.1/32?"));
+        assert!(error("192.0.2.1/24").contains("did you mean 192.0.2.0/24?"));
         assert!(error("primary,host").contains("primary, localhost or all"));
     }
 }

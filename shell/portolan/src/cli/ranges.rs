@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use clap::Args;
 use ipnet::IpNet;
 use portolan_apiserver::cluster_dns;
@@ -48,11 +48,7 @@ impl RangeArgs {
         }
         let mut dns = Vec::new();
         for net in &self.service_cidr {
-            ensure!(
-                *net == net.trunc(),
-                "{flag}: {net} has host bits set: did you mean {}?",
-                net.trunc()
-            );
+            no_host_bits(net).map_err(|error| anyhow!("{flag}: {error}"))?;
             let shortest = match net {
                 IpNet::V4(_) => SHORTEST_V4,
                 IpNet::V6(_) => SHORTEST_V6,
@@ -77,7 +73,22 @@ impl RangeArgs {
     }
 }
 
-fn overlap(one: &IpNet, other: &IpNet) -> bool {
+/// Refuses a range with bits set after its prefix.
+///
+/// # Errors
+/// In words that name the range that may be meant.
+pub(crate) fn no_host_bits(net: &IpNet) -> Result<(), String> {
+    let meant = net.trunc();
+    if *net == meant {
+        return Ok(());
+    }
+    Err(format!(
+        "{net} has bits set after its prefix: did you mean {meant}?"
+    ))
+}
+
+/// Whether some address is in both.
+pub(crate) fn overlap(one: &IpNet, other: &IpNet) -> bool {
     one.contains(&other.network()) || other.contains(&one.network())
 }
 

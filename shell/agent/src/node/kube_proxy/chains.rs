@@ -20,7 +20,7 @@ const NAT: &[&str] = &[
     "KUBE-NODE-PORT",
 ];
 /// Beginnings of the names of a Service's and an endpoint's chain there.
-const NAT_OF_SERVICES: &[&str] = &[
+pub(super) const NAT_OF_SERVICES: &[&str] = &[
     "KUBE-SVC-",
     "KUBE-SVL-",
     "KUBE-SEP-",
@@ -47,6 +47,11 @@ const CANARY: &str = "KUBE-PROXY-CANARY";
 const MARK: &str = "KUBE-MARK-MASQ";
 /// The chain that masquerades what is marked.
 const POSTROUTING: &str = "KUBE-POSTROUTING";
+
+/// The names of all chains that are not of one Service or endpoint, each once.
+pub(super) fn names() -> BTreeSet<&'static str> {
+    NAT.iter().chain(FILTER).copied().collect()
+}
 
 /// Whether a chain of one of iptables' tables is kube-proxy's.
 pub(super) fn is_its_own(table: &str, chain: &str) -> bool {

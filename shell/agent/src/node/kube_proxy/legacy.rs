@@ -1,19 +1,25 @@
 //! iptables' older kernel side, which is not read: what to type instead. Pure.
 
-/// The chains to be left out, as an extended regular expression; kubelet's stay.
-const CHAINS: &str = "KUBE-(SERVICES|EXTERNAL-SERVICES|NODEPORTS|NODE-PORT|LOAD-BALANCER|\
-    POSTROUTING|MARK-MASQ|FORWARD|PROXY-FIREWALL|SOURCE-RANGES-FIREWALL|IPVS-FILTER|\
-    IPVS-OUT-FILTER|PROXY-CANARY|(SVC|SVL|SEP|FW|EXT|XLB)-[A-Z0-9]+)";
+use super::chains;
 
 /// The command that takes kube-proxy's rules out of iptables-legacy, for a family
 /// whose tables are in use; `names` is what the kernel says of them.
 pub(super) fn command(program: &str, names: &str) -> Option<String> {
     let used = |table: &str| names.lines().any(|name| name.trim() == table);
     ["nat", "filter", "mangle"].into_iter().any(used).then(|| {
+        let chains = pattern();
         format!(
-            "{program}-legacy-save | grep -vE -- '(^:|-A |-j |-g ){CHAINS}( |$)' | {program}-legacy-restore"
+            "{program}-legacy-save | grep -vE -- '(^:|-A |-j |-g )({chains})( |$)' | {program}-legacy-restore"
         )
     })
+}
+
+/// The chains to be left out, as an extended regular expression; kubelet's stay.
+fn pattern() -> String {
+    let whole = chains::names().into_iter().map(str::to_owned);
+    let begun = chains::NAT_OF_SERVICES.iter();
+    let begun = begun.map(|beginning| format!("{beginning}[A-Z0-9]+"));
+    whole.chain(begun).collect::<Vec<_>>().join("|")
 }
 
 #[cfg(test)]
