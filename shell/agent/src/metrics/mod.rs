@@ -1,16 +1,17 @@
 //! What a node's agent counts and times: kube-proxy's names and help texts, so that
 //! its dashboards and alerts carry over, and a few of our own.
 //!
-//! Every update is O(1) and takes no lock that a scrape holds for long. What depends
-//! on all Services (`sync_proxy_rules_no_local_endpoints_total`) is not counted.
+//! Every update costs what changed and takes no lock that a scrape holds for long.
 
+mod local;
 mod process;
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use portolan_model::Family as IpFamily;
+use portolan_plan::{NodePlan, Policy, Touched};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -18,6 +19,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets, linear_buckets};
 use prometheus_client::registry::Registry;
 
+use local::Unserved;
 use process::Process;
 
 /// One label and its value.
@@ -25,6 +27,7 @@ type Label = [(&'static str, &'static str); 1];
 type Times = Family<Label, Histogram, fn() -> Histogram>;
 type Moments = Family<Label, Gauge<f64, AtomicU64>>;
 type Counts = Family<Label, Counter>;
+type Sizes = Family<[(&'static str, &'static str); 2], Gauge>;
 
 /// The most changes of endpoints whose way into the kernel is timed at once.
 const MOST_TRIGGERS: usize = 4096;
@@ -63,7 +66,14 @@ pub(crate) struct Metrics {
     queued: Moments,
     endpoint_changes: Counter,
     service_changes: Counter,
+    endpoints_pending: Gauge,
+    services_pending: Gauge,
+    unserved: Arc<Mutex<Unserved>>,
+    no_local_endpoints: Sizes,
     failures: Counts,
+    cleanup_failures: Counts,
+    flows_judged: Times,
+    flows_ended: Counts,
     healthz: Counts,
     livez: Counts,
     commits: Counts,
@@ -115,7 +125,14 @@ impl Metrics {
             queued: Moments::default(),
             endpoint_changes: Counter::default(),
             service_changes: Counter::default(),
+            endpoints_pending: Gauge::default(),
+            services_pending: Gauge::default(),
+            unserved: Arc::default(),
+            no_local_endpoints: Sizes::default(),
             failures: Counts::default(),
+            cleanup_failures: Counts::default(),
+            flows_judged: times(sync_times),
+            flows_ended: Counts::default(),
             healthz: Counts::default(),
             livez: Counts::default(),
             commits: Counts::default(),
@@ -126,6 +143,8 @@ impl Metrics {
         for family in IpFamily::BOTH.map(label) {
             // A counter is there before it counts, so that its rate is right.
             drop(metrics.failures.get_or_create(&family));
+            drop(metrics.cleanup_failures.get_or_create(&family));
+            drop(metrics.flows_ended.get_or_create(&family));
             drop(metrics.sync.get_or_create(&family));
             drop(metrics.programming.get_or_create(&family));
         }
@@ -136,6 +155,15 @@ impl Metrics {
     fn registered(&self) -> Registry {
         let mut all = Registry::default();
         let proxy = all.sub_registry_with_prefix("kubeproxy");
+        self.register_times(proxy);
+        self.register_counts(proxy);
+        self.register_own(all.sub_registry_with_prefix("portolan"));
+        all.register_collector(Box::new(Process));
+        all
+    }
+
+    /// When things happen, and how long they take.
+    fn register_times(&self, proxy: &mut Registry) {
         proxy.register(
             "sync_proxy_rules_duration_seconds",
             "SyncProxyRules latency in seconds",
@@ -167,6 +195,15 @@ impl Metrics {
             self.queued.clone(),
         );
         proxy.register(
+            "conntrack_reconciler_sync_duration_seconds",
+            "ReconcileConntrackFlowsLatency latency in seconds",
+            self.flows_judged.clone(),
+        );
+    }
+
+    /// How many there are of what.
+    fn register_counts(&self, proxy: &mut Registry) {
+        proxy.register(
             "sync_proxy_rules_endpoint_changes",
             "Cumulative proxy rules Endpoint changes",
             self.endpoint_changes.clone(),
@@ -182,6 +219,32 @@ impl Metrics {
             self.failures.clone(),
         );
         proxy.register(
+            "sync_proxy_rules_nftables_cleanup_failures",
+            "Cumulative proxy nftables cleanup failures",
+            self.cleanup_failures.clone(),
+        );
+        proxy.register(
+            "sync_proxy_rules_endpoint_changes_pending",
+            "Pending proxy rules Endpoint changes",
+            self.endpoints_pending.clone(),
+        );
+        proxy.register(
+            "sync_proxy_rules_service_changes_pending",
+            "Pending proxy rules Service changes",
+            self.services_pending.clone(),
+        );
+        // A gauge, whatever its name says; kube-proxy's is one too.
+        proxy.register(
+            "sync_proxy_rules_no_local_endpoints_total",
+            "Number of services with a Local traffic policy and no endpoints",
+            self.no_local_endpoints.clone(),
+        );
+        proxy.register(
+            "conntrack_reconciler_deleted_entries",
+            "Cumulative conntrack flows deleted by conntrack reconciler",
+            self.flows_ended.clone(),
+        );
+        proxy.register(
             "proxy_healthz",
             "Cumulative proxy healthz HTTP status",
             self.healthz.clone(),
@@ -191,9 +254,6 @@ impl Metrics {
             "Cumulative proxy livez HTTP status",
             self.livez.clone(),
         );
-        self.register_own(all.sub_registry_with_prefix("portolan"));
-        all.register_collector(Box::new(Process));
-        all
     }
 
     /// Those that kube-proxy does not have.
@@ -236,6 +296,8 @@ impl Metrics {
     pub(crate) fn came(&self, services: usize, slices: usize, at: SystemTime) {
         self.service_changes.inc_by(services as u64);
         self.endpoint_changes.inc_by(slices as u64);
+        self.services_pending.inc_by(services as i64);
+        self.endpoints_pending.inc_by(slices as i64);
         if services > 0 || slices > 0 {
             for family in IpFamily::BOTH {
                 self.queued.get_or_create(&label(family)).set(seconds(at));
@@ -255,6 +317,48 @@ impl Metrics {
             self.synced.get_or_create(&family).set(seconds(at));
         }
         self.commits.get_or_create(&[("by", why)]).inc();
+        self.services_pending.set(0);
+        self.endpoints_pending.set(0);
+    }
+
+    /// A round of planning changed this.
+    pub(crate) fn planned(&self, plan: &NodePlan, touched: &Touched) {
+        let mut unserved = self.unserved.lock().unwrap_or_else(PoisonError::into_inner);
+        unserved.follow(plan, touched);
+        for (policy, word) in [
+            (Policy::Internal, "internal"),
+            (Policy::External, "external"),
+        ] {
+            for family in IpFamily::BOTH {
+                let [family_label] = label(family);
+                let of = [family_label, ("traffic_policy", word)];
+                let ports = unserved.ports(policy, family);
+                self.no_local_endpoints
+                    .get_or_create(&of)
+                    .set(i64::try_from(ports).unwrap_or(i64::MAX));
+            }
+        }
+    }
+
+    /// All flows of an order were judged, or as many as could be.
+    pub(crate) fn flows_judged(&self, took: Duration) {
+        for family in IpFamily::BOTH.map(label) {
+            let times = self.flows_judged.get_or_create(&family);
+            times.observe(took.as_secs_f64());
+        }
+    }
+
+    /// So many flows were stale and ended.
+    pub(crate) fn flows_ended(&self, family: IpFamily, count: usize) {
+        let ended = self.flows_ended.get_or_create(&label(family));
+        ended.inc_by(count as u64);
+    }
+
+    /// What is no longer used could not be taken out of the kernel.
+    pub(crate) fn cleanup_failed(&self) {
+        for family in IpFamily::BOTH.map(label) {
+            self.cleanup_failures.get_or_create(&family).inc();
+        }
     }
 
     /// The whole image was compared, and so many operations were needed.
@@ -310,6 +414,8 @@ impl Triggers {
 
 #[cfg(test)]
 mod tests {
+    use portolan_plan::NodeView;
+
     use super::*;
 
     #[test]
@@ -320,7 +426,12 @@ mod tests {
         metrics.synced(Duration::from_micros(1500), None, at);
         metrics.synced(Duration::from_millis(30), Some(Cause::Start), at);
         metrics.repaired(Cause::Start, 7);
+        metrics.came(1, 2, at);
         metrics.failed();
+        metrics.cleanup_failed();
+        metrics.flows_judged(Duration::from_millis(3));
+        metrics.flows_ended(IpFamily::V6, 4);
+        metrics.planned(&NodePlan::empty(NodeView::default()), &Touched::default());
         metrics.probed(false, 503);
         let mut triggers = Triggers::default();
         triggers.add(IpFamily::V4, at - Duration::from_millis(400));
@@ -334,8 +445,15 @@ mod tests {
             "kubeproxy_network_programming_duration_seconds_bucket{le=\"0.5\",ip_family=\"IPv4\"} 1",
             "kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family=\"IPv4\"} 1000.0",
             "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds{ip_family=\"IPv4\"} 1000.0",
-            "kubeproxy_sync_proxy_rules_service_changes_total 2",
-            "kubeproxy_sync_proxy_rules_endpoint_changes_total 3",
+            "kubeproxy_sync_proxy_rules_service_changes_total 3",
+            "kubeproxy_sync_proxy_rules_endpoint_changes_total 5",
+            "kubeproxy_sync_proxy_rules_service_changes_pending 1",
+            "kubeproxy_sync_proxy_rules_endpoint_changes_pending 2",
+            "kubeproxy_sync_proxy_rules_no_local_endpoints_total{ip_family=\"IPv4\",traffic_policy=\"internal\"} 0",
+            "kubeproxy_sync_proxy_rules_nftables_cleanup_failures_total{ip_family=\"IPv4\"} 1",
+            "kubeproxy_conntrack_reconciler_sync_duration_seconds_count{ip_family=\"IPv6\"} 1",
+            "kubeproxy_conntrack_reconciler_deleted_entries_total{ip_family=\"IPv6\"} 4",
+            "kubeproxy_conntrack_reconciler_deleted_entries_total{ip_family=\"IPv4\"} 0",
             "kubeproxy_sync_proxy_rules_nftables_sync_failures_total{ip_family=\"IPv4\"} 1",
             "kubeproxy_proxy_healthz_total{code=\"503\"} 1",
             "portolan_nftables_commits_total{by=\"change\"} 1",

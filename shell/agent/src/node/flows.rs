@@ -23,6 +23,8 @@ use portolan_plan::conntrack::{Flow, Judge, Question, Scope};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use crate::metrics::Metrics;
+
 /// How many times as long as a run took nothing is done after it.
 const REST: u32 = 9;
 /// The shortest rest.
@@ -49,6 +51,13 @@ struct Desk {
     called: Notify,
 }
 
+/// What a run needs.
+#[derive(Debug)]
+struct Worker {
+    conntrack: Conntrack,
+    metrics: Metrics,
+}
+
 /// The worker of one node. It ends with this handle.
 #[derive(Debug)]
 pub struct Flows {
@@ -62,9 +71,21 @@ impl Flows {
     /// # Errors
     /// If the kernel gives no socket.
     pub fn start(netns: &NetNs, node: &str) -> Result<Self, ConntrackError> {
-        let conntrack = Conntrack::open(netns)?;
+        Self::counted(netns, node, Metrics::new())
+    }
+
+    /// As [`Flows::start`], telling what is done.
+    pub(crate) fn counted(
+        netns: &NetNs,
+        node: &str,
+        metrics: Metrics,
+    ) -> Result<Self, ConntrackError> {
+        let worker = Worker {
+            conntrack: Conntrack::open(netns)?,
+            metrics,
+        };
         let desk = Arc::new(Desk::default());
-        let worker = tokio::spawn(work(conntrack, Arc::clone(&desk), node.to_owned()));
+        let worker = tokio::spawn(work(worker, Arc::clone(&desk), node.to_owned()));
         Ok(Self { desk, worker })
     }
 
@@ -113,7 +134,7 @@ impl Desk {
     }
 }
 
-async fn work(mut conntrack: Conntrack, desk: Arc<Desk>, node: String) {
+async fn work(mut worker: Worker, desk: Arc<Desk>, node: String) {
     let mut retry = RETRY;
     loop {
         desk.called.notified().await;
@@ -122,14 +143,15 @@ async fn work(mut conntrack: Conntrack, desk: Arc<Desk>, node: String) {
         };
         let run = tokio::task::spawn_blocking(move || {
             let started = Instant::now();
-            let done = reconcile(&mut conntrack, &order);
-            (conntrack, order, done, started.elapsed())
+            let done = worker.reconcile(&order);
+            (worker, order, done, started.elapsed())
         });
         let Ok((returned, order, done, took)) = run.await else {
             // The runtime ends, or a run panicked: nothing is left to work with.
             return;
         };
-        conntrack = returned;
+        worker = returned;
+        worker.metrics.flows_judged(took);
         let rest = match done {
             Ok(ended) => {
                 // Snapshots must not outlive their use.
@@ -151,27 +173,35 @@ async fn work(mut conntrack: Conntrack, desk: Arc<Desk>, node: String) {
     }
 }
 
-/// Judges every flow of an order and ends what is stale; how many that were.
-fn reconcile(conntrack: &mut Conntrack, order: &Order) -> Result<usize, ConntrackError> {
-    let Order {
-        scope,
-        plan,
-        cluster,
-    } = order;
-    let own: BTreeSet<IpAddr> = if scope.needs_own_addresses(plan) {
-        conntrack.own_addresses()?
-    } else {
-        BTreeSet::new()
-    };
-    let mut judge = Judge::new(plan, cluster, scope, &own);
-    let mut ended = 0;
-    for question in scope.questions(plan) {
-        let stale = conntrack.pick(&filter(&question), |entry| {
-            judge.judge(&flow(entry)?).map(|_| *entry)
-        })?;
-        ended += conntrack.delete(&stale)?;
+impl Worker {
+    /// Judges every flow of an order and ends what is stale; how many that were.
+    fn reconcile(&mut self, order: &Order) -> Result<usize, ConntrackError> {
+        let Order {
+            scope,
+            plan,
+            cluster,
+        } = order;
+        let own: BTreeSet<IpAddr> = if scope.needs_own_addresses(plan) {
+            self.conntrack.own_addresses()?
+        } else {
+            BTreeSet::new()
+        };
+        let mut judge = Judge::new(plan, cluster, scope, &own);
+        let mut ended = 0;
+        for question in scope.questions(plan) {
+            let stale = self.conntrack.pick(&filter(&question), |entry| {
+                judge.judge(&flow(entry)?).map(|_| *entry)
+            })?;
+            for family in Family::BOTH {
+                let stale = stale.iter().copied();
+                let stale = stale.filter(|entry| Family::of(entry.original.source) == family);
+                let gone = self.conntrack.delete(&stale.collect::<Vec<_>>())?;
+                self.metrics.flows_ended(family, gone);
+                ended += gone;
+            }
+        }
+        Ok(ended)
     }
-    Ok(ended)
 }
 
 fn filter(question: &Question) -> Filter {

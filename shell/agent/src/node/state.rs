@@ -147,7 +147,9 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), 
         node: node.clone(),
         cause,
     })?;
-    let flows = Flows::start(&config.netns, &node).map_err(|cause| NodeError::Flows {
+    let metrics = Metrics::new();
+    let flows = Flows::counted(&config.netns, &node, metrics.clone());
+    let flows = flows.map_err(|cause| NodeError::Flows {
         node: node.clone(),
         cause,
     })?;
@@ -159,7 +161,6 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), 
     let localhost = Localhost::new(&config.netns, &node);
     let names = Names::open(&config).map_err(|cause| NodeError::Names { node, cause })?;
     let _alone = Alone::start(&config.netns, &config.given.node);
-    let metrics = Metrics::new();
     let health = Health::start(&config, &metrics);
     let stream = facts(config.kube, shutdown.clone());
     let mut state = State {
@@ -267,6 +268,7 @@ impl State {
             Scope::of(&self.plan, &self.cluster, &dirty, &touched)
         };
         drop(dirty);
+        self.metrics.planned(&self.plan, &touched);
         if touched.may_forget(&self.plan) {
             self.forget = LOOKS;
         }
@@ -314,7 +316,10 @@ impl State {
                 self.forget -= 1;
                 tracing::debug!(node = %self.given.node, count, "clients forgotten");
             }
-            Err(error) => self.failed(&error),
+            Err(error) => {
+                self.metrics.cleanup_failed();
+                self.failed(&error);
+            }
         }
     }
 
