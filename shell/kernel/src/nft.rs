@@ -146,6 +146,17 @@ impl Nft {
         self.limit = bytes;
     }
 
+    /// Keep so much room for answers of the kernel, in bytes, instead of a few
+    /// megabytes. What does not fit is lost, which a commit survives: one refusal
+    /// is enough to know of it.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel does not allow it.
+    pub fn hold(&mut self, bytes: usize) -> Result<(), OpenError> {
+        self.socket.hold(bytes).map_err(OpenError::Socket)
+    }
+
     /// Make the changes of a batch.
     ///
     /// A batch of up to [`TRANSACTION`] bytes is one transaction, all or nothing,

@@ -185,6 +185,37 @@ fn a_refusal_names_the_operation_and_changes_nothing() {
     assert_eq!(read(&mut kernel, &sample), sample);
 }
 
+/// More refusals than the socket has room for: some are lost, that there were any
+/// is not, and the next answers are those of the next question.
+#[test]
+fn p21_answers_that_overrun_the_socket_are_a_refusal() {
+    if !inside("p21_answers_that_overrun_the_socket_are_a_refusal") {
+        return;
+    }
+    let sample = sample::ruleset();
+    let mut kernel = Nft::open_here().unwrap();
+    commit(&mut kernel, &Ruleset::new(), &sample);
+    let id = TableId::new(Family::Ip, "portolan");
+    let mut batch = Batch::new();
+    for number in 0..1000 {
+        let chain = format!("nowhere-{number}").into();
+        batch.push(&id, Op::DeleteChain { chain });
+    }
+    let refused = |kernel: &mut Nft| kernel.commit(&batch).unwrap_err().to_string();
+    let all = "nftables refused to delete chain ip portolan nowhere-0 (and 999 more)";
+    assert_eq!(refused(&mut kernel), all);
+    kernel.hold(8192).unwrap();
+    for _ in 0..3 {
+        let said = refused(&mut kernel);
+        let begins = "nftables refused to delete chain ip portolan nowhere-0 (and ";
+        assert!(said.starts_with(begins) && said != all, "{said}");
+        // Nothing is left over for what is asked next, nor lost of it.
+        assert_eq!(read(&mut kernel, &sample), sample);
+        commit(&mut kernel, &sample, &Ruleset::new());
+        commit(&mut kernel, &Ruleset::new(), &sample);
+    }
+}
+
 #[test]
 fn foreign_rules_are_seen_and_replaced() {
     if !inside("foreign_rules_are_seen_and_replaced") {

@@ -85,6 +85,11 @@ impl Socket {
         Ok(socket)
     }
 
+    /// Keep so much room for answers, and no more.
+    pub(crate) fn hold(&self, bytes: usize) -> io::Result<()> {
+        Ok(setsockopt(&self.fd, sockopt::RcvBuf, &bytes)?)
+    }
+
     fn measure(&mut self) -> io::Result<()> {
         let size = getsockopt(&self.fd.as_fd(), sockopt::SndBuf)?;
         self.room = size.saturating_sub(SEND_OVERHEAD);
