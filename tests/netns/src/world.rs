@@ -26,7 +26,7 @@ use portolan_testkit::rig::Rig;
 use crate::talk::{self, Seen};
 
 /// How long any test may take.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(300);
 
 /// The first source port of clients. Each attempt has its own: a port that was
 /// used before would meet what connection tracking remembers of it.

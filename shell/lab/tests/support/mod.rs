@@ -19,7 +19,7 @@ const INSIDE: &str = "PORTOLAN_TEST_INSIDE";
 /// nobody, on Debian and everywhere else.
 const NOBODY: u32 = 65_534;
 /// How long anything in a test may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Runs `body` for the test `name` (its path in the test binary).
 pub(crate) fn in_lab(name: &str, body: impl FnOnce()) {
