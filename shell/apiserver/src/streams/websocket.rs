@@ -28,10 +28,12 @@ const MAX_MESSAGE_BYTES: usize = 32 << 20;
 /// The channel of which the message names another to close.
 const CLOSE_CHANNEL: u8 = 255;
 
-/// How long a client may take to answer the first ping; some never do.
-const PONG_TIMEOUT: Duration = Duration::from_millis(200);
+/// How long a client of v5 may take to answer the first ping.
+const PONG_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same of others: some never do.
+const PONG_TIMEOUT_OTHERS: Duration = Duration::from_millis(200);
 /// What a client that reads is given to make its streams.
-const SETTLING: Duration = Duration::from_millis(10);
+const SETTLING: Duration = Duration::from_millis(25);
 
 pub(super) type Socket = WebSocketStream<Io>;
 
@@ -118,10 +120,12 @@ async fn send(
     mut out: mpsc::Receiver<Outgoing>,
     reads: &Notify,
 ) -> Result<(), Error> {
-    if let Some(first) = out.recv().await {
-        sink.feed(encode(protocol, &first)).await?;
-        settle(&mut sink, reads).await?;
-    }
+    let patience = if protocol == V5 {
+        PONG_TIMEOUT
+    } else {
+        PONG_TIMEOUT_OTHERS
+    };
+    settle(&mut sink, reads, patience).await?;
     while let Some(outgoing) = out.recv().await {
         sink.feed(encode(protocol, &outgoing)).await?;
         if out.is_empty() {
@@ -138,12 +142,14 @@ async fn send(
 /// Waits until the client reads. client-go begins to read before it has made its
 /// streams, and throws away what comes for one that it has not made yet; a
 /// container of a cluster never is so quick that anybody noticed.
-async fn settle(sink: &mut SplitSink<Socket, Message>, reads: &Notify) -> Result<(), Error> {
+async fn settle(
+    sink: &mut SplitSink<Socket, Message>,
+    reads: &Notify,
+    patience: Duration,
+) -> Result<(), Error> {
     sink.send(Message::Ping(Bytes::new())).await?;
-    if tokio::time::timeout(PONG_TIMEOUT, reads.notified())
-        .await
-        .is_ok()
-    {
+    let read = tokio::time::timeout(patience, reads.notified());
+    if read.await.is_ok() {
         tokio::time::sleep(SETTLING).await;
     }
     Ok(())
