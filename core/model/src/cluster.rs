@@ -10,6 +10,7 @@ use imbl::{OrdMap, OrdSet};
 
 use crate::change::{Change, Dirty};
 use crate::fact::{Fact, Key, Kind, Node, Service, ServiceCidr, Slice};
+use crate::fill::by_turns;
 use crate::key::{ServiceKey, SliceKey};
 use crate::text::{Interner, Text};
 
@@ -199,7 +200,7 @@ impl Cluster {
     /// Swaps a whole list in; only what differs becomes dirty.
     fn replace(&mut self, kind: Kind, facts: Vec<Fact>, dirty: &mut Dirty) {
         let mut gone = self.keys(kind);
-        for fact in facts {
+        for fact in by_turns(facts) {
             let key = fact.key();
             if key.kind() == kind {
                 gone.remove(&key);
@@ -240,13 +241,7 @@ impl Cluster {
         if self.services.get(&service.key) == Some(&service) {
             return;
         }
-        let texts = &mut self.texts;
-        let fact = Arc::make_mut(&mut service);
-        texts.share(&mut fact.key.namespace);
-        texts.share(&mut fact.key.name);
-        for port in &mut fact.ports {
-            texts.share(&mut port.name);
-        }
+        Arc::make_mut(&mut service).share(&mut self.texts);
         if let Some(old) = self.services.get(&service.key).cloned() {
             self.unindex(&old);
         }
@@ -268,19 +263,7 @@ impl Cluster {
         if self.slices.get(&place) == Some(&slice) {
             return;
         }
-        let texts = &mut self.texts;
-        let fact = Arc::make_mut(&mut slice);
-        texts.share(&mut fact.key.namespace);
-        texts.share(&mut fact.service.namespace);
-        texts.share(&mut fact.service.name);
-        for port in &mut fact.ports {
-            texts.share(&mut port.name);
-        }
-        for endpoint in &mut fact.endpoints {
-            texts.share_option(&mut endpoint.node);
-            texts.share_option(&mut endpoint.zone);
-            texts.share_option(&mut endpoint.pod);
-        }
+        Arc::make_mut(&mut slice).share(&mut self.texts);
         // A slice whose label changed moves to another Service: both are dirty.
         if let Some(owner) = self
             .owner_by_slice

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use crate::algorithm::Algorithm;
 use crate::key::{Family, Protocol, ServiceKey, SliceKey};
-use crate::text::Text;
+use crate::text::{Interner, Text};
 
 /// One known object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +79,15 @@ impl Fact {
             Self::ServiceCidr(cidr) => Key::ServiceCidr(cidr.name.clone()),
         }
     }
+
+    /// Replaces the strings that repeat by the copies that `texts` holds.
+    pub fn share(&mut self, texts: &mut Interner) {
+        match self {
+            Self::Service(service) => Arc::make_mut(service).share(texts),
+            Self::Slice(slice) => Arc::make_mut(slice).share(texts),
+            Self::Node(_) | Self::Namespace(_) | Self::ServiceCidr(_) => {}
+        }
+    }
 }
 
 impl Key {
@@ -120,6 +129,15 @@ pub struct Service {
 }
 
 impl Service {
+    /// As [`Fact::share`].
+    pub(crate) fn share(&mut self, texts: &mut Interner) {
+        texts.share(&mut self.key.namespace);
+        texts.share(&mut self.key.name);
+        for port in &mut self.ports {
+            texts.share(&mut port.name);
+        }
+    }
+
     /// Its load balancer's and external addresses.
     pub fn outer_ips(&self) -> impl Iterator<Item = IpAddr> {
         self.outer.iter().flat_map(|outer| {
@@ -233,6 +251,23 @@ pub struct Slice {
     pub ports: Vec<SlicePort>,
     /// Its endpoints.
     pub endpoints: Vec<Endpoint>,
+}
+
+impl Slice {
+    /// As [`Fact::share`].
+    pub(crate) fn share(&mut self, texts: &mut Interner) {
+        texts.share(&mut self.key.namespace);
+        texts.share(&mut self.service.namespace);
+        texts.share(&mut self.service.name);
+        for port in &mut self.ports {
+            texts.share(&mut port.name);
+        }
+        for endpoint in &mut self.endpoints {
+            texts.share_option(&mut endpoint.node);
+            texts.share_option(&mut endpoint.zone);
+            texts.share_option(&mut endpoint.pod);
+        }
+    }
 }
 
 /// One port of an EndpointSlice.

@@ -18,6 +18,7 @@ mod algorithm;
 mod change;
 mod cluster;
 mod fact;
+mod fill;
 pub mod intake;
 mod key;
 mod problem;
@@ -31,6 +32,7 @@ pub use fact::{
     Affinity, Conditions, Endpoint, Fact, Hints, Key, Kind, Namespace, Node, NodeAddress, Outer,
     Publication, Service, ServiceCidr, ServicePort, Slice, SlicePort, Spread, TrafficPolicy,
 };
+pub use fill::by_turns;
 pub use key::{Family, Protocol, ServiceKey, SliceKey};
 pub use problem::Problem;
 pub use text::{Interner, Text};

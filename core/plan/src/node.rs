@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
-use portolan_model::{Cluster, Dirty, Family, Protocol, ServiceKey, Text};
+use portolan_model::{Cluster, Dirty, Family, Protocol, Service, ServiceKey, Text, by_turns};
 
 use crate::frontend::{Decision, Frontend, Outlying, Place, Shape, Target, Verdict};
 use crate::health::{Health, health};
@@ -46,17 +46,14 @@ pub struct NodePlan {
     pub names: OrdMap<ServiceKey, Arc<Names>>,
     /// The namespaces in which names may be asked for.
     pub namespaces: OrdSet<Text>,
-    /// Which frontends and addresses each Service asked for when it was last
-    /// planned: what has to be looked at again when it changes.
-    asked: OrdMap<ServiceKey, Arc<Asked>>,
+    /// Each Service as it was when it was last planned: the frontends and addresses
+    /// that it asked for have to be looked at again when it changes.
+    asked: OrdMap<ServiceKey, Arc<Service>>,
 }
 
-/// What a Service asks for.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct Asked {
-    frontends: Vec<Frontend>,
-    addresses: Vec<IpAddr>,
-}
+/// How many Services are planned at a time from scratch: what a round says that it
+/// touched is as large as its part of the plan.
+const AT_ONCE: usize = 4096;
 
 /// What a round of planning changed: for each key its previous value, whose
 /// new one is in the plan. A key whose value stayed the same is not in it.
@@ -96,17 +93,22 @@ impl Touched {
 /// The plan of a node from scratch.
 pub fn node(cluster: &Cluster, view: &NodeView) -> NodePlan {
     let mut plan = NodePlan::empty(view.clone());
-    let everything = Dirty {
-        services: cluster
-            .services()
-            .map(|service| service.key.clone())
-            .collect(),
-        nodes: BTreeSet::new(),
+    let namespaces = Dirty {
         namespaces: cluster.namespaces().cloned().collect(),
-        service_cidrs: BTreeSet::new(),
+        ..Dirty::default()
     };
-    renode(&mut plan, cluster, view, &everything);
-    plan
+    renode(&mut plan, cluster, view, &namespaces);
+    let mut keys = cluster.services().map(|service| service.key.clone());
+    loop {
+        let some = Dirty {
+            services: keys.by_ref().take(AT_ONCE).collect(),
+            ..Dirty::default()
+        };
+        if some.is_empty() {
+            return plan;
+        }
+        renode(&mut plan, cluster, view, &some);
+    }
 }
 
 /// Plans again what is dirty. A view that differs from the plan's makes
@@ -118,17 +120,17 @@ pub fn renode(plan: &mut NodePlan, cluster: &Cluster, view: &NodeView, dirty: &D
     if *plan.view != *view {
         touched.view = Some(std::mem::replace(&mut plan.view, Arc::new(view.clone())));
         // Also those of which nothing came so far: the view may allow them now.
-        frontends.extend(plan.asked.values().flat_map(|asked| &asked.frontends));
+        frontends.extend(plan.asked.values().flat_map(|service| claims(service)));
     }
-    for key in &dirty.services {
+    for key in by_turns(&dirty.services) {
         plan.ask_again(cluster, key, &mut frontends, &mut addresses);
         plan.name_again(cluster, key, &mut touched);
         plan.health_again(cluster, view, key, &mut touched);
     }
-    for frontend in frontends {
+    for frontend in by_turns(frontends) {
         plan.decide_again(cluster, view, frontend, &mut touched);
     }
-    for address in addresses {
+    for address in by_turns(addresses) {
         plan.own_again(cluster, address, &mut touched);
     }
     for namespace in &dirty.namespaces {
@@ -182,21 +184,15 @@ impl NodePlan {
         frontends: &mut BTreeSet<Frontend>,
         addresses: &mut BTreeSet<IpAddr>,
     ) {
-        if let Some(before) = self.asked.remove(key) {
-            frontends.extend(&before.frontends);
-            addresses.extend(&before.addresses);
-        }
-        let Some(service) = cluster.service(key) else {
-            return;
+        let after = cluster.service(key);
+        let before = match after {
+            Some(after) => self.asked.insert(after.key.clone(), Arc::clone(after)),
+            None => self.asked.remove(key),
         };
-        let asked = Asked {
-            frontends: claims(service),
-            addresses: service.cluster_ips.clone(),
-        };
-        if asked != Asked::default() {
-            frontends.extend(&asked.frontends);
-            addresses.extend(&asked.addresses);
-            self.asked.insert(service.key.clone(), Arc::new(asked));
+        let before = before.filter(|before| after.is_none_or(|after| !Arc::ptr_eq(before, after)));
+        for service in before.iter().chain(after) {
+            frontends.extend(claims(service));
+            addresses.extend(&service.cluster_ips);
         }
     }
 

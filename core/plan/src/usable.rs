@@ -184,6 +184,9 @@ fn split(candidates: &[Candidate<'_>], selection: Selection, view: &NodeView) ->
     if chosen.weights.iter().all(|weight| *weight == 1) {
         chosen.weights = Vec::new();
     }
+    // Plans stay for long.
+    chosen.targets.shrink_to_fit();
+    chosen.excluded.shrink_to_fit();
     chosen
 }
 

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use futures::StreamExt;
 use kube::Client;
 use portolan_api::lean;
-use portolan_model::{Change, Fact, Family, Kind, Problem, intake};
+use portolan_model::{Change, Fact, Family, Interner, Kind, Problem, intake};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -151,6 +151,7 @@ impl Feed {
         };
         let mut events = watch::<T>(self.client.clone(), resource(self.kind).clone(), params);
         let mut listed = Vec::new();
+        let mut texts = Interner::default();
         let mut problems = Vec::new();
         let mut triggered = None;
         while let Some(event) = events.next().await {
@@ -161,12 +162,18 @@ impl Feed {
                     continue;
                 }
                 Event::InitItem(object) => {
-                    let (fact, found) = take(&object);
+                    let (mut fact, found) = take(&object);
+                    if let Some(fact) = &mut fact {
+                        fact.share(&mut texts);
+                    }
                     listed.extend(fact);
                     problems.extend(found);
                     continue;
                 }
-                Event::InitDone { .. } => Change::Replace(self.kind, std::mem::take(&mut listed)),
+                Event::InitDone { .. } => {
+                    texts = Interner::default();
+                    Change::Replace(self.kind, std::mem::take(&mut listed))
+                }
                 Event::Upsert(object) => {
                     let (fact, found) = take(&object);
                     problems.extend(found);

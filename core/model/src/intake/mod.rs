@@ -39,6 +39,14 @@ pub fn service_cidr(object: &portolan_api::lean::ServiceCidr) -> (ServiceCidr, V
     (cidr, problems.found)
 }
 
+/// A list without room to spare: facts stay for long, and a list that grew has room
+/// for four items or for twice as many as it has.
+fn exact<T>(items: impl Iterator<Item = T>) -> Vec<T> {
+    let mut list: Vec<T> = items.collect();
+    list.shrink_to_fit();
+    list
+}
+
 /// Collects the problems of one object.
 struct Problems {
     kind: &'static str,
@@ -75,7 +83,7 @@ impl Problems {
 
     /// The addresses of a list that are addresses.
     fn addresses<'t>(&mut self, field: &str, texts: impl Iterator<Item = &'t str>) -> Vec<IpAddr> {
-        texts.filter_map(|text| self.address(field, text)).collect()
+        exact(texts.filter_map(|text| self.address(field, text)))
     }
 
     fn address(&mut self, field: &str, text: &str) -> Option<IpAddr> {

@@ -2,7 +2,7 @@
 
 use portolan_api::lean;
 
-use super::Problems;
+use super::{Problems, exact};
 use crate::fact::{Affinity, Outer, Publication, Service, ServicePort, TrafficPolicy};
 use crate::key::{Protocol, ServiceKey};
 use crate::problem::Problem;
@@ -27,11 +27,8 @@ pub fn service(object: &lean::Service) -> (Service, Vec<Problem>) {
             problems.addresses("spec.clusterIPs", texts)
         }
     };
-    let ports = spec
-        .ports
-        .iter()
-        .filter_map(|port| service_port(port, &mut problems))
-        .collect();
+    let ports = spec.ports.iter();
+    let ports = exact(ports.filter_map(|port| service_port(port, &mut problems)));
     let fact = Service {
         key: ServiceKey::new(&object.metadata.namespace, &object.metadata.name),
         cluster_ips,

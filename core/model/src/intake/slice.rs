@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use portolan_api::lean;
 
-use super::Problems;
+use super::{Problems, exact};
 use crate::fact::{Conditions, Endpoint, Hints, Slice, SlicePort};
 use crate::key::{Family, Protocol, ServiceKey, SliceKey};
 use crate::problem::Problem;
@@ -36,16 +36,11 @@ pub fn slice(object: &lean::EndpointSlice) -> (Option<Slice>, Vec<Problem>) {
             return (None, problems.found);
         }
     };
-    let ports = object
-        .ports
-        .iter()
-        .filter_map(|port| slice_port(port, &mut problems))
-        .collect();
-    let endpoints = object
-        .endpoints
-        .iter()
-        .filter_map(|endpoint| self::endpoint(endpoint, family, &mut problems))
-        .collect();
+    let ports = object.ports.iter();
+    let ports = exact(ports.filter_map(|port| slice_port(port, &mut problems)));
+    let endpoints = object.endpoints.iter();
+    let endpoints =
+        exact(endpoints.filter_map(|endpoint| self::endpoint(endpoint, family, &mut problems)));
     let slice = Slice {
         key: SliceKey::new(&metadata.namespace, &metadata.name),
         service: ServiceKey::new(&metadata.namespace, service),

@@ -253,12 +253,20 @@ impl State {
         }
         let began = Instant::now();
         self.observe();
-        let dirty = std::mem::take(&mut self.dirty);
+        let mut dirty = std::mem::take(&mut self.dirty);
         let whole = self.due().is_some_and(|at| at <= began);
         if dirty.is_empty() && *self.plan.view == self.view && !whole {
             return;
         }
-        let mut touched = renode(&mut self.plan, &self.cluster, &self.view, &dirty);
+        let touched = if self.names.is_published() {
+            renode(&mut self.plan, &self.cluster, &self.view, &dirty)
+        } else {
+            // The first round renders whole images: what is dirty and what it touched
+            // is of no use, and as large as the cluster.
+            dirty = Dirty::default();
+            self.plan = portolan_plan::node(&self.cluster, &self.view);
+            Touched::default()
+        };
         // What the kernel holds is not known after a failure: the change goes with
         // the comparison, and that judges all flows.
         let whole = whole || self.is_lost();
@@ -271,11 +279,6 @@ impl State {
         self.metrics.planned(&self.plan, &touched);
         if touched.may_forget(&self.plan) {
             self.forget = LOOKS;
-        }
-        if !self.names.is_published() {
-            // The first round renders whole images: what it touched is of no
-            // use, and as large as the cluster.
-            touched = Touched::default();
         }
         self.quiet_since = Instant::now();
         if whole {
