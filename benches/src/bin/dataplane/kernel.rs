@@ -128,18 +128,34 @@ impl Programmed {
 
     /// Takes events in, by the texts of their EndpointSlices, and commits what they
     /// change, as the agent does: plans once, renders what was touched, commits once.
-    pub(crate) fn take<'a>(&mut self, events: impl Iterator<Item = &'a [u8]>) -> Result<Batch> {
+    pub(crate) fn take<'a>(&mut self, events: impl Iterator<Item = &'a [u8]>) -> Result<Taken> {
+        let begin = Instant::now();
         let mut dirty = portolan_model::Dirty::default();
         for text in events {
             dirty.merge(self.facts.apply(cluster::slice_change(text)?));
         }
+        let known = begin.elapsed();
         let touched = renode(&mut self.plan, &self.facts, &self.view, &dirty);
+        let planned = begin.elapsed();
         let delta = render::delta(&self.plan, &touched);
+        let rendered = begin.elapsed();
         self.nft.commit(&delta)?;
+        let done = begin.elapsed();
         ensure!(!delta.is_empty(), "a change must change the kernel");
-        Ok(delta)
+        let parts = [known, planned - known, rendered - planned, done - rendered];
+        Ok(Taken { delta, parts })
     }
 }
+
+/// A round that was committed.
+pub(crate) struct Taken {
+    pub(crate) delta: Batch,
+    /// How long each of [`PARTS`] took.
+    pub(crate) parts: [Duration; 4],
+}
+
+/// The parts of a round.
+pub(crate) const PARTS: [&str; 4] = ["intake", "plan", "render", "kernel"];
 
 /// One changed endpoint, again and again: from the event's text to the commit. The
 /// same batches go to a second namespace with the same Services, bare. Returns how
@@ -158,7 +174,7 @@ fn changes(services: usize) -> Result<Vec<Duration>> {
         let number = turn * 7919 % services;
         let text = serde_json::to_vec(&cluster::slice(Family::V4, number, turn / services + 1))?;
         let begin = Instant::now();
-        let delta = node.take(std::iter::once(text.as_slice()))?;
+        let delta = node.take(std::iter::once(text.as_slice()))?.delta;
         ours.push(begin.elapsed());
         let one = encode(&delta, usize::MAX, 1, None).next();
         kernel.push(bare.commit(&one.context("a transaction")?.bytes)?);

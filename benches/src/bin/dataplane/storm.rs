@@ -10,7 +10,7 @@ use portolan_model::Family;
 use serde_json::json;
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::kernel::Programmed;
+use crate::kernel::{PARTS, Programmed};
 
 /// The size at which changes come.
 const SERVICES: usize = 50_000;
@@ -118,11 +118,15 @@ fn rolling(node: &mut Programmed) -> Result<()> {
     };
     node.take(texts(0)?.iter().map(Vec::as_slice))?;
     let mut steps = Vec::new();
+    let mut parts: [Vec<Duration>; 4] = Default::default();
     for turn in 1..=PODS {
         let texts = texts(turn)?;
         let begin = Instant::now();
-        node.take(texts.iter().map(Vec::as_slice))?;
+        let taken = node.take(texts.iter().map(Vec::as_slice))?;
         steps.push(begin.elapsed());
+        for (part, took) in parts.iter_mut().zip(taken.parts) {
+            part.push(took);
+        }
     }
     ensure!(steps.len() == PODS, "every pod was replaced");
     let whole: Duration = steps.iter().sum();
@@ -137,5 +141,9 @@ fn rolling(node: &mut Programmed) -> Result<()> {
         millis(percentile(&mut steps, 0.99)),
         "ms",
     );
+    for (name, part) in PARTS.iter().zip(&mut parts) {
+        let took = millis(percentile(part, 0.5));
+        figure(&format!("rolling_step_{name}_p50_ms"), took, "ms");
+    }
     Ok(())
 }

@@ -47,6 +47,39 @@ fn the_usual_choice_costs_nothing() {
     assert_eq!((turns.weights.len(), &turns.slots), (0, &None));
 }
 
+/// How many slots are another's, those that only one of both has among them.
+fn moved(before: &[Target], after: &[Target]) -> usize {
+    let both = before.iter().zip(after);
+    let same = both.filter(|(before, after)| before == after).count();
+    before.len().max(after.len()) - same
+}
+
+#[test]
+fn each_of_many_has_one_slot_whatever_the_algorithm() {
+    for count in [17, 18, 100, 1000] {
+        let all = targets(0..count);
+        let seats = table(Algorithm::Random, &all, &[]);
+        assert_eq!(seats, table(Algorithm::RoundRobin, &all, &[4]));
+        assert_eq!(counts(&seats), all.iter().map(|one| (*one, 1)).collect());
+    }
+}
+
+#[test]
+fn one_of_many_that_changes_moves_few_others() {
+    let before = targets(0..100);
+    let seats = |all: &[Target]| table(Algorithm::Random, all, &[]);
+    let (mut replaced, mut gone) = (0, 0);
+    for leaver in 0..100 {
+        let rest = || (0..100).filter(move |number| *number != leaver);
+        // The one that comes is the last by its address: all behind the leaver move up.
+        let after = targets(rest().chain([200]));
+        replaced += moved(&seats(&before), &seats(&after));
+        gone += moved(&seats(&before), &seats(&targets(rest())));
+    }
+    assert!(replaced < 100 * 10, "{replaced} slots for 100 replacements");
+    assert!(gone < 100 * 15, "{gone} slots for 100 that left");
+}
+
 #[test]
 fn turns_are_mixed_by_weight() {
     let all = targets(0..3);
