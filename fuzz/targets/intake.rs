@@ -54,6 +54,10 @@ fn fact(object: Value) -> Option<Fact> {
             let lean: lean::ServiceCidr = serde_json::from_value(object).ok()?;
             Some(Fact::ServiceCidr(Arc::new(intake::service_cidr(&lean).0)))
         }
+        "Pod" => {
+            let lean: lean::PodAddress = serde_json::from_value(object).ok()?;
+            Some(Fact::Pod(intake::pod(&lean).0))
+        }
         "Namespace" => {
             let lean: lean::Namespace = serde_json::from_value(object).ok()?;
             Some(Fact::Namespace(intake::namespace(&lean)))

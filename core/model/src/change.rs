@@ -1,6 +1,7 @@
 //! What happens to facts, and what has to be planned again after it.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use crate::fact::{Fact, Key, Kind};
 use crate::key::ServiceKey;
@@ -29,6 +30,8 @@ pub struct Dirty {
     pub namespaces: BTreeSet<Text>,
     /// ServiceCIDRs that changed: every agent looks at its view again.
     pub service_cidrs: BTreeSet<Text>,
+    /// Addresses that came or went as pods' in a namespace.
+    pub pods: BTreeSet<(Text, IpAddr)>,
 }
 
 impl Dirty {
@@ -38,6 +41,7 @@ impl Dirty {
             && self.nodes.is_empty()
             && self.namespaces.is_empty()
             && self.service_cidrs.is_empty()
+            && self.pods.is_empty()
     }
 
     /// Adds another change's dirt, so that one round of planning serves many changes.
@@ -46,5 +50,6 @@ impl Dirty {
         self.nodes.extend(other.nodes);
         self.namespaces.extend(other.namespaces);
         self.service_cidrs.extend(other.service_cidrs);
+        self.pods.extend(other.pods);
     }
 }

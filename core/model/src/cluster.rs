@@ -9,9 +9,9 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 
 use crate::change::{Change, Dirty};
-use crate::fact::{Fact, Key, Kind, Node, Service, ServiceCidr, Slice};
+use crate::fact::{Fact, Key, Kind, Node, Pod, Service, ServiceCidr, Slice};
 use crate::fill::by_turns;
-use crate::key::{ServiceKey, SliceKey};
+use crate::key::{PodKey, ServiceKey, SliceKey};
 use crate::text::{Interner, Text};
 
 /// How many changes pass between two sweeps of the string table.
@@ -30,6 +30,10 @@ pub struct Cluster {
     nodes: OrdMap<Text, Arc<Node>>,
     namespaces: OrdSet<Text>,
     service_cidrs: OrdMap<Text, Arc<ServiceCidr>>,
+    /// Only pods that have an address.
+    pods: OrdMap<PodKey, IpAddr>,
+    /// Where pods are, each with how many of its namespace are there.
+    by_pod_ip: OrdMap<(Text, IpAddr), u32>,
     texts: Interner,
     changes: u32,
 }
@@ -42,6 +46,7 @@ impl PartialEq for Cluster {
             && self.nodes == other.nodes
             && self.namespaces == other.namespaces
             && self.service_cidrs == other.service_cidrs
+            && self.pods == other.pods
     }
 }
 
@@ -124,6 +129,21 @@ impl Cluster {
     pub fn service_cidrs(&self) -> impl Iterator<Item = &Arc<ServiceCidr>> {
         self.service_cidrs.values()
     }
+
+    /// All pods that have an address, by name.
+    pub fn pods(&self) -> impl Iterator<Item = (&PodKey, &IpAddr)> {
+        self.pods.iter()
+    }
+
+    /// Whether a pod of the namespace has this address.
+    pub fn has_pod_at(&self, place: &(Text, IpAddr)) -> bool {
+        self.by_pod_ip.contains_key(place)
+    }
+
+    /// Every namespace and address in it that a pod has.
+    pub fn pod_places(&self) -> impl Iterator<Item = &(Text, IpAddr)> {
+        self.by_pod_ip.keys()
+    }
 }
 
 /// Writing.
@@ -162,6 +182,7 @@ impl Cluster {
                     self.service_cidrs.insert(cidr.name.clone(), cidr);
                 }
             }
+            Fact::Pod(pod) => self.upsert_pod(pod, dirty),
         }
     }
 
@@ -194,6 +215,7 @@ impl Cluster {
                     dirty.service_cidrs.insert(name.clone());
                 }
             }
+            Key::Pod(key) => self.remove_pod(key, dirty),
         }
     }
 
@@ -234,6 +256,7 @@ impl Cluster {
                 .cloned()
                 .map(Key::ServiceCidr)
                 .collect(),
+            Kind::Pod => self.pods.keys().cloned().map(Key::Pod).collect(),
         }
     }
 
@@ -276,6 +299,33 @@ impl Cluster {
         dirty.services.insert(slice.service.clone());
         self.slices
             .insert((slice.service.clone(), slice.key.name.clone()), slice);
+    }
+
+    fn upsert_pod(&mut self, pod: Pod, dirty: &mut Dirty) {
+        let Pod { mut key, address } = pod;
+        if self.pods.get(&key) == address.as_ref() {
+            return;
+        }
+        self.remove_pod(&key, dirty);
+        let Some(address) = address else { return };
+        self.texts.share(&mut key.namespace);
+        let place = (key.namespace.clone(), address);
+        let count = self.by_pod_ip.get(&place).copied().unwrap_or(0);
+        self.by_pod_ip.insert(place.clone(), count + 1);
+        dirty.pods.insert(place);
+        self.pods.insert(key, address);
+    }
+
+    fn remove_pod(&mut self, key: &PodKey, dirty: &mut Dirty) {
+        let Some(address) = self.pods.remove(key) else {
+            return;
+        };
+        let place = (key.namespace.clone(), address);
+        match self.by_pod_ip.get(&place).copied() {
+            Some(count) if count > 1 => drop(self.by_pod_ip.insert(place.clone(), count - 1)),
+            Some(_) | None => drop(self.by_pod_ip.remove(&place)),
+        }
+        dirty.pods.insert(place);
     }
 
     fn unindex(&mut self, service: &Service) {

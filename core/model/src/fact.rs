@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::algorithm::Algorithm;
-use crate::key::{Family, Protocol, ServiceKey, SliceKey};
+use crate::key::{Family, PodKey, Protocol, ServiceKey, SliceKey};
 use crate::text::{Interner, Text};
 
 /// One known object.
@@ -25,6 +25,8 @@ pub enum Fact {
     Namespace(Namespace),
     /// A ServiceCIDR.
     ServiceCidr(Arc<ServiceCidr>),
+    /// A Pod.
+    Pod(Pod),
 }
 
 /// The kinds that facts are made of.
@@ -40,16 +42,28 @@ pub enum Kind {
     Namespace,
     /// ServiceCIDRs; servers before Kubernetes 1.33 have none.
     ServiceCidr,
+    /// Pods, which only those watch who answer for their names (D15).
+    Pod,
 }
 
 impl Kind {
-    /// All kinds that must be listed before anything is programmed.
+    /// All kinds that every agent lists before anything is programmed.
     pub const ALL: [Self; 5] = [
         Self::Service,
         Self::Slice,
         Self::Node,
         Self::Namespace,
         Self::ServiceCidr,
+    ];
+
+    /// The same, and pods.
+    pub const ALL_AND_PODS: [Self; 6] = [
+        Self::Service,
+        Self::Slice,
+        Self::Node,
+        Self::Namespace,
+        Self::ServiceCidr,
+        Self::Pod,
     ];
 }
 
@@ -66,6 +80,8 @@ pub enum Key {
     Namespace(Text),
     /// A ServiceCIDR.
     ServiceCidr(Text),
+    /// A Pod.
+    Pod(PodKey),
 }
 
 impl Fact {
@@ -77,6 +93,7 @@ impl Fact {
             Self::Node(node) => Key::Node(node.name.clone()),
             Self::Namespace(namespace) => Key::Namespace(namespace.name.clone()),
             Self::ServiceCidr(cidr) => Key::ServiceCidr(cidr.name.clone()),
+            Self::Pod(pod) => Key::Pod(pod.key.clone()),
         }
     }
 
@@ -85,7 +102,7 @@ impl Fact {
         match self {
             Self::Service(service) => Arc::make_mut(service).share(texts),
             Self::Slice(slice) => Arc::make_mut(slice).share(texts),
-            Self::Node(_) | Self::Namespace(_) | Self::ServiceCidr(_) => {}
+            Self::Node(_) | Self::Namespace(_) | Self::ServiceCidr(_) | Self::Pod(_) => {}
         }
     }
 }
@@ -99,6 +116,7 @@ impl Key {
             Self::Node(_) => Kind::Node,
             Self::Namespace(_) => Kind::Namespace,
             Self::ServiceCidr(_) => Kind::ServiceCidr,
+            Self::Pod(_) => Kind::Pod,
         }
     }
 }
@@ -383,4 +401,13 @@ pub struct ServiceCidr {
     pub name: Text,
     /// `spec.cidrs`.
     pub ranges: Vec<IpNet>,
+}
+
+/// A Pod: its address has a name (D15).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pod {
+    /// Its name.
+    pub key: PodKey,
+    /// `status.podIP`; none before it has one, and once it has run to its end.
+    pub address: Option<IpAddr>,
 }

@@ -83,7 +83,7 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// A namespaced name; [`ServiceKey`] and [`SliceKey`] keep kinds apart.
+/// A namespaced name; [`ServiceKey`], [`SliceKey`] and [`PodKey`] keep kinds apart.
 macro_rules! namespaced {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -117,4 +117,8 @@ namespaced!(
 namespaced!(
     /// Names an EndpointSlice.
     SliceKey
+);
+namespaced!(
+    /// Names a Pod.
+    PodKey
 );

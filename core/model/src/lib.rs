@@ -30,9 +30,9 @@ pub use change::{Change, Dirty};
 pub use cluster::Cluster;
 pub use fact::{
     Affinity, Conditions, Endpoint, Fact, Hints, Key, Kind, Namespace, Node, NodeAddress, Outer,
-    Publication, Service, ServiceCidr, ServicePort, Slice, SlicePort, Spread, TrafficPolicy,
+    Pod, Publication, Service, ServiceCidr, ServicePort, Slice, SlicePort, Spread, TrafficPolicy,
 };
 pub use fill::by_turns;
-pub use key::{Family, Protocol, ServiceKey, SliceKey};
+pub use key::{Family, PodKey, Protocol, ServiceKey, SliceKey};
 pub use problem::Problem;
 pub use text::{Interner, Text};

@@ -46,6 +46,8 @@ pub struct NodePlan {
     pub names: OrdMap<ServiceKey, Arc<Names>>,
     /// The namespaces in which names may be asked for.
     pub namespaces: OrdSet<Text>,
+    /// Where pods are known to be: these addresses in these namespaces (D15).
+    pub pods: OrdSet<(Text, IpAddr)>,
     /// Each Service as it was when it was last planned: the frontends and addresses
     /// that it asked for have to be looked at again when it changes.
     asked: OrdMap<ServiceKey, Arc<Service>>,
@@ -81,6 +83,8 @@ pub struct Touched {
     pub names: BTreeMap<ServiceKey, Option<Arc<Names>>>,
     /// Namespaces that came or went, and whether they existed before.
     pub namespaces: BTreeMap<Text, bool>,
+    /// Places of pods that came or went, and whether one was there before.
+    pub pods: BTreeMap<(Text, IpAddr), bool>,
 }
 
 impl Touched {
@@ -93,11 +97,12 @@ impl Touched {
 /// The plan of a node from scratch.
 pub fn node(cluster: &Cluster, view: &NodeView) -> NodePlan {
     let mut plan = NodePlan::empty(view.clone());
-    let namespaces = Dirty {
+    let places = Dirty {
         namespaces: cluster.namespaces().cloned().collect(),
+        pods: cluster.pod_places().cloned().collect(),
         ..Dirty::default()
     };
-    renode(&mut plan, cluster, view, &namespaces);
+    renode(&mut plan, cluster, view, &places);
     let mut keys = cluster.services().map(|service| service.key.clone());
     loop {
         let some = Dirty {
@@ -136,6 +141,9 @@ pub fn renode(plan: &mut NodePlan, cluster: &Cluster, view: &NodeView, dirty: &D
     for namespace in &dirty.namespaces {
         plan.namespace_again(cluster, namespace, &mut touched);
     }
+    for place in &dirty.pods {
+        plan.pod_again(cluster, place, &mut touched);
+    }
     plan.settle(touched)
 }
 
@@ -172,6 +180,7 @@ impl NodePlan {
             health: OrdMap::new(),
             names: OrdMap::new(),
             namespaces: OrdSet::new(),
+            pods: OrdSet::new(),
             asked: OrdMap::new(),
         }
     }
@@ -307,6 +316,20 @@ impl NodePlan {
             self.namespaces.remove(namespace);
         }
         touched.namespaces.insert(namespace.clone(), before);
+    }
+
+    fn pod_again(&mut self, cluster: &Cluster, place: &(Text, IpAddr), touched: &mut Touched) {
+        let before = self.pods.contains(place);
+        let after = cluster.has_pod_at(place);
+        if before == after {
+            return;
+        }
+        if after {
+            self.pods.insert(place.clone());
+        } else {
+            self.pods.remove(place);
+        }
+        touched.pods.insert(place.clone(), before);
     }
 
     /// Keeps in the report only what is different from before.

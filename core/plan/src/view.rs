@@ -8,6 +8,10 @@ use portolan_model::{Algorithm, Cluster, Family, Text};
 /// The port on which the cluster's names are answered.
 pub const DNS_PORT: u16 = 53;
 
+/// Seconds for which others may keep names of the cluster, if nothing else is
+/// configured (D16).
+pub const DNS_TTL: u32 = 5;
+
 /// By what pods are told from everybody else (P7): kube-proxy's
 /// `--detect-local-mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -102,6 +106,23 @@ pub struct NodeView {
     pub algorithm: Algorithm,
     /// The cluster's domain, without a trailing dot.
     pub cluster_domain: Text,
+    /// Which addresses have names as pods (D15).
+    pub pod_names: PodNames,
+    /// Seconds for which others may keep names of the cluster (D16).
+    pub dns_ttl: u32,
+}
+
+/// Which addresses have names as pods, `10-0-0-7.<namespace>.pod.<domain>` (D15):
+/// CoreDNS' directive `pods`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PodNames {
+    /// None.
+    #[default]
+    Disabled,
+    /// Every address, in every namespace that exists.
+    Insecure,
+    /// Those of pods of the namespace. All pods must be known for this.
+    Verified,
 }
 
 /// Where node ports are open, by family.
@@ -190,6 +211,8 @@ impl Default for NodeView {
             masquerade_bit: 0x4000,
             algorithm: Algorithm::Random,
             cluster_domain: "cluster.local".into(),
+            pod_names: PodNames::default(),
+            dns_ttl: DNS_TTL,
         }
     }
 }

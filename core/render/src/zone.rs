@@ -12,11 +12,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use portolan_dns::{Data, Name, NameError, OutOfZone, Record, Zone, Zones, reverse_origins};
-use portolan_model::ServiceKey;
-use portolan_plan::{NamedEndpoint, NamedPort, Names, NodePlan, NodeView, Touched};
-
-/// Seconds for which others may keep our answers (D16).
-pub const TTL: u32 = 5;
+use portolan_model::{ServiceKey, Text};
+use portolan_plan::{
+    NamedEndpoint, NamedPort, Names, NodePlan, NodeView, PodNames, Touched, dashed,
+};
 
 /// The version of the specification that we follow (D2), and its TTL.
 const VERSION: (&str, u32) = ("1.1.0", 28_800);
@@ -30,6 +29,9 @@ pub fn image(plan: &NodePlan, serial: u32) -> Zones {
     }
     for (key, names) in &plan.names {
         layout.change(&mut zones, key, None, Some(names));
+    }
+    for place in &plan.pods {
+        layout.set_pod(&mut zones, place, true);
     }
     zones
 }
@@ -51,6 +53,9 @@ pub fn delta(plan: &NodePlan, touched: &Touched, zones: &mut Zones) {
         let after = plan.names.get(key);
         layout.change(zones, key, before.as_deref(), after.map(|names| &**names));
     }
+    for (place, existed) in &touched.pods {
+        layout.set_pod(zones, place, !existed);
+    }
 }
 
 /// What of a view the zones depend on as a whole.
@@ -60,13 +65,14 @@ fn frame(view: &NodeView) -> impl PartialEq + '_ {
         &view.dns_addresses,
         &view.service_cidrs,
         &view.cluster_pod_cidrs,
+        (view.pod_names, view.dns_ttl),
     )
 }
 
 /// What exists whatever Services there are.
 fn base(view: &NodeView, serial: u32) -> Zones {
     let layout = Layout::of(view);
-    let forward = Zone::new(layout.origin.clone(), TTL, serial);
+    let forward = Zone::new(layout.origin.clone(), view.dns_ttl, serial);
     let mut zones = Zones::new(layout.reverse_zones(view, serial).chain([forward]));
     for label in ["svc", "pod"] {
         put(&mut zones, layout.origin.child(label), &[]); // empty non-terminals (D6)
@@ -94,6 +100,7 @@ fn base(view: &NodeView, serial: u32) -> Zones {
 /// Where names lie.
 struct Layout {
     origin: Name,
+    pods: PodNames,
 }
 
 type Records = BTreeMap<Name, Vec<Record>>;
@@ -102,6 +109,7 @@ impl Layout {
     fn of(view: &NodeView) -> Self {
         Self {
             origin: Name::parse(&view.cluster_domain).unwrap_or_else(|_| Name::root()),
+            pods: view.pod_names,
         }
     }
 
@@ -123,7 +131,8 @@ impl Layout {
                 .unwrap_or_else(|_| self.origin.clone())
         };
         let authority = (below(&["ns", "dns"]), below(&["hostmaster"]));
-        let zone = move |origin| Zone::with_authority(origin, TTL, serial, authority.clone());
+        let ttl = view.dns_ttl;
+        let zone = move |origin| Zone::with_authority(origin, ttl, serial, authority.clone());
         let wide: Vec<Zone> = everything
             .map(|origin| zone(origin).falling_through())
             .collect();
@@ -134,11 +143,42 @@ impl Layout {
         self.origin.child("svc")?.child(namespace)
     }
 
+    /// Where the names of a namespace's pods lie.
+    fn pods_of(&self, namespace: &str) -> Result<Name, NameError> {
+        self.origin.child("pod")?.child(namespace)
+    }
+
     fn set_namespace(&self, zones: &mut Zones, namespace: &str, exists: bool) {
+        let (services, pods) = (self.namespace(namespace), self.pods_of(namespace));
+        if !exists {
+            take(zones, services.ok().as_ref());
+            take(zones, pods.ok().as_ref());
+            return;
+        }
+        put(zones, services, &[]);
+        match (self.pods, pods) {
+            (PodNames::Verified, pods) => put(zones, pods, &[]),
+            (PodNames::Insecure, Ok(pods)) => {
+                if let Some(zone) = zones.zone_of_mut(&pods) {
+                    ignore(zone.set_spelling(&pods));
+                }
+            }
+            (PodNames::Disabled, _) | (PodNames::Insecure, Err(_)) => {}
+        }
+    }
+
+    /// The name of a pod by its address (D15).
+    fn set_pod(&self, zones: &mut Zones, (namespace, address): &(Text, IpAddr), exists: bool) {
+        if self.pods != PodNames::Verified {
+            return;
+        }
+        let name = self
+            .pods_of(namespace)
+            .and_then(|pods| pods.child(dashed(*address)));
         if exists {
-            put(zones, self.namespace(namespace), &[]);
+            put(zones, name, &[Record::from(*address)]);
         } else {
-            take(zones, self.namespace(namespace).ok().as_ref());
+            take(zones, name.ok().as_ref());
         }
     }
 

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::Resource;
-use crate::resource::{ENDPOINT_SLICES, NAMESPACES, NODES, SERVICE_CIDRS, SERVICES};
+use crate::resource::{ENDPOINT_SLICES, NAMESPACES, NODES, PODS, SERVICE_CIDRS, SERVICES};
 use crate::watch::{Event, Params, Versioned, watch};
 
 /// Changes buffered between the watches and the loop that plans.
@@ -45,16 +45,17 @@ pub fn resource(kind: Kind) -> &'static Resource {
         Kind::Node => &NODES,
         Kind::Namespace => &NAMESPACES,
         Kind::ServiceCidr => &SERVICE_CIDRS,
+        Kind::Pod => &PODS,
     }
 }
 
-/// Watches every kind of fact until `shutdown`, or until the receiver is dropped.
+/// Watches these kinds of facts until `shutdown`, or until the receiver is dropped.
 ///
-/// Each of [`Kind::ALL`] is announced by a [`Change::Replace`] first, kinds
+/// Each of them is announced by a [`Change::Replace`] first, kinds
 /// that the server does not serve by an empty one.
-pub fn facts(client: Client, shutdown: CancellationToken) -> mpsc::Receiver<Facts> {
+pub fn facts(client: Client, kinds: &[Kind], shutdown: CancellationToken) -> mpsc::Receiver<Facts> {
     let (sender, receiver) = mpsc::channel(CHANNEL_DEPTH);
-    for kind in Kind::ALL {
+    for &kind in kinds {
         let feed = Feed {
             client: client.clone(),
             kind,
@@ -67,6 +68,7 @@ pub fn facts(client: Client, shutdown: CancellationToken) -> mpsc::Receiver<Fact
             Kind::Node => feed.start(node),
             Kind::Namespace => feed.start(namespace),
             Kind::ServiceCidr => feed.start(service_cidr),
+            Kind::Pod => feed.start(pod),
         }
     }
     receiver
@@ -84,6 +86,7 @@ impl Triggered for lean::Service {}
 impl Triggered for lean::Node {}
 impl Triggered for lean::Namespace {}
 impl Triggered for lean::ServiceCidr {}
+impl Triggered for lean::PodAddress {}
 
 impl Triggered for lean::EndpointSlice {
     fn triggered(&self) -> Option<SystemTime> {
@@ -122,6 +125,11 @@ fn namespace(object: &lean::Namespace) -> Taken {
 fn service_cidr(object: &lean::ServiceCidr) -> Taken {
     let (fact, problems) = intake::service_cidr(object);
     (Some(Fact::ServiceCidr(Arc::new(fact))), problems)
+}
+
+fn pod(object: &lean::PodAddress) -> Taken {
+    let (fact, problems) = intake::pod(object);
+    (Some(Fact::Pod(fact)), problems)
 }
 
 /// One kind's way into the stream.

@@ -93,6 +93,7 @@ versioned!(
     lean::Namespace,
     lean::ServiceCidr,
     lean::Pod,
+    lean::PodAddress,
     lean::Deployment,
     lean::ReplicaSet,
     Metadata

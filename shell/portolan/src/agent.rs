@@ -140,6 +140,8 @@ fn resolve(args: &AgentArgs, host_name: impl Fn() -> Result<String>) -> Result<S
         masquerade_bit: 1 << args.masquerade_bit,
         algorithm: args.lb_algorithm,
         cluster_domain: domain.into(),
+        pod_names: args.dns_pods.into(),
+        dns_ttl: args.dns_ttl,
         ..NodeView::default()
     };
     for pods in &given.cluster_pod_cidrs {
@@ -226,6 +228,7 @@ fn ranges(flag: &str, typed: &[IpNet]) -> Result<Vec<IpNet>> {
 mod tests {
     use clap::Parser;
     use portolan_model::Algorithm;
+    use portolan_plan::PodNames;
 
     use super::*;
     use crate::cli::{Cli, Command};
@@ -291,6 +294,8 @@ mod tests {
             "--cluster-cidr=10.244.0.0/16,fd00:10:244::/48",
             "--service-cidr=10.96.0.0/12",
             "--cluster-domain=cluster.example.",
+            "--dns-pods=verified",
+            "--dns-ttl=0",
         ];
         let given = typed(&flags).unwrap().given;
         assert!(given.masquerade_all && !given.external_ips);
@@ -298,6 +303,9 @@ mod tests {
         assert_eq!(given.cluster_pod_cidrs.len(), 2);
         assert_eq!(given.service_cidrs, ["10.96.0.0/12".parse().unwrap()]);
         assert_eq!(&*given.cluster_domain, "cluster.example");
+        assert_eq!((given.pod_names, given.dns_ttl), (PodNames::Verified, 0));
+        refused(&["--dns-pods=some"], &["--dns-pods", "insecure"]);
+        refused(&["--dns-ttl=3601"], &["--dns-ttl", "3600"]);
     }
 
     #[test]

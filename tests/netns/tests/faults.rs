@@ -143,7 +143,7 @@ fn made_up(rng: &mut TestRng, count: u8) -> Value {
 /// The image of what the API server holds now.
 async fn wanted(api: &Api, world: &World) -> Result<Ruleset> {
     let stop = CancellationToken::new();
-    let mut stream = facts(api.kube.clone(), stop.clone());
+    let mut stream = facts(api.kube.clone(), &Kind::ALL, stop.clone());
     let mut cluster = Cluster::default();
     let mut awaited = Kind::ALL.to_vec();
     while !awaited.is_empty() {

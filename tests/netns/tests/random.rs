@@ -39,7 +39,11 @@ fn moved(fact: Fact) -> Fact {
             }
             Fact::Slice(slice.into())
         }
-        Fact::Service(_) | Fact::Node(_) | Fact::Namespace(_) | Fact::ServiceCidr(_) => fact,
+        Fact::Service(_)
+        | Fact::Node(_)
+        | Fact::Namespace(_)
+        | Fact::ServiceCidr(_)
+        | Fact::Pod(_) => fact,
     }
 }
 

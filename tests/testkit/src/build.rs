@@ -40,6 +40,18 @@ pub fn service_cidr(name: &str, ranges: &[String]) -> Result<(Fact, Vec<Problem>
     Ok((Fact::ServiceCidr(cidr.into()), problems))
 }
 
+/// A Pod of `namespace/name` with an address and a phase as a fact, with its problems.
+pub fn pod(name: &str, words: &[&str]) -> Result<(Fact, Vec<Problem>)> {
+    let (namespace, name) = name.split_once('/').context("namespace/name")?;
+    let object = json!({
+        "metadata": {"namespace": namespace, "name": name},
+        "status": {"podIP": words.first(), "phase": words.get(1).unwrap_or(&"Running")},
+    });
+    let object: lean::PodAddress = lean::view(&object).context("not a Pod")?;
+    let (pod, problems) = intake::pod(&object);
+    Ok((Fact::Pod(pod), problems))
+}
+
 /// The fact of an object that has no problem.
 pub fn good((fact, problems): (Fact, Vec<Problem>)) -> Result<Fact> {
     ensure!(problems.is_empty(), "{problems:?}");

@@ -6,16 +6,19 @@ use std::net::IpAddr;
 
 use portolan_model::{
     Affinity, Algorithm, Change, Conditions, Endpoint, Fact, Family, Hints, Key, Kind, Namespace,
-    Node, NodeAddress, Outer, Protocol, Publication, Service, ServiceCidr, ServiceKey, ServicePort,
-    Slice, SliceKey, SlicePort, Spread, Text, TrafficPolicy,
+    Node, NodeAddress, Outer, Pod, PodKey, Protocol, Publication, Service, ServiceCidr, ServiceKey,
+    ServicePort, Slice, SliceKey, SlicePort, Spread, Text, TrafficPolicy,
 };
 use portolan_plan::{
-    Detector, Frontend, LinkName, NodePlan, NodePortAddresses, NodePorts, NodeView, OpenNodePorts,
-    Place, Verdict,
+    Detector, LinkName, NodePortAddresses, NodePorts, NodeView, OpenNodePorts, PodNames,
 };
 use portolan_why::Packet;
 use proptest::prelude::*;
 use proptest::sample::select;
+
+mod knocks;
+
+pub use knocks::{knocks, self_knocks};
 
 const NAMESPACES: [&str; 2] = ["default", "shop"];
 const NODES: [&str; 3] = ["node-1", "node-2", "node-3"];
@@ -376,6 +379,19 @@ fn service_cidr() -> impl Strategy<Value = ServiceCidr> {
     })
 }
 
+fn pod_key() -> impl Strategy<Value = PodKey> {
+    (text(&NAMESPACES), text(&["p1", "p2", "p3"]))
+        .prop_map(|(namespace, name)| PodKey { namespace, name })
+}
+
+/// A pod at one of few addresses, which several may have; or without one yet.
+fn pod_fact() -> impl Strategy<Value = Pod> {
+    let address =
+        (family(), 1_u8..3, 0_u8..3).prop_map(|(family, node, index)| pod(family, node, index));
+    (pod_key(), proptest::option::weighted(0.8, address))
+        .prop_map(|(key, address)| Pod { key, address })
+}
+
 fn fact() -> impl Strategy<Value = Fact> {
     prop_oneof![
         4 => service().prop_map(|service| Fact::Service(service.into())),
@@ -387,15 +403,17 @@ fn fact() -> impl Strategy<Value = Fact> {
 }
 
 fn change() -> impl Strategy<Value = Change> {
-    let kind = select(Kind::ALL.as_slice());
+    let kind = select(Kind::ALL_AND_PODS.as_slice());
     let list = proptest::collection::vec(fact(), 0..8);
     prop_oneof![
         12 => fact().prop_map(Change::Upsert),
+        2 => pod_fact().prop_map(|pod| Change::Upsert(Fact::Pod(pod))),
         1 => service_key().prop_map(|key| Change::Delete(Key::Service(key))),
         2 => slice_key().prop_map(|key| Change::Delete(Key::Slice(key))),
         1 => (0_usize..3).prop_map(|index| Change::Delete(Key::Node(NODES[index].into()))),
         1 => text(&NAMESPACES).prop_map(|name| Change::Delete(Key::Namespace(name))),
         1 => Just(Change::Delete(Key::ServiceCidr("more".into()))),
+        1 => pod_key().prop_map(|key| Change::Delete(Key::Pod(key))),
         1 => (kind, list).prop_map(|(kind, list)| Change::Replace(kind, list)),
     ]
 }
@@ -407,9 +425,10 @@ pub fn changes(most: usize) -> impl Strategy<Value = Vec<Change>> {
 
 /// Facts, at most one of each name, so that their order cannot matter.
 pub fn facts(most: usize) -> impl Strategy<Value = Vec<Fact>> {
-    proptest::collection::vec(fact(), 0..most).prop_map(|facts| {
-        let by_key: std::collections::BTreeMap<_, _> =
-            facts.into_iter().map(|fact| (fact.key(), fact)).collect();
+    let pods = proptest::collection::vec(pod_fact().prop_map(Fact::Pod), 0..5);
+    (proptest::collection::vec(fact(), 0..most), pods).prop_map(|(facts, pods)| {
+        let all = facts.into_iter().chain(pods);
+        let by_key: std::collections::BTreeMap<_, _> = all.map(|fact| (fact.key(), fact)).collect();
         by_key.into_values().collect()
     })
 }
@@ -440,9 +459,11 @@ pub fn view() -> impl Strategy<Value = NodeView> {
         1 => select(Algorithm::ALL.as_slice()),
     ];
     let flags = (any::<bool>(), any::<bool>(), 0..4);
-    let given = (node_ports, algorithm);
+    let modes = [PodNames::Disabled, PodNames::Insecure, PodNames::Verified];
+    let names = (select(modes.to_vec()), select(vec![0_u32, 5, 30]));
+    let given = (node_ports, algorithm, names);
     (given, 0..6, flags).prop_map(
-        |((node_ports, algorithm), detector, (dns, bit, external))| {
+        |((node_ports, algorithm, (pod_names, dns_ttl)), detector, (dns, bit, external))| {
             let families = Family::BOTH.into_iter();
             NodeView {
                 node: THIS_NODE.into(),
@@ -470,6 +491,8 @@ pub fn view() -> impl Strategy<Value = NodeView> {
                 external_ips: external > 0,
                 masquerade_all: detector == 2,
                 masquerade_bit: if bit { 0x4000 } else { 0x10 },
+                pod_names,
+                dns_ttl,
                 ..NodeView::default()
             }
         },
@@ -543,47 +566,4 @@ pub fn client() -> impl Strategy<Value = Client> {
         3 => (1_u8..4, 1_u8..4).prop_map(|(node, index)| Client::Pod(node, index)),
         1 => (1_u8..4).prop_map(Client::Outside),
     ]
-}
-
-/// The packets that a client sends to every frontend there is.
-pub fn knocks(plan: &NodePlan, client: Client) -> Vec<Packet> {
-    let from_node = client == Client::Node;
-    let packet = |frontend: &Frontend| Packet {
-        link: client.link(),
-        ..knock(*frontend, client.address(frontend.family()), from_node)
-    };
-    plan.frontends.keys().map(packet).collect()
-}
-
-/// The packets that endpoints send to their own frontends (P8).
-pub fn self_knocks(plan: &NodePlan) -> Vec<Packet> {
-    let mut packets = Vec::new();
-    for (frontend, decision) in &plan.frontends {
-        if let Verdict::Forward(forward) = &decision.verdict {
-            let pods = forward
-                .targets
-                .iter()
-                .filter(|target| plan.view.is_pod_address(target.address));
-            packets.extend(pods.map(|target| Packet {
-                link: pod_link(),
-                ..knock(*frontend, target.address, false)
-            }));
-        }
-    }
-    packets
-}
-
-fn knock(frontend: Frontend, source: IpAddr, from_node: bool) -> Packet {
-    let destination = match frontend.place {
-        Place::ClusterIp(address) | Place::External(address) => address,
-        Place::NodePort(family) => host(family, 1),
-    };
-    Packet {
-        source,
-        destination,
-        protocol: frontend.protocol,
-        port: frontend.port,
-        from_node,
-        link: LinkName::NONE,
-    }
 }

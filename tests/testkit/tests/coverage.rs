@@ -5,11 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use portolan_model::{
-    Affinity, Algorithm, Change, Family, Protocol, Publication, Service, TrafficPolicy,
+    Affinity, Algorithm, Change, Cluster, Family, Protocol, Publication, Service, TrafficPolicy,
 };
 use portolan_plan::{
-    Decision, Detector, Forward, Lane, Masquerade, NodePortAddresses, NodeView, Owner, Policy,
-    Reason, Selection, Verdict,
+    Decision, Detector, Forward, Lane, Masquerade, NodePortAddresses, NodeView, Owner, PodNames,
+    Policy, Reason, Selection, Verdict,
 };
 use portolan_testkit::rig::Rig;
 use portolan_testkit::strategy::{facts, view};
@@ -17,7 +17,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{RngSeed, TestRunner};
 
-const CLUSTERS: usize = 300;
+const CLUSTERS: usize = 400;
 /// In how many of them each feature is, at least.
 const OFTEN: usize = 3;
 
@@ -68,6 +68,11 @@ const ALL: &[&str] = &[
     "node ports: primary and ranges",
     "external addresses switched off",
     "names answered here",
+    "pod names: disabled",
+    "pod names: insecure",
+    "pod names: verified",
+    "a pod at an address",
+    "two pods at one address",
     "default random",
     "default round-robin",
     "default maglev",
@@ -240,6 +245,11 @@ fn of_view(view: &NodeView, found: &mut Found) {
         Detector::Bridge(_) => "detector: bridge",
         Detector::Prefix(_) => "detector: link prefix",
     });
+    found.insert(match view.pod_names {
+        PodNames::Disabled => "pod names: disabled",
+        PodNames::Insecure => "pod names: insecure",
+        PodNames::Verified => "pod names: verified",
+    });
     let rows = [
         (view.masquerade_all, "masquerade-all"),
         (!view.external_ips, "external addresses switched off"),
@@ -349,6 +359,7 @@ fn features(rig: &Rig) -> Found {
             found.insert("sources limited");
         }
     }
+    of_pods(&rig.cluster, &mut found);
     if !rig.plan.hairpins.is_empty() {
         found.insert("an endpoint meets itself");
     }
@@ -360,6 +371,16 @@ fn features(rig: &Rig) -> Found {
         found.insert("a free cluster address is another proxy's");
     }
     found
+}
+
+fn of_pods(cluster: &Cluster, found: &mut Found) {
+    let (pods, places) = (cluster.pods().count(), cluster.pod_places().count());
+    if pods > 0 {
+        found.insert("a pod at an address");
+    }
+    if pods > places {
+        found.insert("two pods at one address");
+    }
 }
 
 #[test]

@@ -15,12 +15,14 @@
 //!
 //! AA is set on all answers from a zone, NXDOMAIN included.
 
+use std::net::IpAddr;
+
 use crate::message::{CLASS_IN, Rcode, Rejection, Request, Transport, parse};
 use crate::name::{Name, Spelled};
 use crate::packed::{Entry, Node};
 use crate::record::Rtype;
 use crate::write::{Full, Owner, Section, Writer, start};
-use crate::zone::Zone;
+use crate::zone::{Found, Zone};
 use crate::zones::Zones;
 
 /// The longest chain of CNAME records that is followed.
@@ -66,7 +68,7 @@ impl Zones {
             Writer::new(out, query, &request, transport).finish(rcode, None);
             return Answer::Reply;
         }
-        let Some((zone, node)) = self.find(&request.name) else {
+        let Some((zone, found)) = self.find(&request.name) else {
             return Answer::Forward;
         };
         let mut writer = Writer::new(out, query, &request, transport);
@@ -78,9 +80,10 @@ impl Zones {
             writer,
             rotation,
         };
-        let (rcode, follow) = match node {
-            None => (Rcode::NxDomain, Ok(None)),
-            Some(node) => (Rcode::NoError, reply.records(node)),
+        let (rcode, follow) = match found {
+            Found::Nothing => (Rcode::NxDomain, Ok(None)),
+            Found::Node(node) => (Rcode::NoError, reply.records(node)),
+            Found::Address(address) => (Rcode::NoError, reply.spelled(address)),
         };
         let follow = follow.and_then(|follow| reply.authority().map(|()| follow));
         if follow.is_err() {
@@ -103,6 +106,14 @@ fn refusal(request: &Request<'_>) -> Option<Rcode> {
         Rtype::AXFR | Rtype::IXFR => Some(Rcode::Refused),
         Rtype::OPT => Some(Rcode::FormErr),
         _ => None,
+    }
+}
+
+/// The type of an address' record.
+fn rtype_of(address: IpAddr) -> Rtype {
+    match address {
+        IpAddr::V4(_) => Rtype::A,
+        IpAddr::V6(_) => Rtype::AAAA,
     }
 }
 
@@ -148,6 +159,18 @@ impl Reply<'_> {
         self.aliases(node)
     }
 
+    /// The answer section for a name that spells an address (D15).
+    fn spelled(&mut self, address: IpAddr) -> Result<Option<Name>, Full> {
+        let ttl = self.zone.ttl();
+        if self.request.rtype == Rtype::ANY {
+            return self.writer.hinfo(ttl).map(|()| None);
+        }
+        if self.request.rtype == rtype_of(address) {
+            self.writer.address(Owner::QUESTION, address, ttl)?;
+        }
+        Ok(None)
+    }
+
     /// Follows CNAME records. If the end lies in a zone and has no records of
     /// the type, or the chain runs in circles, there is no answer at all, not
     /// even the CNAME: so does CoreDNS, and a reply without it is not cached as
@@ -179,8 +202,15 @@ impl Reply<'_> {
                     self.write_aliases(&chain)?;
                     return Ok(Some(target.to_name()));
                 }
-                Some((_, None)) => return Ok(None),
-                Some((zone, Some(node))) => {
+                Some((_, Found::Nothing)) => return Ok(None),
+                Some((zone, Found::Address(address))) => {
+                    if self.request.rtype == rtype_of(address) {
+                        let owner = self.write_aliases(&chain)?;
+                        self.writer.address(owner, address, zone.ttl())?;
+                    }
+                    return Ok(None);
+                }
+                Some((zone, Found::Node(node))) => {
                     if let Some(group) = node.group(self.request.rtype) {
                         let owner = self.write_aliases(&chain)?;
                         let ttl = (&group, zone.ttl());
@@ -229,7 +259,7 @@ impl Reply<'_> {
 
     /// A and AAAA of a name of these zones, in the additional section.
     fn addresses_of(&mut self, name: &Spelled) {
-        let Some((zone, Some(node))) = self.zones.find(name) else {
+        let Some((zone, Found::Node(node))) = self.zones.find(name) else {
             return;
         };
         for rtype in [Rtype::A, Rtype::AAAA] {

@@ -1,7 +1,7 @@
 //! One name and all its records in one allocation.
 //!
 //! ```text
-//! node   = children:u32le explicit:u8 length:u8 name groups…
+//! node   = children:u32le being:u8 length:u8 name groups…
 //! group  = kind:u8 [ttl:u32be] count:varint [size:varint] entries
 //! entry  = 4 octets (A) | 16 octets (AAAA) | prio weight port target (SRV)
 //!        | target (PTR, CNAME, NS) | size:varint texts (TXT)
@@ -41,11 +41,23 @@ pub(crate) struct Node {
     bytes: Arc<[u8]>,
 }
 
+/// Why a name exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Being {
+    /// For the names below it alone.
+    Implied = 0,
+    /// Somebody set it.
+    Set = 1,
+    /// Somebody set it, and labels below it that spell an address have that.
+    Spelling = 2,
+}
+
 impl Node {
-    pub(crate) fn new(name: &[u8], children: u32, explicit: bool, groups: &[u8]) -> Self {
+    pub(crate) fn new(name: &[u8], children: u32, being: Being, groups: &[u8]) -> Self {
         let mut bytes = Vec::with_capacity(HEAD + name.len() + groups.len());
         bytes.extend_from_slice(&children.to_le_bytes());
-        bytes.push(u8::from(explicit));
+        bytes.push(being as u8);
         bytes.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
         bytes.extend_from_slice(name);
         bytes.extend_from_slice(groups);
@@ -68,7 +80,15 @@ impl Node {
 
     /// Whether somebody set this name; otherwise it exists for its children.
     pub(crate) fn explicit(&self) -> bool {
-        self.bytes.get(HEAD - 2) == Some(&1)
+        self.being() != Being::Implied
+    }
+
+    pub(crate) fn being(&self) -> Being {
+        match self.bytes.get(HEAD - 2) {
+            Some(1) => Being::Set,
+            Some(2) => Being::Spelling,
+            Some(_) | None => Being::Implied,
+        }
     }
 
     pub(crate) fn groups(&self) -> &[u8] {
@@ -85,7 +105,7 @@ impl Node {
             *head = octets;
             return;
         }
-        *self = Self::new(self.name(), children, self.explicit(), self.groups());
+        *self = Self::new(self.name(), children, self.being(), self.groups());
     }
 
     pub(crate) fn same(&self, other: &Self) -> bool {

@@ -1,5 +1,7 @@
 //! Writing a reply into a caller's buffer, never beyond its limit.
 
+use std::net::IpAddr;
+
 use crate::message::{CLASS_IN, Edns, HEADER, Rcode, Request, Transport};
 use crate::name::Spelled;
 use crate::packed::{Cursor, Entry, Group};
@@ -196,6 +198,24 @@ impl<'a> Writer<'a> {
             })?;
         }
         Ok(())
+    }
+
+    /// One address.
+    pub(crate) fn address(
+        &mut self,
+        owner: Owner<'_>,
+        address: IpAddr,
+        ttl: u32,
+    ) -> Result<(), Full> {
+        let answer = Section::Answer;
+        match address {
+            IpAddr::V4(v4) => self.record(answer, owner, (Rtype::A, ttl), |this| {
+                this.out.extend_from_slice(&v4.octets());
+            }),
+            IpAddr::V6(v6) => self.record(answer, owner, (Rtype::AAAA, ttl), |this| {
+                this.out.extend_from_slice(&v6.octets());
+            }),
+        }
     }
 
     /// Record data. Targets are spelled out: those of SRV records must be

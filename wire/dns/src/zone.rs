@@ -1,11 +1,12 @@
 //! A zone: names and their records, cheap to clone and cheap to change.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use imbl::OrdSet;
 
 use crate::name::{Name, Spelled};
-use crate::packed::{Key, Node, pack};
+use crate::packed::{Being, Key, Node, pack};
 use crate::record::Record;
 
 /// The name does not lie in the zone that was asked to hold it.
@@ -64,7 +65,7 @@ impl Zone {
         (server, mailbox): (Name, Name),
     ) -> Self {
         let labels = origin.labels().count();
-        let nodes = OrdSet::unit(Node::new(&[], 0, true, &[]));
+        let nodes = OrdSet::unit(Node::new(&[], 0, Being::Set, &[]));
         let about = About {
             origin,
             labels,
@@ -127,12 +128,23 @@ impl Zone {
     /// Without records the name exists all the same, and every question about it
     /// is answered with no data (the name of an empty namespace, D6).
     pub fn set(&mut self, name: &Name, records: &[Record]) -> Result<bool, OutOfZone> {
+        self.put(name, Being::Set, records)
+    }
+
+    /// Makes `name` exist without records, and each name one label below it that
+    /// spells an address with dashes have that address (D15). A name that was set
+    /// there goes before.
+    pub fn set_spelling(&mut self, name: &Name) -> Result<bool, OutOfZone> {
+        self.put(name, Being::Spelling, &[])
+    }
+
+    fn put(&mut self, name: &Name, being: Being, records: &[Record]) -> Result<bool, OutOfZone> {
         let (spelled, key_len) = self.locate(name)?;
         let groups = pack(&spelled, records);
         let key = spelled.wire().get(..key_len).unwrap_or_default();
         let old = self.node(key);
         let children = old.map_or(0, Node::children);
-        let new = Node::new(key, children, true, &groups);
+        let new = Node::new(key, children, being, &groups);
         if old.is_some_and(|old| old.same(&new)) {
             return Ok(false);
         }
@@ -157,9 +169,10 @@ impl Zone {
         };
         let children = old.children();
         if key.is_empty() {
-            self.nodes.insert(Node::new(key, children, true, &[]));
+            self.nodes.insert(Node::new(key, children, Being::Set, &[]));
         } else if children > 0 {
-            self.nodes.insert(Node::new(key, children, false, &[]));
+            self.nodes
+                .insert(Node::new(key, children, Being::Implied, &[]));
         } else {
             self.nodes.remove(&Key::new(key));
             self.drop_child_above(key);
@@ -202,6 +215,24 @@ impl Zone {
         self.nodes.get(&Key::new(key))
     }
 
+    /// What a name that was asked for is.
+    pub(crate) fn find(&self, key: &[u8]) -> Found<'_> {
+        match self.node(key) {
+            Some(node) => Found::Node(node),
+            None => self
+                .spelled_address(key)
+                .map_or(Found::Nothing, Found::Address),
+        }
+    }
+
+    /// The address that the first label of a name spells, where that counts.
+    fn spelled_address(&self, key: &[u8]) -> Option<IpAddr> {
+        let length = usize::from(*key.first()?);
+        let address = spelled_address(key.get(1..=length)?)?;
+        let above = self.node(parent(key)?)?;
+        (above.being() == Being::Spelling).then_some(address)
+    }
+
     /// The name on the stack, and how much of it lies before the origin.
     fn locate(&self, name: &Name) -> Result<(Spelled, usize), OutOfZone> {
         let spelled = Spelled::of(name);
@@ -222,7 +253,7 @@ impl Zone {
     fn add_child_above(&mut self, mut key: &[u8]) {
         while let Some(above) = parent(key) {
             let Some(mut node) = self.nodes.remove(&Key::new(above)) else {
-                self.nodes.insert(Node::new(above, 1, false, &[]));
+                self.nodes.insert(Node::new(above, 1, Being::Implied, &[]));
                 key = above;
                 continue;
             };
@@ -247,6 +278,36 @@ impl Zone {
             key = above;
         }
     }
+}
+
+/// What a zone has at a name.
+pub(crate) enum Found<'a> {
+    /// The name does not exist.
+    Nothing,
+    /// It was set, or exists for names below it.
+    Node(&'a Node),
+    /// It spells this address, below a name where that counts.
+    Address(IpAddr),
+}
+
+/// The address in a label such as `10-0-0-7` or `fd00--7`: three single dashes are
+/// dots, all others colons, as CoreDNS reads it.
+fn spelled_address(label: &[u8]) -> Option<IpAddr> {
+    /// The longest IPv6 address, with an IPv4 address at its end.
+    const MOST: usize = 45;
+    let dashes = label.iter().filter(|&&byte| byte == b'-').count();
+    let doubled = label.windows(2).any(|pair| pair == b"--");
+    if dashes < 2 || label.contains(&b':') {
+        return None;
+    }
+    let mark = if dashes == 3 && !doubled { b'.' } else { b':' };
+    let mut text = [0; MOST];
+    let text = text.get_mut(..label.len())?;
+    for (to, from) in text.iter_mut().zip(label) {
+        *to = if *from == b'-' { mark } else { *from };
+    }
+    let address: IpAddr = std::str::from_utf8(text).ok()?.parse().ok()?;
+    (address.is_ipv4() == (mark == b'.')).then_some(address)
 }
 
 /// The relative name without its first label; the origin has no parent.

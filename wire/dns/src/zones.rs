@@ -1,9 +1,8 @@
 //! All the zones of one server.
 
 use crate::name::{Name, Spelled};
-use crate::packed::Node;
 use crate::record::{Record, Rtype};
-use crate::zone::Zone;
+use crate::zone::{Found, Zone};
 
 /// The zones that one server answers for: the cluster's domain and the reverse
 /// zones of its address ranges. A clone is as cheap as that of its zones.
@@ -73,11 +72,20 @@ impl Zones {
     /// What is known about a name and a type, without following a CNAME.
     pub fn lookup(&self, name: &Name, rtype: Rtype) -> Lookup {
         let spelled = Spelled::of(name);
-        let Some((_, node)) = self.find(&spelled) else {
+        let Some((_, found)) = self.find(&spelled) else {
             return Lookup::Outside;
         };
-        let Some(node) = node else {
-            return Lookup::NoName;
+        let node = match found {
+            Found::Nothing => return Lookup::NoName,
+            Found::Node(node) => node,
+            Found::Address(address) => {
+                let record = Record::from(address);
+                return if record.data.rtype() == rtype {
+                    Lookup::Records(vec![record])
+                } else {
+                    Lookup::NoData
+                };
+            }
         };
         match node.group(rtype).or_else(|| node.group(Rtype::CNAME)) {
             Some(group) => Lookup::Records(group.records(&spelled)),
@@ -85,14 +93,18 @@ impl Zones {
         }
     }
 
-    /// The closest zone around a name that does not leave it to others, and the
-    /// name in it if it exists.
-    pub(crate) fn find(&self, name: &Spelled) -> Option<(&Zone, Option<&Node>)> {
+    /// The closest zone around a name that does not leave it to others, and what
+    /// it has there.
+    pub(crate) fn find(&self, name: &Spelled) -> Option<(&Zone, Found<'_>)> {
         self.zones.iter().find_map(|zone| {
             let key = name.prefix_above(zone.origin().as_wire())?;
-            let node = zone.node(key);
-            let knows = node.is_some_and(|node| !node.groups().is_empty());
-            (knows || !zone.about().falls_through).then_some((zone, node))
+            let found = zone.find(key);
+            let knows = match &found {
+                Found::Nothing => false,
+                Found::Node(node) => !node.groups().is_empty(),
+                Found::Address(_) => true,
+            };
+            (knows || !zone.about().falls_through).then_some((zone, found))
         })
     }
 }

@@ -8,34 +8,7 @@ mod support;
 use domain::base::Rtype as Type;
 use domain::base::iana::Class;
 use portolan_dns::{Answer, Data, Name, Record, Rtype, Transport, Zone, Zones};
-use support::{address, ask, cluster, name, query, query_of, reply_to};
-
-const SOA: &str = "cluster.local 5 SOA ns.dns.cluster.local hostmaster.cluster.local";
-
-/// The reply has no answer, and its authority section is the zone's SOA.
-#[track_caller]
-fn empty(reply: &support::Reply, status: &str) {
-    assert_eq!(reply.status(), status);
-    assert_eq!(reply.answers(), [""; 0]);
-    let authority = reply.authority();
-    assert_eq!(authority.len(), 1, "{authority:?}");
-    assert!(
-        authority[0].to_lowercase().starts_with(&SOA.to_lowercase()),
-        "{authority:?}"
-    );
-    assert!(
-        authority[0].ends_with(" 5"),
-        "minimum is the ttl (D16): {authority:?}"
-    );
-}
-
-#[track_caller]
-fn answers(zones: &Zones, owner: &str, rtype: Type, expected: &[&str]) {
-    let reply = ask(zones, owner, rtype);
-    assert_eq!(reply.status(), "NOERROR aa rd", "{owner} {rtype}");
-    assert_eq!(reply.answers(), expected, "{owner} {rtype}");
-    assert_eq!(reply.authority(), [""; 0], "{owner} {rtype}");
-}
+use support::{SOA, address, answers, ask, cluster, empty, name, query, query_of, reply_to};
 
 #[test]
 fn d1_names_compare_without_case_and_the_question_keeps_its_own() {
@@ -220,66 +193,6 @@ fn d8_the_addresses_of_a_headless_service_are_without_duplicates() {
         Ok(false),
         "the same set is no change"
     );
-}
-
-#[test]
-fn d13_aliases_are_followed_inside_the_zones() {
-    let zones = cluster();
-    let owner = "in.prod.svc.cluster.local";
-    let alias = format!("{owner} 5 CNAME web.prod.svc.cluster.local");
-    let target = "web.prod.svc.cluster.local 5 A 10.96.7.1";
-    answers(&zones, owner, Type::A, &[&alias, target]);
-    answers(&zones, owner, Type::CNAME, &[&alias]);
-    empty(&ask(&zones, owner, Type::AAAA), "NOERROR aa rd");
-    empty(
-        &ask(&zones, "lost.prod.svc.cluster.local", Type::A),
-        "NOERROR aa rd",
-    );
-    empty(
-        &ask(&zones, "loop.prod.svc.cluster.local", Type::A),
-        "NOERROR aa rd",
-    );
-    empty(
-        &ask(&zones, "x.out.prod.svc.cluster.local", Type::A),
-        "NXDOMAIN aa rd",
-    );
-}
-
-#[test]
-fn d13_an_alias_that_leaves_the_zones_is_completed_by_somebody_else() {
-    let zones = cluster();
-    let owner = "out.prod.svc.cluster.local";
-    let asked = query(owner, Type::A, Some(1232));
-    let mut reply = Vec::new();
-    let answer = zones.answer(&asked, Transport::Udp, 0, &mut reply);
-    assert_eq!(answer, Answer::Follow(name("www.example.com")));
-
-    // The other server's reply: an alias and an address, names compressed.
-    let mut other = portolan_dns::query(9, &name("www.example.com"), Rtype::A);
-    other[2] |= 0x80;
-    other[7] = 2;
-    let cdn = b"\xc0\x0c\x00\x05\x00\x01\x00\x00\x00\x1e\x00\x06\x03cdn\xc0\x10";
-    let at = (other.len() + 12) as u8;
-    other.extend_from_slice(cdn);
-    other.extend_from_slice(&[0xc0, at]);
-    other.extend_from_slice(b"\x00\x01\x00\x01\x00\x00\x00\x1e\x00\x04\xc0\x00\x02\x07");
-    assert!(portolan_dns::copy_answers(
-        &asked,
-        Transport::Udp,
-        &other,
-        &mut reply
-    ));
-    let reply = support::Reply {
-        message: domain::base::Message::from_octets(reply.clone()).unwrap(),
-        raw: reply,
-    };
-    let expected = [
-        format!("{owner} 5 CNAME www.example.com"),
-        "www.example.com 30 CNAME cdn.example.com".to_owned(),
-        "cdn.example.com 30 A 192.0.2.7".to_owned(),
-    ];
-    assert_eq!(reply.answers(), expected);
-    assert!(reply.has_opt());
 }
 
 #[test]

@@ -19,9 +19,9 @@ pub use node::{
     ServiceCidr, ServiceCidrSpec, Taint,
 };
 pub use pod::{
-    Condition, Container, ContainerPort, ContainerState, ContainerStatus, HostIp, Pod, PodIp,
-    PodSpec, PodStatus, Probe, ProbeCommand, ProbePort, ReadinessGate, StateRunning,
-    StateTerminated, StateWaiting, Toleration,
+    Condition, Container, ContainerPort, ContainerState, ContainerStatus, HostIp, Pod, PodAddress,
+    PodIp, PodPlace, PodSpec, PodStatus, Probe, ProbeCommand, ProbePort, ReadinessGate,
+    StateRunning, StateTerminated, StateWaiting, Toleration,
 };
 pub use service::{
     ClientIpConfig, LoadBalancerIngress, LoadBalancerStatus, Service, ServicePort, ServiceSpec,

@@ -18,6 +18,28 @@ pub struct Pod {
     pub status: PodStatus,
 }
 
+/// A pod, as far as its name needs it.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct PodAddress {
+    /// Metadata.
+    pub metadata: ObjectMeta,
+    /// What is.
+    #[serde(deserialize_with = "nullable")]
+    pub status: PodPlace,
+}
+
+/// `status` of a Pod, as far as its name needs it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct PodPlace {
+    /// Pending, Running, Succeeded, Failed, Unknown.
+    pub phase: String,
+    /// Its first address.
+    #[serde(rename = "podIP")]
+    pub pod_ip: String,
+}
+
 impl Pod {
     /// Whether the condition `Ready` is true.
     pub fn is_ready(&self) -> bool {

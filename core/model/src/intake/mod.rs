@@ -14,7 +14,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use portolan_api::lean::ObjectMeta;
 
-use crate::fact::{Namespace, ServiceCidr};
+use crate::fact::{Namespace, Pod, ServiceCidr};
+use crate::key::PodKey;
 use crate::problem::Problem;
 
 pub use node::node;
@@ -45,6 +46,23 @@ fn exact<T>(items: impl Iterator<Item = T>) -> Vec<T> {
     let mut list: Vec<T> = items.collect();
     list.shrink_to_fit();
     list
+}
+
+/// A Pod object as a fact: its first address, until it has run to its end.
+pub fn pod(object: &portolan_api::lean::PodAddress) -> (Pod, Vec<Problem>) {
+    let mut problems = Problems::of("Pod", &object.metadata);
+    let status = &object.status;
+    let over = matches!(status.phase.as_str(), "Succeeded" | "Failed");
+    let address = if over || status.pod_ip.is_empty() {
+        None
+    } else {
+        problems.address("status.podIP", &status.pod_ip)
+    };
+    let pod = Pod {
+        key: PodKey::new(&object.metadata.namespace, &object.metadata.name),
+        address,
+    };
+    (pod, problems.found)
 }
 
 /// Collects the problems of one object.

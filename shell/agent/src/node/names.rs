@@ -95,8 +95,10 @@ impl Names {
         plan: &NodePlan,
         touched: &Touched,
     ) -> Result<(), NamesError> {
-        let changed =
-            !touched.names.is_empty() || !touched.namespaces.is_empty() || touched.view.is_some();
+        let changed = !touched.names.is_empty()
+            || !touched.namespaces.is_empty()
+            || !touched.pods.is_empty()
+            || touched.view.is_some();
         match &mut self.zones {
             Some(zones) if changed => zone::delta(plan, touched, zones),
             Some(_) => {}

@@ -7,7 +7,7 @@ use portolan_kernel::conntrack::ConntrackError;
 use portolan_kernel::release::Release;
 use portolan_model::{Change, Cluster, Dirty, Kind, Problem};
 use portolan_plan::conntrack::Scope;
-use portolan_plan::{NodePlan, NodeView, Touched, renode};
+use portolan_plan::{NodePlan, NodeView, PodNames, Touched, renode};
 use portolan_render::nft as render;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -162,7 +162,11 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), 
     let names = Names::open(&config).map_err(|cause| NodeError::Names { node, cause })?;
     let _alone = Alone::start(&config.netns, &config.given.node);
     let health = Health::start(&config, &metrics);
-    let stream = facts(config.kube, shutdown.clone());
+    let kinds: &[Kind] = match config.given.pod_names {
+        PodNames::Disabled | PodNames::Insecure => &Kind::ALL,
+        PodNames::Verified => &Kind::ALL_AND_PODS,
+    };
+    let stream = facts(config.kube, kinds, shutdown.clone());
     let mut state = State {
         plan: NodePlan::empty(config.given.clone()),
         cluster: Cluster::default(),
@@ -175,7 +179,7 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), 
         health,
         kube_proxy,
         localhost,
-        awaited: Kind::ALL.to_vec(),
+        awaited: kinds.to_vec(),
         dirty: Dirty::default(),
         repair: Some(Due {
             at: Instant::now(),
@@ -474,7 +478,7 @@ fn counted(change: &Change) -> (usize, usize) {
     match kind {
         Kind::Service => (count, 0),
         Kind::Slice => (0, count),
-        Kind::Node | Kind::Namespace | Kind::ServiceCidr => (0, 0),
+        Kind::Node | Kind::Namespace | Kind::ServiceCidr | Kind::Pod => (0, 0),
     }
 }
 

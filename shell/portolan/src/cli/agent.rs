@@ -8,6 +8,7 @@ use std::str::FromStr;
 use clap::{ArgAction, Args, ValueEnum};
 use ipnet::IpNet;
 use portolan_model::Algorithm;
+use portolan_plan::{DNS_TTL, PodNames};
 
 use super::node_ports::NodePortWord;
 
@@ -46,6 +47,12 @@ pub(crate) struct AgentArgs {
     /// the cluster's DNS; names outside the cluster domain are not answered then
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
     pub(crate) serve_dns: bool,
+    /// Which pods have names, 10-0-0-7.<namespace>.pod.<domain>, for --serve-dns
+    #[arg(long, default_value = "disabled", value_name = "MODE")]
+    pub(crate) dns_pods: PodMode,
+    /// Seconds for which clients may keep names of the cluster, for --serve-dns
+    #[arg(long, default_value_t = DNS_TTL, value_parser = clap::value_parser!(u32).range(0..=3600), value_name = "SECONDS")]
+    pub(crate) dns_ttl: u32,
     /// Ranges of pod addresses
     #[arg(long, value_delimiter = ',', value_name = "CIDR")]
     pub(crate) cluster_cidr: Vec<IpNet>,
@@ -111,6 +118,27 @@ pub(crate) enum LocalMode {
     /// By how its name begins: --pod-interface-name-prefix
     #[value(name = "InterfaceNamePrefix")]
     InterfaceNamePrefix,
+}
+
+/// Which pods have names: the modes of CoreDNS' directive `pods`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PodMode {
+    /// None
+    Disabled,
+    /// Every address in every namespace, whether a pod has it or not
+    Insecure,
+    /// Pods that exist; the agent watches all pods for it and must be allowed to
+    Verified,
+}
+
+impl From<PodMode> for PodNames {
+    fn from(mode: PodMode) -> Self {
+        match mode {
+            PodMode::Disabled => Self::Disabled,
+            PodMode::Insecure => Self::Insecure,
+            PodMode::Verified => Self::Verified,
+        }
+    }
 }
 
 /// An address to listen at, whose port may be left to the flag's default.

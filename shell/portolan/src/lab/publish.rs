@@ -8,7 +8,7 @@ use kube::Client;
 use portolan_client::facts::facts;
 use portolan_lab::broker::Broker;
 use portolan_lab::publish::{Published, Publisher, Transport};
-use portolan_model::{Cluster, Protocol};
+use portolan_model::{Cluster, Kind, Protocol};
 use tokio_util::sync::CancellationToken;
 
 /// Follows the Services until `stop`.
@@ -19,7 +19,7 @@ pub(crate) async fn run(
     stop: CancellationToken,
 ) -> Result<()> {
     let publisher = Publisher::new(broker, IpAddr::V4(Ipv4Addr::LOCALHOST), &nodes);
-    let mut stream = facts(client, stop.clone());
+    let mut stream = facts(client, &Kind::ALL, stop.clone());
     let mut cluster = Cluster::default();
     let mut open = BTreeSet::new();
     loop {

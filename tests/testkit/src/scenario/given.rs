@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, bail, ensure};
-use portolan_model::{Algorithm, Change, Fact, Key, ServiceKey, SliceKey};
-use portolan_plan::{Detector, LinkName, NodePortAddresses, NodePorts, NodeView};
+use portolan_model::{Algorithm, Change, Fact, Key, PodKey, ServiceKey, SliceKey};
+use portolan_plan::{Detector, LinkName, NodePortAddresses, NodePorts, NodeView, PodNames};
 use serde_json::{Value, json};
 
 use crate::build;
@@ -41,7 +41,7 @@ impl Default for Reader {
 }
 
 impl Reader {
-    /// `node-1 zone=a addresses=… pods=… detector=none masquerade-all`.
+    /// `node-1 zone=a addresses=… pods=… detector=none masquerade-all pod-names=verified ttl=30`.
     pub(super) fn node(&mut self, body: &str) -> Result<()> {
         let mut words = body.split_whitespace();
         self.view.node = words.next().context("no node name")?.into();
@@ -54,6 +54,8 @@ impl Reader {
                 }
                 Some(("externalIPs", "off")) => self.view.external_ips = false,
                 Some(("lb", name)) => self.view.algorithm = Algorithm::parse(name)?,
+                Some(("pod-names", mode)) => self.view.pod_names = pod_names(mode)?,
+                Some(("ttl", seconds)) => self.view.dns_ttl = seconds.parse()?,
                 Some(("dns", "none")) => self.view.dns_addresses.clear(),
                 Some((key, value)) => node.put(key, value),
                 None if word == "masquerade-all" => self.view.masquerade_all = true,
@@ -116,6 +118,7 @@ impl Reader {
                 let ranges: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
                 build::good(build::service_cidr(name, &ranges)?)?
             }
+            "pod" => build::good(build::pod(name, &words)?)?,
             "delete" => {
                 return Ok(Change::Delete(key(
                     name,
@@ -324,6 +327,15 @@ fn node_fact(name: &str, words: &mut Words) -> Result<Fact> {
     }))?)
 }
 
+fn pod_names(mode: &str) -> Result<PodNames> {
+    Ok(match mode {
+        "disabled" => PodNames::Disabled,
+        "insecure" => PodNames::Insecure,
+        "verified" => PodNames::Verified,
+        other => bail!("what is {other:?}?"),
+    })
+}
+
 fn key(kind: &str, name: &str) -> Result<Key> {
     Ok(match kind {
         "service" => {
@@ -335,6 +347,7 @@ fn key(kind: &str, name: &str) -> Result<Key> {
         "node" => Key::Node(name.into()),
         "namespace" => Key::Namespace(name.into()),
         "servicecidr" => Key::ServiceCidr(name.into()),
+        "pod" => split(name).map(|(namespace, name)| Key::Pod(PodKey::new(namespace, name)))?,
         other => bail!("what is {other:?}?"),
     })
 }

@@ -193,3 +193,31 @@ impl Reply {
         self.message.opt().is_some()
     }
 }
+
+/// How the SOA record of [`cluster`] begins.
+pub(crate) const SOA: &str = "cluster.local 5 SOA ns.dns.cluster.local hostmaster.cluster.local";
+
+/// The reply has no answer, and its authority section is the zone's SOA.
+#[track_caller]
+pub(crate) fn empty(reply: &Reply, status: &str) {
+    assert_eq!(reply.status(), status);
+    assert_eq!(reply.answers(), [""; 0]);
+    let authority = reply.authority();
+    assert_eq!(authority.len(), 1, "{authority:?}");
+    assert!(
+        authority[0].to_lowercase().starts_with(&SOA.to_lowercase()),
+        "{authority:?}"
+    );
+    assert!(
+        authority[0].ends_with(" 5"),
+        "minimum is the ttl (D16): {authority:?}"
+    );
+}
+
+#[track_caller]
+pub(crate) fn answers(zones: &Zones, owner: &str, rtype: Type, expected: &[&str]) {
+    let reply = ask(zones, owner, rtype);
+    assert_eq!(reply.status(), "NOERROR aa rd", "{owner} {rtype}");
+    assert_eq!(reply.answers(), expected, "{owner} {rtype}");
+    assert_eq!(reply.authority(), [""; 0], "{owner} {rtype}");
+}
