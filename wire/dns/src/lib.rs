@@ -19,24 +19,30 @@
 //!   it is on the path of every query: it reads a question and a possible OPT
 //!   record and allocates nothing. The tests hold it to the `domain` crate.
 //!
-//! Deliberately absent: DNSSEC, zone transfer, dynamic update, wildcards (an
+//! Deliberately absent: DNSSEC, differences between versions of a zone (IXFR is
+//! answered with the whole), dynamic update, wildcards (an
 //! asterisk is a label like any other), delegation, and recursion, which
 //! belongs to whoever owns sockets.
 
 #![forbid(unsafe_code)]
 
 mod answer;
+mod cookie;
+mod edns;
 mod inspect;
 mod message;
 mod name;
 mod packed;
 mod record;
 mod splice;
+mod transfer;
 mod write;
 mod zone;
 mod zones;
 
 pub use answer::Answer;
+pub use cookie::{CookieSecret, Standing};
+pub use edns::{Identity, adorn};
 pub use inspect::{
     Question, failure, fit, id, is_truncated, query, question, rcode, same_question, set_id,
     set_recursion_available,
@@ -45,5 +51,6 @@ pub use message::{Rcode, Transport};
 pub use name::{Name, NameError, reverse_origins};
 pub use record::{Data, Record, Rtype};
 pub use splice::copy_answers;
+pub use transfer::{Transfer, is_transfer};
 pub use zone::{OutOfZone, Zone};
 pub use zones::{Lookup, Zones};

@@ -15,6 +15,19 @@ const MOST_TCP: usize = 65_535;
 
 pub(crate) const CLASS_IN: u16 = 1;
 
+/// The number of the option that says who answers (RFC 5001).
+pub(crate) const NSID: u16 = 3;
+/// The number of the option with cookies (RFC 7873).
+pub(crate) const COOKIE: u16 = 10;
+/// Number and length before each option.
+pub(crate) const OPTION_HEAD: usize = 4;
+/// The client's part of a cookie.
+pub(crate) const CLIENT_COOKIE: usize = 8;
+/// The server's part, as RFC 9018 makes it.
+pub(crate) const SERVER_COOKIE: usize = 16;
+/// What of a server's name is told.
+pub(crate) const MOST_NSID: usize = 64;
+
 /// How the query came, which says how long the reply may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Transport {
@@ -40,6 +53,8 @@ pub enum Rcode {
     NotImp = 4,
     /// A question that this server does not answer.
     Refused = 5,
+    /// A transfer of what is no zone of this server (RFC 5936 §2.2.1).
+    NotAuth = 9,
     /// An EDNS version that this server does not speak (RFC 6891 §6.1.3).
     BadVers = 16,
 }
@@ -50,6 +65,18 @@ pub(crate) struct Edns {
     pub(crate) size: u16,
     pub(crate) version: u8,
     pub(crate) dnssec_ok: bool,
+    /// What the reply's own options may need.
+    pub(crate) reserved: usize,
+}
+
+/// The options of a query that this side understands; all others, padding among
+/// them, are passed over (RFC 6891 §6.1.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Options<'a> {
+    /// The client's part and, if it has been here before, ours (RFC 7873 §4).
+    pub(crate) cookie: Option<&'a [u8]>,
+    /// It wants to know who answers (RFC 5001).
+    pub(crate) nsid: bool,
 }
 
 /// A query that has one readable question.
@@ -60,6 +87,7 @@ pub(crate) struct Request<'a> {
     pub(crate) rtype: Rtype,
     pub(crate) class: u16,
     pub(crate) edns: Option<Edns>,
+    pub(crate) options: Options<'a>,
 }
 
 /// Why a message has no answer of substance.
@@ -107,33 +135,75 @@ pub(crate) fn parse(message: &[u8]) -> Result<Request<'_>, Rejection> {
         }
         edns = edns.or(found.transpose().or(Err(malformed))?);
     }
+    let (edns, options) = edns.unzip();
     Ok(Request {
         question,
         name,
         rtype,
         class,
         edns,
+        options: options.unwrap_or_default(),
     })
 }
 
-/// Reads over one record; if it is an OPT record, returns what it says, or an
-/// error if it is not at the root.
-fn skip_record(rest: &mut Cursor<'_>) -> Option<Option<Result<Edns, ()>>> {
+/// What an OPT record says, or an error if it is not at the root.
+type Opt<'a> = Result<(Edns, Options<'a>), ()>;
+
+/// Reads over one record; of an OPT record returns what it says.
+fn skip_record<'a>(rest: &mut Cursor<'a>) -> Option<Option<Opt<'a>>> {
     let root = skip_name(rest)?;
     let rtype = Rtype(rest.u16()?);
     let size = rest.u16()?;
     let [_, version, flags, _] = rest.u32()?.to_be_bytes();
     let length = rest.u16()?;
-    rest.take(usize::from(length))?;
+    let data = rest.take(usize::from(length))?;
     if rtype != Rtype::OPT {
         return Some(None);
     }
+    let options = read_options(data)?;
     let edns = Edns {
         size,
         version,
         dnssec_ok: flags & 0x80 != 0,
+        reserved: options.room(),
     };
-    Some(Some(if root { Ok(edns) } else { Err(()) }))
+    Some(Some(if root { Ok((edns, options)) } else { Err(()) }))
+}
+
+/// The options of an OPT record; none of a record that is damaged, or of a cookie
+/// of a length that none has (RFC 7873 §5.2.2).
+fn read_options(data: &[u8]) -> Option<Options<'_>> {
+    let mut rest = Cursor(data);
+    let mut options = Options::default();
+    while !rest.0.is_empty() {
+        let (number, length) = (rest.u16()?, rest.u16()?);
+        let value = rest.take(usize::from(length))?;
+        match number {
+            COOKIE if !matches!(value.len(), 8 | 16..=40) => return None,
+            // Of several the first one counts.
+            COOKIE => options.cookie = options.cookie.or(Some(value)),
+            NSID => options.nsid = true,
+            _ => {}
+        }
+    }
+    Some(options)
+}
+
+impl Options<'_> {
+    /// The most that the reply's options need.
+    fn room(&self) -> usize {
+        let cookie = if self.cookie.is_some() {
+            OPTION_HEAD + CLIENT_COOKIE + SERVER_COOKIE
+        } else {
+            0
+        };
+        let nsid = if self.nsid {
+            OPTION_HEAD + MOST_NSID
+        } else {
+            0
+        };
+        cookie + nsid
+    }
 }
 
 /// Reads over a name, which may end in a compression pointer; says whether it
@@ -158,14 +228,15 @@ pub(crate) fn skip_name(rest: &mut Cursor<'_>) -> Option<bool> {
 }
 
 impl Request<'_> {
-    /// How long the reply may be.
+    /// How long the reply may be, without its own options.
     pub(crate) fn limit(&self, transport: Transport) -> usize {
-        match transport {
+        let whole = match transport {
             Transport::Tcp => MOST_TCP,
             Transport::Udp => {
                 let granted = self.edns.map_or(PLAIN_UDP, |edns| usize::from(edns.size));
                 granted.clamp(PLAIN_UDP, MOST_UDP)
             }
-        }
+        };
+        whole.saturating_sub(self.edns.map_or(0, |edns| edns.reserved))
     }
 }

@@ -89,6 +89,21 @@ impl<'a> Writer<'a> {
         self.flag(2, 0x02);
     }
 
+    /// How much is written, to be taken back to.
+    pub(crate) fn mark(&self) -> (usize, [u16; 3]) {
+        (self.out.len(), self.counts)
+    }
+
+    /// Takes everything back that was written since.
+    pub(crate) fn take_back(&mut self, (length, counts): (usize, [u16; 3])) {
+        self.out.truncate(length);
+        self.counts = counts;
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.out.len()
+    }
+
     pub(crate) fn has_answer(&self) -> bool {
         self.counts[Section::Answer as usize] > 0
     }

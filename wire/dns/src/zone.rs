@@ -1,6 +1,7 @@
 //! A zone: names and their records, cheap to clone and cheap to change.
 
 use std::net::IpAddr;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use imbl::OrdSet;
@@ -209,6 +210,16 @@ impl Zone {
             .collect();
         all.sort_unstable();
         all
+    }
+
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter()
+    }
+
+    /// The nodes that come after this one.
+    pub(crate) fn nodes_after(&self, node: &Node) -> impl Iterator<Item = &Node> {
+        let after = (Bound::Excluded(node.clone()), Bound::Unbounded);
+        self.nodes.range(after)
     }
 
     pub(crate) fn node(&self, key: &[u8]) -> Option<&Node> {
