@@ -8,6 +8,7 @@
 
 mod address;
 pub mod conntrack;
+pub mod datagrams;
 pub mod link;
 pub mod memory;
 pub mod netns;

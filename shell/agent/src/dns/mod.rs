@@ -101,26 +101,15 @@ impl DnsServer {
         let service = Arc::new(service);
         let metrics = Arc::clone(&service.metrics);
         let mut addresses = Vec::new();
-        let mut receivers = Vec::new();
-        for socket in sockets.udp {
-            socket.set_nonblocking(true)?;
+        for socket in sockets.udp.iter().take(sockets.tcp.len()) {
             addresses.push(socket.local_addr()?);
-            receivers.push(tokio::net::UdpSocket::from_std(socket)?);
         }
         let mut listeners = Vec::new();
         for listener in sockets.tcp {
             listener.set_nonblocking(true)?;
             listeners.push(tokio::net::TcpListener::from_std(listener)?);
         }
-        for socket in receivers {
-            let run = udp::serve(
-                Arc::clone(&service),
-                Arc::new(socket),
-                tasks.clone(),
-                stop.clone(),
-            );
-            tasks.spawn(run);
-        }
+        udp::start(&service, sockets.udp, addresses.len(), (&tasks, &stop))?;
         let slots = tcp::slots();
         for listener in listeners {
             let slots = Arc::clone(&slots);

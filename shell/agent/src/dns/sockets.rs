@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::num::NonZero;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -9,14 +10,17 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 const BACKLOG: i32 = 256;
 /// Room for a burst of queries while the loop is busy: some 4 000 of them.
 const RECEIVE_BUFFER: usize = 2 << 20;
+/// The most threads that answer datagrams, however many processors there are.
+const MOST_WORKERS: usize = 8;
 
 /// Bound sockets. A reply leaves from the address that was asked because each
 /// socket is bound to one address, never to the unspecified one.
 #[derive(Debug, Default)]
 pub struct DnsSockets {
-    /// For datagrams; each gets a loop of its own.
+    /// For datagrams: one for each address for the first worker, the same for the
+    /// second and so on. The kernel spreads clients over those of one address.
     pub udp: Vec<UdpSocket>,
-    /// For streams.
+    /// For streams, one for each address.
     pub tcp: Vec<TcpListener>,
 }
 
@@ -37,7 +41,14 @@ impl DnsSockets {
     /// the calling thread: meant to be called within `NetNs::run`. An address
     /// may be given before it is on a link. Port 0 takes one free port for both.
     pub fn bind(addresses: &[SocketAddr]) -> Result<Self, BindError> {
+        let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
+        Self::bind_for(addresses, workers.min(MOST_WORKERS))
+    }
+
+    /// The same with UDP sockets for so many workers.
+    pub fn bind_for(addresses: &[SocketAddr], workers: usize) -> Result<Self, BindError> {
         let mut this = Self::default();
+        let mut more = Vec::new();
         for &address in addresses {
             let failed = |protocol| {
                 move |source| BindError {
@@ -50,6 +61,17 @@ impl DnsSockets {
             let bound = udp.local_addr().map_err(failed("UDP"))?;
             this.tcp.push(bind_tcp(bound).map_err(failed("TCP"))?);
             this.udp.push(udp);
+            more.push(bound);
+        }
+        for _ in 1..workers {
+            for &address in &more {
+                let udp = bind_udp(address).map_err(|source| BindError {
+                    address,
+                    protocol: "UDP",
+                    source,
+                })?;
+                this.udp.push(udp);
+            }
         }
         Ok(this)
     }
@@ -63,6 +85,7 @@ fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
     )?;
     prepare(&socket, address)?;
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    socket.set_reuse_port(true)?;
     socket.bind(&SockAddr::from(address))?;
     Ok(socket.into())
 }

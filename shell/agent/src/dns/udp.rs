@@ -1,12 +1,19 @@
-//! Datagrams: received and answered in one loop, without a task per query.
+//! Datagrams: threads of their own that receive, answer and send by the batch.
+//!
+//! A thread per processor, each with a socket of its own at every address
+//! (SO_REUSEPORT), so that threads share nothing but the snapshot of the zones. What
+//! has to wait becomes a task of the runtime, which sends the reply by itself.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use portolan_dns::Transport;
-use tokio::net::UdpSocket;
+use portolan_kernel::datagrams::{Batch, wait};
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -14,69 +21,145 @@ use super::service::{Service, Step};
 
 /// The longest query that is read; what is longer is no query.
 const MOST_QUERY: usize = 4096;
-/// Queries answered before other tasks of the thread get a turn.
+/// Datagrams that are received and answered by one system call each.
 const BATCH: usize = 64;
-/// The pause after an error of the socket, so that a lasting one does not spin.
+/// The pause after an error of the socket, so that a lasting one does not spin, and
+/// before a late reply is sent again to a socket that was full.
 const PAUSE: Duration = Duration::from_millis(10);
 
-pub(super) async fn serve(
+/// Starts the threads; they end when `stop` is cancelled, and `tasks` waits for them.
+/// `sockets` holds `each` of them for each thread.
+pub(super) fn start(
+    service: &Arc<Service>,
+    sockets: Vec<UdpSocket>,
+    each: usize,
+    (tasks, stop): (&TaskTracker, &CancellationToken),
+) -> io::Result<()> {
+    let (running, stopped) = UnixStream::pair()?;
+    let mut threads = Vec::new();
+    let mut sockets = sockets.into_iter().map(Arc::new);
+    loop {
+        let own: Vec<Arc<UdpSocket>> = sockets.by_ref().take(each).collect();
+        if own.is_empty() {
+            break;
+        }
+        for socket in &own {
+            socket.set_nonblocking(true)?;
+        }
+        let worker = Worker {
+            service: Arc::clone(service),
+            sockets: own,
+            stopped: stopped.try_clone()?,
+            runtime: Handle::current(),
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+        };
+        let name = format!("dns-udp-{}", threads.len());
+        threads.push(
+            thread::Builder::new()
+                .name(name)
+                .spawn(move || worker.run())?,
+        );
+    }
+    let stop = stop.clone();
+    tasks.spawn(async move {
+        stop.cancelled().await;
+        drop(running);
+        let joined = tokio::task::spawn_blocking(move || {
+            for thread in threads {
+                if thread.join().is_err() {
+                    tracing::error!("a thread that answers DNS queries panicked");
+                }
+            }
+        });
+        if let Err(error) = joined.await {
+            tracing::debug!(%error, "the threads that answer DNS queries were not awaited");
+        }
+    });
+    Ok(())
+}
+
+/// One thread.
+struct Worker {
     service: Arc<Service>,
-    socket: Arc<UdpSocket>,
+    sockets: Vec<Arc<UdpSocket>>,
+    /// Closed at its other end when the thread is to end.
+    stopped: UnixStream,
+    runtime: Handle,
     tasks: TaskTracker,
     stop: CancellationToken,
-) {
-    let mut out = Vec::with_capacity(MOST_QUERY);
-    loop {
-        let readable = tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            readable = socket.readable() => readable,
-        };
-        let drained = match readable {
-            Ok(()) => drain(&service, &socket, (&tasks, &stop), &mut out).await,
-            Err(error) => Err(error),
-        };
-        match drained {
-            Ok(()) => tokio::task::yield_now().await,
-            Err(error) => {
-                tracing::warn!(%error, "cannot receive DNS queries");
-                tokio::time::sleep(PAUSE).await;
+}
+
+impl Worker {
+    fn run(self) {
+        let mut batch = Batch::new(BATCH, MOST_QUERY);
+        let mut out = Vec::with_capacity(MOST_QUERY);
+        loop {
+            match wait(&self.sockets, &self.stopped) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => failed(&error),
+            }
+            // As long as there is something, nobody has to wait for it.
+            while self.drain_all(&mut batch, &mut out) {
+                if self.stop.is_cancelled() {
+                    return;
+                }
             }
         }
+    }
+
+    /// Answers one batch of each socket; says whether there was any.
+    fn drain_all(&self, batch: &mut Batch, out: &mut Vec<u8>) -> bool {
+        let mut busy = false;
+        for socket in &self.sockets {
+            busy |= self.drain(socket, batch, out);
+        }
+        busy
+    }
+
+    /// Answers one batch of a socket; says whether there was any.
+    fn drain(&self, socket: &Arc<UdpSocket>, batch: &mut Batch, out: &mut Vec<u8>) -> bool {
+        let count = match batch.receive(socket) {
+            Ok(count) => count,
+            Err(error) => {
+                failed(&error);
+                return false;
+            }
+        };
+        for index in 0..count {
+            let Some((query, peer)) = batch.message(index) else {
+                continue;
+            };
+            match self.service.at_once(query, Transport::Udp, out) {
+                Step::Send => batch.reply(index, out),
+                Step::Ignore => {}
+                Step::Wait => self.wait(socket, query, peer),
+            }
+        }
+        let lost = batch.send(socket);
+        if lost > 0 {
+            tracing::debug!(lost, "DNS replies could not be sent");
+        }
+        count > 0
+    }
+
+    fn wait(&self, socket: &Arc<UdpSocket>, query: &[u8], peer: SocketAddr) {
+        let late = reply_late(
+            Arc::clone(&self.service),
+            Arc::clone(socket),
+            query.to_vec(),
+            peer,
+        );
+        let stop = self.stop.clone();
+        let work = async move { stop.run_until_cancelled(late).await };
+        self.tasks.spawn_on(work, &self.runtime);
     }
 }
 
-/// Answers what has arrived, up to a batch.
-async fn drain(
-    service: &Arc<Service>,
-    socket: &Arc<UdpSocket>,
-    (tasks, stop): (&TaskTracker, &CancellationToken),
-    out: &mut Vec<u8>,
-) -> io::Result<()> {
-    let mut buffer = [0; MOST_QUERY];
-    for _ in 0..BATCH {
-        let (length, peer) = match socket.try_recv_from(&mut buffer) {
-            Ok(received) => received,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        let query = buffer.get(..length).unwrap_or_default();
-        match service.at_once(query, Transport::Udp, out) {
-            Step::Send => send(socket, out, peer).await,
-            Step::Ignore => {}
-            Step::Wait => {
-                let late = reply_late(
-                    Arc::clone(service),
-                    Arc::clone(socket),
-                    query.to_vec(),
-                    peer,
-                );
-                let stop = stop.clone();
-                tasks.spawn(async move { stop.run_until_cancelled(late).await });
-            }
-        }
-    }
-    Ok(())
+fn failed(error: &io::Error) {
+    tracing::warn!(%error, "cannot receive DNS queries");
+    thread::sleep(PAUSE);
 }
 
 async fn reply_late(
@@ -85,21 +168,20 @@ async fn reply_late(
     query: Vec<u8>,
     peer: SocketAddr,
 ) {
-    if let Some(reply) = service.eventually(&query, Transport::Udp).await {
-        send(&socket, &reply, peer).await;
-    }
-}
-
-/// Sends a reply; if that fails the asker asks again, as after any lost
-/// datagram.
-async fn send(socket: &UdpSocket, reply: &[u8], peer: SocketAddr) {
-    let sent = match socket.try_send_to(reply, peer) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            socket.send_to(reply, peer).await
-        }
-        sent => sent,
+    let Some(reply) = service.eventually(&query, Transport::Udp).await else {
+        return;
     };
-    if let Err(error) = sent {
-        tracing::debug!(%error, %peer, "cannot send a DNS reply");
+    // If it fails the asker asks again, as after any lost datagram.
+    for _ in 0..3 {
+        match socket.send_to(&reply, peer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(error) => {
+                tracing::debug!(%error, %peer, "cannot send a DNS reply");
+                return;
+            }
+            Ok(_) => return,
+        }
     }
 }
