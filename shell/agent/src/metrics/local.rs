@@ -14,6 +14,15 @@ type Port = (ServiceKey, Text);
 pub(super) struct Unserved(BTreeMap<(Policy, Family), BTreeMap<Port, usize>>);
 
 impl Unserved {
+    /// Counts a plan from scratch.
+    pub(super) fn of(plan: &NodePlan) -> Self {
+        let mut all = Self::default();
+        for (frontend, decision) in &plan.frontends {
+            all.count(frontend, decision, true);
+        }
+        all
+    }
+
     /// Follows a round of planning.
     pub(super) fn follow(&mut self, plan: &NodePlan, touched: &Touched) {
         for (frontend, before) in &touched.frontends {
@@ -117,6 +126,8 @@ mod tests {
         );
         assert_eq!(set(&mut plan, Some(decision(None))), [0, 0, 0]);
         assert_eq!(set(&mut plan, Some(decision(Some(none)))), [1, 0, 0]);
+        let anew = Unserved::of(&plan);
+        assert_eq!(anew.ports(Policy::External, Family::V4), 1);
         assert_eq!(set(&mut plan, None), [0, 0, 0]);
     }
 }

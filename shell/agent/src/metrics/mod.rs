@@ -321,10 +321,21 @@ impl Metrics {
         self.endpoints_pending.set(0);
     }
 
+    /// A plan was made from scratch.
+    pub(crate) fn planned_anew(&self, plan: &NodePlan) {
+        let mut unserved = self.unserved.lock().unwrap_or_else(PoisonError::into_inner);
+        *unserved = Unserved::of(plan);
+        self.tell_unserved(&unserved);
+    }
+
     /// A round of planning changed this.
     pub(crate) fn planned(&self, plan: &NodePlan, touched: &Touched) {
         let mut unserved = self.unserved.lock().unwrap_or_else(PoisonError::into_inner);
         unserved.follow(plan, touched);
+        self.tell_unserved(&unserved);
+    }
+
+    fn tell_unserved(&self, unserved: &Unserved) {
         for (policy, word) in [
             (Policy::Internal, "internal"),
             (Policy::External, "external"),
@@ -431,7 +442,7 @@ mod tests {
         metrics.cleanup_failed();
         metrics.flows_judged(Duration::from_millis(3));
         metrics.flows_ended(IpFamily::V6, 4);
-        metrics.planned(&NodePlan::empty(NodeView::default()), &Touched::default());
+        metrics.planned_anew(&NodePlan::empty(NodeView::default()));
         metrics.probed(false, 503);
         let mut triggers = Triggers::default();
         triggers.add(IpFamily::V4, at - Duration::from_millis(400));

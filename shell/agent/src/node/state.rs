@@ -263,12 +263,15 @@ impl State {
             return;
         }
         let touched = if self.names.is_published() {
-            renode(&mut self.plan, &self.cluster, &self.view, &dirty)
+            let touched = renode(&mut self.plan, &self.cluster, &self.view, &dirty);
+            self.metrics.planned(&self.plan, &touched);
+            touched
         } else {
             // The first round renders whole images: what is dirty and what it touched
             // is of no use, and as large as the cluster.
             dirty = Dirty::default();
             self.plan = portolan_plan::node(&self.cluster, &self.view);
+            self.metrics.planned_anew(&self.plan);
             Touched::default()
         };
         // What the kernel holds is not known after a failure: the change goes with
@@ -280,7 +283,6 @@ impl State {
             Scope::of(&self.plan, &self.cluster, &dirty, &touched)
         };
         drop(dirty);
-        self.metrics.planned(&self.plan, &touched);
         if touched.may_forget(&self.plan) {
             self.forget = LOOKS;
         }
