@@ -13,6 +13,8 @@
 //! - Each name with all its records is *one* allocation in the form that the
 //!   wire wants (see `packed`): tens of bytes for an endpoint, and answering is
 //!   copying.
+//! - What a forwarder needs ([`upstream`]) is here too, with the time and random
+//!   numbers as arguments: keeping replies, judging servers, rewriting names.
 //! - Empty non-terminals are nodes with a count of their children, so that
 //!   NODATA and NXDOMAIN are told apart by one lookup.
 //! - The message code is written here rather than taken from a library, because
@@ -36,6 +38,7 @@ mod packed;
 mod record;
 mod splice;
 mod transfer;
+pub mod upstream;
 mod write;
 mod zone;
 mod zones;

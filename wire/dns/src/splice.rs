@@ -5,38 +5,46 @@ use crate::name::{MAX_NAME, Spelled};
 use crate::packed::Cursor;
 use crate::record::Rtype;
 
-/// An OPT record without options, which is what our own replies end with.
-const OPT_SIZE: usize = 11;
-
 /// Adds the answer records of `from`, a reply from elsewhere to a question for
 /// the end of an alias chain, to those of `reply`, a reply to `query` that the
 /// zones gave. Records of the type that was asked for and further aliases are
 /// taken, their names spelled out, since a pointer into another message means
-/// nothing. Says whether any was added; `reply` stays as it was if one does not
-/// fit or cannot be read.
+/// nothing. Says whether any was added. `reply` stays as it was if they cannot be
+/// read; if they do not fit, it says so (TC), so that the asker comes back over TCP.
 pub fn copy_answers(query: &[u8], transport: Transport, from: &[u8], reply: &mut Vec<u8>) -> bool {
-    let added = parse(query)
-        .ok()
-        .and_then(|request| Some((answers(&request, from)?, request)))
-        .and_then(|((count, records), request)| {
-            splice(&request, transport, (count, &records), reply)
-        });
-    added.is_some()
+    let Ok(request) = parse(query) else {
+        return false;
+    };
+    let Some((count, records)) = answers(&request, from).filter(|(count, _)| *count > 0) else {
+        return false;
+    };
+    if reply.len() + records.len() > request.limit(transport) {
+        if let Some(flags) = reply.get_mut(2) {
+            *flags |= 0x02;
+        }
+        return false;
+    }
+    splice((count, &records), reply).is_some()
 }
 
-fn splice(
-    request: &Request<'_>,
-    transport: Transport,
-    (count, records): (u16, &[u8]),
-    reply: &mut Vec<u8>,
-) -> Option<()> {
-    if count == 0 || reply.len() + records.len() > request.limit(transport) {
-        return None;
+/// Puts records behind the last one of the answer section.
+fn splice((count, records): (u16, &[u8]), reply: &mut Vec<u8>) -> Option<()> {
+    let mut counts = Cursor(reply.get(4..HEADER)?);
+    let (questions, answers) = (counts.u16()?, counts.u16()?);
+    let mut rest = Cursor(reply.get(HEADER..)?);
+    for _ in 0..questions {
+        skip_name(&mut rest)?;
+        rest.take(4)?;
     }
-    let opt = if request.edns.is_some() { OPT_SIZE } else { 0 };
-    let end = reply.len().checked_sub(opt).filter(|&end| end >= HEADER)?;
+    for _ in 0..answers {
+        skip_name(&mut rest)?;
+        rest.take(8)?;
+        let length = rest.u16()?;
+        rest.take(usize::from(length))?;
+    }
+    let end = reply.len() - rest.0.len();
     let field = reply.get_mut(6..8)?.first_chunk_mut::<2>()?;
-    *field = u16::from_be_bytes(*field).checked_add(count)?.to_be_bytes();
+    *field = answers.checked_add(count)?.to_be_bytes();
     reply.splice(end..end, records.iter().copied());
     Some(())
 }
@@ -62,7 +70,7 @@ fn answers(request: &Request<'_>, from: &[u8]) -> Option<(u16, Vec<u8>)> {
         if class != CLASS_IN || (rtype != request.rtype && rtype != Rtype::CNAME) {
             continue;
         }
-        let data = spell_out(from, at, rtype, data)?;
+        let data = spell_out(from, at, (rtype, data), Some)?;
         out.extend_from_slice(owner.wire());
         out.extend_from_slice(&rtype.0.to_be_bytes());
         out.extend_from_slice(&class.to_be_bytes());
@@ -74,21 +82,49 @@ fn answers(request: &Request<'_>, from: &[u8]) -> Option<(u16, Vec<u8>)> {
     Some((count, out))
 }
 
-/// Record data with its name, if the type has one that may be compressed,
-/// spelled out.
-fn spell_out(message: &[u8], at: usize, rtype: Rtype, data: &[u8]) -> Option<Vec<u8>> {
-    let before = match rtype {
-        Rtype::CNAME | Rtype::PTR | Rtype::NS => 0,
-        Rtype::SRV => 6,
-        _ => return Some(data.to_vec()),
+/// How many octets come before the names in the data of a type that may have
+/// compressed ones (RFC 3597 §4), and how many names there are.
+fn names_in(rtype: Rtype) -> Option<(usize, usize)> {
+    const ONE_NAME: [u16; 9] = [2, 3, 4, 5, 7, 8, 9, 12, 39];
+    match rtype.0 {
+        one if ONE_NAME.contains(&one) => Some((0, 1)),
+        // SOA, MINFO, RP
+        6 | 14 | 17 => Some((0, 2)),
+        // MX, AFSDB, RT, KX
+        15 | 18 | 21 | 36 => Some((2, 1)),
+        // PX
+        26 => Some((2, 2)),
+        // SRV
+        33 => Some((6, 1)),
+        _ => None,
+    }
+}
+
+/// Record data, which stands at an offset of a message, with its names spelled
+/// out as `name` wants them.
+pub(crate) fn spell_out(
+    message: &[u8],
+    at: usize,
+    (rtype, data): (Rtype, &[u8]),
+    mut name: impl FnMut(Spelled) -> Option<Spelled>,
+) -> Option<Vec<u8>> {
+    let Some((before, names)) = names_in(rtype) else {
+        return Some(data.to_vec());
     };
-    let name = read_name(message, at + before)?;
-    Some([data.get(..before)?, name.wire()].concat())
+    let mut out = data.get(..before)?.to_vec();
+    let mut rest = Cursor(data.get(before..)?);
+    for _ in 0..names {
+        let from = at + data.len() - rest.0.len();
+        out.extend_from_slice(name(read_name(message, from)?)?.wire());
+        skip_name(&mut rest)?;
+    }
+    out.extend_from_slice(rest.0);
+    Some(out)
 }
 
 /// The name at an offset of a message. Each pointer must lead further to the
 /// front than the one before, so there is an end.
-fn read_name(message: &[u8], mut at: usize) -> Option<Spelled> {
+pub(crate) fn read_name(message: &[u8], mut at: usize) -> Option<Spelled> {
     let mut wire = Vec::with_capacity(MAX_NAME);
     let mut front = at;
     loop {

@@ -138,6 +138,26 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// Adds records that somebody else wrote behind a question of the same length,
+    /// counted by section; returns where they begin, or nothing if they do not fit.
+    pub(crate) fn append(&mut self, records: &[u8], counts: [u16; 3]) -> Option<usize> {
+        let at = self.out.len();
+        if at + records.len() > self.limit {
+            return None;
+        }
+        self.out.extend_from_slice(records);
+        self.counts = counts;
+        Some(at)
+    }
+
+    /// Changes the TTL that stands at an offset of the message.
+    pub(crate) fn mend_ttl(&mut self, at: usize, change: impl FnOnce(u32) -> u32) {
+        let field = self.out.get_mut(at..).and_then(<[u8]>::first_chunk_mut);
+        if let Some(field) = field {
+            *field = change(u32::from_be_bytes(*field)).to_be_bytes();
+        }
+    }
+
     fn put16(&mut self, value: u16) {
         self.out.extend_from_slice(&value.to_be_bytes());
     }
