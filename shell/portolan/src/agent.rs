@@ -51,6 +51,7 @@ async fn work(args: AgentArgs, settings: Settings) -> Result<()> {
         kube,
         cluster_dns: args.serve_dns,
         upstream: None,
+        front: Default::default(),
         healthz: settings.healthz,
         metrics: settings.metrics,
         replace_kube_proxy: args.replace_kube_proxy,

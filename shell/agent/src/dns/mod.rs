@@ -29,6 +29,8 @@
 //! Deliberately absent so far: a cache for names outside the zones, stub
 //! domains.
 
+mod forward;
+mod front;
 mod metrics;
 mod service;
 mod sockets;
@@ -49,9 +51,14 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+pub use forward::{
+    Dial, ForwardCounts, ForwardSettings, Forwarder, RouteSettings, ServerCount, ServerSettings,
+    TcpFactory, TlsSettings, UdpFactory, nameservers,
+};
+pub use front::{Front, SharedFront};
 pub use metrics::{DnsCounts, DnsMetrics};
 pub use sockets::{BindError, DnsSockets};
-pub use upstream::{HostUpstream, TcpFactory, UdpFactory, Upstream, UpstreamError, nameservers};
+pub use upstream::{Upstream, UpstreamError};
 
 use service::Service;
 
@@ -66,6 +73,8 @@ pub struct DnsConfig {
     pub ready: watch::Receiver<bool>,
     /// Who answers for names outside the zones, if anybody.
     pub upstream: Option<Arc<dyn Upstream>>,
+    /// What is looked at before the zones.
+    pub front: SharedFront,
 }
 
 /// A running server. It stops when the token that it was started with is
@@ -85,9 +94,11 @@ impl DnsServer {
             zones,
             ready,
             upstream,
+            front,
         } = config;
         let metrics = Arc::new(DnsMetrics::default());
-        let service = Service::new(zones, ready, upstream, metrics);
+        let mut service = Service::new(zones, ready, upstream, metrics);
+        service.front = front;
         Self::serve(sockets, service, shutdown)
     }
 
@@ -123,6 +134,7 @@ impl DnsServer {
             tasks.spawn(run);
         }
         tasks.close();
+        service.started();
         Ok(Self {
             metrics,
             tasks,

@@ -10,8 +10,9 @@ use portolan_dns::{Answer, Name, Rcode, Transport, Zones};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
+use super::front::SharedFront;
 use super::metrics::{Count, DnsMetrics};
-use super::upstream::Upstream;
+use super::upstream::{Upstream, UpstreamError};
 
 /// How long a query waits for the first sync: less than the five seconds after
 /// which stub resolvers give up.
@@ -24,6 +25,11 @@ const MOST_WAITING: usize = 1024;
 const OTHER_ERROR: u16 = 0;
 const NOT_READY: u16 = 14;
 const NO_REACHABLE_AUTHORITY: u16 = 22;
+/// Said of a name for which nobody can be asked.
+const NOBODY: (u16, &str) = (
+    OTHER_ERROR,
+    "no upstream resolver: only names of the cluster exist",
+);
 
 pub(super) struct Service {
     zones: Arc<ArcSwap<Zones>>,
@@ -31,6 +37,7 @@ pub(super) struct Service {
     /// Remembers that `ready` was true once.
     was_ready: AtomicBool,
     upstream: Option<Arc<dyn Upstream>>,
+    pub(super) front: SharedFront,
     pub(super) metrics: Arc<DnsMetrics>,
     pub(super) hold: Duration,
     waiting: Semaphore,
@@ -60,6 +67,7 @@ impl Service {
             ready,
             was_ready: AtomicBool::new(false),
             upstream,
+            front: SharedFront::default(),
             metrics,
             hold: HOLD,
             waiting: Semaphore::new(MOST_WAITING),
@@ -67,22 +75,41 @@ impl Service {
         }
     }
 
+    /// The sockets are open.
+    pub(super) fn started(&self) {
+        if let Some(upstream) = &self.upstream {
+            upstream.started();
+        }
+    }
+
     /// Answers without waiting, if that is possible.
     pub(super) fn at_once(&self, query: &[u8], transport: Transport, out: &mut Vec<u8>) -> Step {
+        let front = self.front.load();
+        let Some(rewritten) = front.rewrite(query) else {
+            return self.known(query, transport, out);
+        };
+        let step = self.known(rewritten.query(), transport, out);
+        if step == Step::Send {
+            rewritten.restore(query, transport, out);
+        }
+        step
+    }
+
+    /// The same for the name that is looked up in the end.
+    fn known(&self, query: &[u8], transport: Transport, out: &mut Vec<u8>) -> Step {
         if !self.is_ready() && portolan_dns::question(query).is_some() {
             return Step::Wait;
         }
-        match self
-            .zones
-            .load()
-            .answer(query, transport, self.rotation(), out)
-        {
+        match self.answer(query, transport, out) {
             Answer::Reply => self.send(transport, out),
             Answer::Follow(_) if self.upstream.is_none() => self.send(transport, out),
             Answer::Forward if self.upstream.is_none() => {
-                let reason = "no upstream resolver: only names of the cluster exist";
-                portolan_dns::failure(query, Rcode::NxDomain, (OTHER_ERROR, reason), out);
+                portolan_dns::failure(query, Rcode::NxDomain, NOBODY, out);
                 self.send(transport, out)
+            }
+            Answer::Forward if self.is_kept(query, transport, out) => {
+                self.metrics.replied(transport, out);
+                Step::Send
             }
             Answer::Follow(_) | Answer::Forward => Step::Wait,
             Answer::Drop => {
@@ -92,9 +119,33 @@ impl Service {
         }
     }
 
+    /// Answers from what is written down, then from the zones.
+    fn answer(&self, query: &[u8], transport: Transport, out: &mut Vec<u8>) -> Answer {
+        let asked = (query, transport);
+        let rotation = self.rotation();
+        let front = self.front.load();
+        front.answer(&self.zones.load(), asked, rotation, out)
+    }
+
+    /// Answers from a reply that the upstream has kept.
+    fn is_kept(&self, query: &[u8], transport: Transport, out: &mut Vec<u8>) -> bool {
+        let upstream = self.upstream.as_ref();
+        upstream.is_some_and(|upstream| upstream.at_once(query, transport, out))
+    }
+
     /// Answers with the patience of a resolver; `None` if there is nothing to
     /// send.
     pub(super) async fn eventually(&self, query: &[u8], transport: Transport) -> Option<Vec<u8>> {
+        let front = self.front.load_full();
+        let Some(rewritten) = front.rewrite(query) else {
+            return self.wait(query, transport).await;
+        };
+        let mut reply = self.wait(rewritten.query(), transport).await?;
+        rewritten.restore(query, transport, &mut reply);
+        Some(reply)
+    }
+
+    async fn wait(&self, query: &[u8], transport: Transport) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         let Ok(_slot) = self.waiting.try_acquire() else {
             self.metrics.count(Count::Overflow);
@@ -112,10 +163,7 @@ impl Service {
                 return self.fail(query, transport, reason, out);
             }
         }
-        let answer = self
-            .zones
-            .load()
-            .answer(query, transport, self.rotation(), &mut out);
+        let answer = self.answer(query, transport, &mut out);
         match (answer, &self.upstream) {
             (Answer::Forward, Some(upstream)) => {
                 return self.forward(query, transport, upstream.as_ref(), out).await;
@@ -126,7 +174,7 @@ impl Service {
             }
             // The zones may have changed in between: the short way knows.
             (Answer::Forward | Answer::Follow(_), None) | (Answer::Reply | Answer::Drop, _) => {
-                return match self.at_once(query, transport, &mut out) {
+                return match self.known(query, transport, &mut out) {
                     Step::Send => Some(out),
                     Step::Ignore | Step::Wait => None,
                 };
@@ -158,7 +206,21 @@ impl Service {
             Err(error) => {
                 self.metrics.count(Count::ForwardFailure);
                 tracing::debug!(%error, "a query outside the zones failed");
-                let reason = (NO_REACHABLE_AUTHORITY, "no upstream resolver replied");
+                let reason = match error.cause() {
+                    UpstreamError::NoServer => {
+                        portolan_dns::failure(query, Rcode::NxDomain, NOBODY, &mut out);
+                        self.send(transport, &mut out);
+                        return Some(out);
+                    }
+                    UpstreamError::Loop => (OTHER_ERROR, "the upstream resolvers forward to here"),
+                    UpstreamError::Busy(_) => (OTHER_ERROR, "too many queries are under way"),
+                    UpstreamError::NoReply { .. }
+                    | UpstreamError::TooLate(_)
+                    | UpstreamError::Unreadable
+                    | UpstreamError::Joined(_) => {
+                        (NO_REACHABLE_AUTHORITY, "no upstream resolver replied")
+                    }
+                };
                 self.fail(query, transport, reason, out)
             }
         }
@@ -178,6 +240,11 @@ impl Service {
         };
         self.metrics.count(Count::Forwarded);
         let asked = portolan_dns::query(0, target, question.rtype);
+        let mut written = Vec::new();
+        if self.answer(&asked, Transport::Tcp, &mut written) == Answer::Reply {
+            portolan_dns::copy_answers(query, transport, &written, reply);
+            return;
+        }
         // Over TCP a long answer arrives whole, and room for it is ours to judge.
         match upstream.forward(Bytes::from(asked), Transport::Tcp).await {
             Ok(found) => {

@@ -7,7 +7,7 @@ use kube::Client;
 use portolan_kernel::netns::NetNs;
 use portolan_plan::NodeView;
 
-use crate::dns::Upstream;
+use crate::dns::{SharedFront, Upstream};
 
 /// Where kube-proxy answers `/healthz` and `/livez`: on every address.
 pub const HEALTHZ: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 10256);
@@ -30,6 +30,8 @@ pub struct NodeConfig {
     pub cluster_dns: bool,
     /// Who answers for names outside the cluster, if anybody.
     pub upstream: Option<Arc<dyn Upstream>>,
+    /// What is looked at before the cluster's names.
+    pub front: SharedFront,
     /// Where `/healthz` and `/livez` are answered (P15); nowhere if none. An
     /// unspecified address stands for every address of both families.
     pub healthz: Option<SocketAddr>,

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::config::NodeConfig;
-use crate::dns::{BindError, DnsConfig, DnsServer, DnsSockets, Upstream};
+use crate::dns::{BindError, DnsConfig, DnsServer, DnsSockets, SharedFront, Upstream};
 
 /// The link that carries the DNS addresses: they are the node's own, on no wire.
 pub(crate) const LOOPBACK: &str = "lo";
@@ -48,6 +48,7 @@ pub(crate) struct Names {
     netns: NetNs,
     links: Links,
     upstream: Option<Arc<dyn Upstream>>,
+    front: SharedFront,
     zones: Option<Zones>,
     published: Arc<ArcSwap<Zones>>,
     ready: watch::Sender<bool>,
@@ -77,6 +78,7 @@ impl Names {
             netns: config.netns.clone(),
             links: Links::open(&config.netns).map_err(NamesError::Link)?,
             upstream: config.upstream.clone(),
+            front: Arc::clone(&config.front),
             zones: None,
             published: Arc::new(ArcSwap::from_pointee(Zones::default())),
             ready: watch::Sender::new(false),
@@ -153,6 +155,7 @@ impl Names {
             zones: Arc::clone(&self.published),
             ready: self.ready.subscribe(),
             upstream: self.upstream.clone(),
+            front: Arc::clone(&self.front),
         };
         let server = DnsServer::start(config, &stop).map_err(NamesError::Start)?;
         self.serving = Some(Serving {

@@ -231,6 +231,7 @@ impl Shared {
             kube: self.client.clone(),
             cluster_dns: true,
             upstream: self.upstream.clone(),
+            front: Default::default(),
             healthz: Some(node::HEALTHZ),
             metrics: Some(node::METRICS),
             replace_kube_proxy: false,

@@ -4,7 +4,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use portolan_agent::dns::{HostUpstream, Upstream};
+use portolan_agent::dns::{
+    Dial, ForwardSettings, Forwarder, RouteSettings, ServerSettings, Upstream,
+};
+use portolan_dns::Name;
+use portolan_dns::upstream::Policy;
 use portolan_lab::broker::{Broker, BrokerError};
 use tokio::runtime::Handle;
 
@@ -16,7 +20,7 @@ pub(crate) async fn upstream(broker: &Broker) -> Result<Option<Arc<dyn Upstream>
     }
     let servers = resolvers
         .into_iter()
-        .map(|ip| SocketAddr::new(ip, portolan_plan::DNS_PORT))
+        .map(|ip| ServerSettings::plain(SocketAddr::new(ip, portolan_plan::DNS_PORT)))
         .collect();
     let runtime = Handle::current();
     let udp = {
@@ -31,11 +35,18 @@ pub(crate) async fn upstream(broker: &Broker) -> Result<Option<Arc<dyn Upstream>
         let stream = wait(&runtime, broker.tcp_to_resolver(at.ip()))?;
         stream.into_std()
     };
-    Ok(Some(Arc::new(HostUpstream::new(
-        servers,
-        Arc::new(udp),
-        Arc::new(tcp),
-    ))))
+    let dial = Dial::By {
+        udp: Arc::new(udp),
+        tcp: Arc::new(tcp),
+    };
+    let settings = ForwardSettings {
+        routes: vec![RouteSettings {
+            policy: Policy::Sequential,
+            ..RouteSettings::new(Name::root(), servers)
+        }],
+        ..ForwardSettings::default()
+    };
+    Ok(Some(Arc::new(Forwarder::new(settings, dial))))
 }
 
 /// Waits for the broker from a callback that is not async.

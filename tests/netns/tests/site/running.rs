@@ -34,6 +34,7 @@ impl Running {
             kube: api.kube.clone(),
             cluster_dns: true,
             upstream: None,
+            front: Default::default(),
             healthz: Some(node::HEALTHZ),
             metrics: Some(node::METRICS),
             replace_kube_proxy: false,

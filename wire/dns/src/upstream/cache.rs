@@ -77,6 +77,8 @@ pub struct Stale {
     pub most: Duration,
     /// With which TTL, in seconds.
     pub ttl: u32,
+    /// For how long it is not tried to renew one after that has failed.
+    pub rest: Duration,
 }
 
 /// What a cache knows.
@@ -99,6 +101,8 @@ pub enum Found<'a> {
         reply: &'a Received,
         /// How to show its TTLs.
         age: Age,
+        /// Renewing it failed a short while ago.
+        failed: bool,
     },
 }
 
@@ -112,6 +116,8 @@ struct Entry {
     queries: u32,
     last: Duration,
     prefetched: bool,
+    /// When renewing it failed last.
+    failed: Option<Duration>,
 }
 
 /// A cache. It belongs to one caller at a time; whoever has several threads has
@@ -165,9 +171,11 @@ impl Cache {
             return match limits.stale {
                 Some(stale) if over < stale.most && entry.reply.outcome() == Outcome::Positive => {
                     entry.marked = true;
+                    let failed = entry.failed;
                     Found::Stale {
                         reply: &entry.reply,
                         age: Age::Stale(stale.ttl),
+                        failed: failed.is_some_and(|at| now.saturating_sub(at) < stale.rest),
                     }
                 }
                 Some(_) | None => Found::Nothing,
@@ -229,6 +237,7 @@ impl Cache {
             queries,
             last,
             prefetched: false,
+            failed: None,
         };
         if let Some(old) = self.entries.get_mut(key.as_bytes()) {
             self.bytes = self.bytes + size - cost(key.as_bytes(), &old.reply);
@@ -243,6 +252,13 @@ impl Cache {
             if !self.evict(now) {
                 return;
             }
+        }
+    }
+
+    /// Notes that a new reply in place of an expired one could not be had.
+    pub fn renewal_failed(&mut self, key: &Key, now: Duration) {
+        if let Some(entry) = self.entries.get_mut(key.as_bytes()) {
+            entry.failed = Some(now);
         }
     }
 

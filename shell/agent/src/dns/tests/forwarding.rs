@@ -1,143 +1,22 @@
-//! Names outside the zones, with resolvers that misbehave.
+//! Names outside the zones, seen from a client of the server, with resolvers that
+//! misbehave.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use portolan_dns::{Rcode, Rtype, id, query, same_question, set_id};
+use portolan_dns::{Rtype, query, same_question};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::UdpSocket;
 
-use super::super::{DnsSockets, HostUpstream, Upstream, nameservers};
+use super::super::{Upstream, nameservers};
+use super::resolver::{LONG, Manner, SHORT, forwarder, resolver, route, without_cache};
 use super::{Lab, client, name, receive, within};
 
-/// What a resolver does with each query over UDP.
-#[derive(Clone, Copy, PartialEq)]
-enum Manner {
-    /// Answers.
-    Good,
-    /// Answers after replies with a wrong ID, a wrong question, and garbage.
-    AfterForgeries,
-    /// Says nothing.
-    Silent,
-    /// Fails.
-    ServFail,
-    /// Answers with TC and without records; the whole answer is there over TCP.
-    Cut,
-}
-
-struct Resolver {
-    address: SocketAddr,
-    asked: Arc<AtomicUsize>,
-}
-
-impl Resolver {
-    fn asked(&self) -> usize {
-        self.asked.load(Ordering::Relaxed)
-    }
-}
-
-/// The reply to any A question: 192.0.2.`last`.
-fn reply(query: &[u8], last: u8) -> Vec<u8> {
-    let question = query.len() - opt_length(query);
-    let mut reply = query[..question].to_vec();
-    reply[2] |= 0x80;
-    reply[3] |= 0x80;
-    reply[7] = 1;
-    reply[11] = 0;
-    reply.extend_from_slice(b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x1e\x00\x04\xc0\x00\x02");
-    reply.push(last);
-    reply
-}
-
-/// The length of the OPT record that `dig` puts at the end.
-fn opt_length(query: &[u8]) -> usize {
-    if query[11] == 0 { 0 } else { 11 }
-}
-
-fn resolver(manner: Manner, last: u8) -> Resolver {
-    let sockets = (0..9).find_map(|_| DnsSockets::bind(&[(Ipv4Addr::LOCALHOST, 0).into()]).ok());
-    let mut sockets = sockets.unwrap();
-    let udp = UdpSocket::from_std(sockets.udp.remove(0)).unwrap();
-    let tcp = TcpListener::from_std(sockets.tcp.remove(0)).unwrap();
-    let address = udp.local_addr().unwrap();
-    let asked = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&asked);
-    tokio::spawn(async move {
-        loop {
-            let mut message = Vec::with_capacity(4096);
-            let (_, peer) = udp.recv_buf_from(&mut message).await.unwrap();
-            count.fetch_add(1, Ordering::Relaxed);
-            for reply in replies(manner, &message, last) {
-                udp.send_to(&reply, peer).await.unwrap();
-            }
-        }
-    });
-    tokio::spawn(async move {
-        loop {
-            let (mut stream, _) = tcp.accept().await.unwrap();
-            let length = stream.read_u16().await.unwrap();
-            let mut message = vec![0; usize::from(length)];
-            stream.read_exact(&mut message).await.unwrap();
-            let reply = reply(&message, last);
-            stream.write_u16(reply.len() as u16).await.unwrap();
-            stream.write_all(&reply).await.unwrap();
-        }
-    });
-    Resolver { address, asked }
-}
-
-fn replies(manner: Manner, message: &[u8], last: u8) -> Vec<Vec<u8>> {
-    let good = reply(message, last);
-    match manner {
-        Manner::Good => vec![good],
-        Manner::Silent => vec![],
-        Manner::AfterForgeries => {
-            let mut other_id = reply(message, 66);
-            set_id(&mut other_id, id(message).unwrap().wrapping_add(1));
-            let mut other_name = reply(message, 66);
-            other_name[13] ^= 1;
-            let mut respelled = good;
-            respelled[13].make_ascii_uppercase();
-            vec![
-                other_id,
-                other_name,
-                b"garbage".to_vec(),
-                vec![],
-                message.to_vec(),
-                respelled,
-            ]
-        }
-        Manner::ServFail => {
-            let mut failure = message.to_vec();
-            failure[2] |= 0x80;
-            failure[3] |= Rcode::ServFail as u8;
-            vec![failure]
-        }
-        Manner::Cut => {
-            let mut cut = message.to_vec();
-            cut[2] |= 0x82;
-            vec![cut]
-        }
-    }
-}
-
-/// An upstream over sockets of this process, with little patience.
+/// An upstream that keeps nothing, with so much patience for each server.
 fn upstream(servers: &[SocketAddr], attempt: Duration) -> Arc<dyn Upstream> {
-    let udp = |server| {
-        let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
-        socket.connect(server)?;
-        Ok(socket)
-    };
-    let tcp = |server| std::net::TcpStream::connect(server);
-    let mut upstream = HostUpstream::new(servers.to_vec(), Arc::new(udp), Arc::new(tcp));
-    upstream.attempt = attempt;
-    Arc::new(upstream)
+    forwarder(without_cache(route(servers, attempt)))
 }
-
-const LONG: Duration = Duration::from_secs(10);
-const SHORT: Duration = Duration::from_millis(400);
 
 #[tokio::test]
 async fn d22_names_outside_the_zones_are_forwarded() {
@@ -187,16 +66,10 @@ async fn d22_the_next_server_is_asked_when_one_fails() {
     let good = resolver(Manner::Good, 7);
     for first in [closed, silent.address, failing.address] {
         let lab = Lab::start(Some(upstream(&[first, good.address], SHORT)));
-        for _ in 0..2 {
-            let output = lab.dig("www.example.com A +short").await;
-            assert_eq!(output, "192.0.2.7\n", "{first}");
-        }
+        let output = lab.dig("www.example.com A +short").await;
+        assert_eq!(output, "192.0.2.7\n", "{first}");
     }
-    assert_eq!(
-        (silent.asked(), failing.asked()),
-        (1, 1),
-        "the good one is remembered"
-    );
+    assert_eq!((silent.asked(), failing.asked()), (1, 1));
 }
 
 #[tokio::test]
@@ -225,16 +98,14 @@ async fn d22_without_a_reply_the_failure_is_explained() {
 async fn d22_a_cut_reply_is_whole_over_tcp() {
     let server = resolver(Manner::Cut, 7);
     let lab = Lab::start(Some(upstream(&[server.address], LONG)));
-    let cut = lab.dig("+ignore www.example.com A").await;
-    assert!(
-        cut.contains("flags: qr tc rd ra;") || cut.contains("flags: qr tc rd;"),
-        "{cut}"
-    );
-    let whole = lab.dig("www.example.com A").await;
-    assert!(
-        whole.contains("A\t192.0.2.7") && whole.contains("(TCP)"),
-        "{whole}"
-    );
+    for words in ["www.example.com A", "+tcp www.example.com A"] {
+        let whole = lab.dig(words).await;
+        assert!(
+            whole.contains("A\t192.0.2.7") && whole.contains("flags: qr rd ra;"),
+            "{whole}"
+        );
+    }
+    assert_eq!((server.asked(), server.asked_over_tcp()), (2, 2));
 }
 
 #[tokio::test]

@@ -1,7 +1,11 @@
 //! The server over real sockets on the loopback, asked by `dig`
 //! (bind9-dnsutils) and by hand-made messages.
 
+mod faults;
 mod forwarding;
+mod keeping;
+mod resolver;
+mod secret;
 mod serving;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -17,7 +17,7 @@ fn cache(limits: Limits) -> Cache {
 fn ttl_at(cache: &mut Cache, text: &str, now: Duration) -> Option<u32> {
     let (reply, age) = match cache.find(&key(text), now) {
         Found::Nothing => return None,
-        Found::Fresh { reply, age, .. } | Found::Stale { reply, age } => (reply, age),
+        Found::Fresh { reply, age, .. } | Found::Stale { reply, age, .. } => (reply, age),
     };
     let mut out = Vec::new();
     assert!(reply.write(&query(text, Rtype::A), Transport::Udp, age, &mut out));
@@ -198,6 +198,7 @@ fn d22_stale_answers_have_a_limit_and_a_short_ttl() {
         stale: Some(Stale {
             most: seconds(3600),
             ttl: 30,
+            rest: seconds(30),
         }),
         ..Limits::default()
     };
@@ -221,6 +222,15 @@ fn d22_stale_answers_have_a_limit_and_a_short_ttl() {
         seconds(100),
     );
     assert_eq!(ttl_at(&mut cache, "a.example", seconds(101)), Some(30));
+    // Once renewing it has failed, nobody tries that again for a while.
+    cache.renewal_failed(&key("a.example"), seconds(102));
+    for (now, rests) in [(102, true), (131, true), (132, false)] {
+        let found = cache.find(&key("a.example"), seconds(now));
+        assert!(
+            matches!(found, Found::Stale { failed, .. } if failed == rests),
+            "{now}"
+        );
+    }
     // That a name does not exist is not told for longer than it holds.
     let negative = reply(
         &query("no.example", Rtype::A),

@@ -1,0 +1,31 @@
+//! The resolvers of a machine, as resolv.conf(5) names them.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+
+/// The servers that are asked, as many as resolv.conf(5) allows.
+const MOST_SERVERS: usize = 3;
+const DNS_PORT: u16 = 53;
+
+/// The servers of a resolv.conf(5), in order. Lines that cannot be read are
+/// passed over, as by the C library; a link-local server needs its interface by
+/// number, since names of interfaces belong to a namespace.
+pub fn nameservers(resolv_conf: &str) -> Vec<SocketAddr> {
+    resolv_conf
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_ascii_whitespace();
+            words.next().filter(|&word| word == "nameserver")?;
+            server_address(words.next()?)
+        })
+        .take(MOST_SERVERS)
+        .collect()
+}
+
+fn server_address(text: &str) -> Option<SocketAddr> {
+    if let Some((address, scope)) = text.split_once('%') {
+        let address: Ipv6Addr = address.parse().ok()?;
+        return Some(SocketAddrV6::new(address, DNS_PORT, 0, scope.parse().ok()?).into());
+    }
+    let address: IpAddr = text.parse().ok()?;
+    Some(SocketAddr::new(address, DNS_PORT))
+}
