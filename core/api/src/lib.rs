@@ -41,6 +41,8 @@ pub mod selector;
 
 pub mod schema;
 
+pub mod dns_configuration;
+
 pub mod discovery;
 pub mod fields;
 pub mod openapi;
