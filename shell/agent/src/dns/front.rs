@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use portolan_dns::upstream::{Rewrites, Rewritten};
-use portolan_dns::{Answer, Transport, Zones};
+use portolan_dns::{Answer, Lookup, Rtype, Transport, Zones};
 
 /// Rewriting rules and static names. A new value holds from the next query on.
 #[derive(Debug, Default)]
@@ -34,12 +34,20 @@ impl Front {
         rotation: u64,
         out: &mut Vec<u8>,
     ) -> Answer {
-        if self.hosts.iter().next().is_some() {
-            match self.hosts.answer(query, transport, rotation, out) {
-                Answer::Forward => {}
-                other @ (Answer::Reply | Answer::Follow(_) | Answer::Drop) => return other,
-            }
+        if self.has_written(query) {
+            return self.hosts.answer(query, transport, rotation, out);
         }
         zones.answer(query, transport, rotation, out)
+    }
+
+    /// Whether the name of a query is written down. Whole zones are none of this.
+    fn has_written(&self, query: &[u8]) -> bool {
+        if self.hosts.iter().next().is_none() {
+            return false;
+        }
+        portolan_dns::question(query).is_some_and(|question| {
+            let transfer = matches!(question.rtype, Rtype::AXFR | Rtype::IXFR);
+            !transfer && self.hosts.lookup(&question.name, question.rtype) != Lookup::Outside
+        })
     }
 }

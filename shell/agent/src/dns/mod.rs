@@ -29,6 +29,7 @@
 //! Deliberately absent so far: a cache for names outside the zones, stub
 //! domains.
 
+mod configured;
 mod forward;
 mod front;
 mod metrics;
@@ -51,6 +52,7 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+pub use configured::{Configured, ConvertError, LoadError, check as check_configuration};
 pub use forward::{
     Dial, ForwardCounts, ForwardSettings, Forwarder, RouteSettings, ServerCount, ServerSettings,
     TcpFactory, TlsSettings, UdpFactory, nameservers,

@@ -1,6 +1,7 @@
 //! The server over real sockets on the loopback, asked by `dig`
 //! (bind9-dnsutils) and by hand-made messages.
 
+mod configured;
 mod faults;
 mod forwarding;
 mod keeping;
