@@ -7,4 +7,5 @@ pub mod dns;
 mod health;
 mod localhost;
 mod metrics;
+pub mod names_alone;
 pub mod node;

@@ -2,17 +2,21 @@
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use ipnet::IpNet;
+use portolan_agent::dns::{Configured, Dial, SharedFront, Upstream};
 use portolan_agent::node::{self, HEALTHZ, METRICS, NodeConfig};
 use portolan_api::validate::names::dns1123_subdomain;
 use portolan_kernel::netns::NetNs;
 use portolan_plan::{Detector, LinkName, NodeView};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{AgentArgs, LocalMode, no_host_bits, node_ports, overlap};
+use crate::dns;
 
 /// What was typed, checked: nothing of the world was looked at but the host name.
 #[derive(Debug, PartialEq)]
@@ -44,19 +48,21 @@ async fn work(args: AgentArgs, settings: Settings) -> Result<()> {
             anyhow!(error).context("give --kubeconfig FILE, or run in a pod with a service account")
         }
     })?;
+    let mut settings = settings;
+    let shutdown = CancellationToken::new();
+    let (upstream, front) = names(&args, &mut settings, &shutdown)?;
     tell(&args, &settings);
     let config = NodeConfig {
         given: settings.given,
         netns: NetNs::current()?,
         kube,
         cluster_dns: args.serve_dns,
-        upstream: None,
-        front: Default::default(),
+        upstream,
+        front,
         healthz: settings.healthz,
         metrics: settings.metrics,
         replace_kube_proxy: args.replace_kube_proxy,
     };
-    let shutdown = CancellationToken::new();
     let stop = shutdown.clone();
     let (mut term, mut int) = (
         signal(SignalKind::terminate())?,
@@ -68,6 +74,27 @@ async fn work(args: AgentArgs, settings: Settings) -> Result<()> {
     });
     node::run(config, shutdown).await?;
     Ok(())
+}
+
+type Outside = (Option<Arc<dyn Upstream>>, SharedFront);
+
+/// Who answers for names outside the cluster, by the file; nobody if names are not
+/// answered at all.
+fn names(
+    args: &AgentArgs,
+    settings: &mut Settings,
+    shutdown: &CancellationToken,
+) -> Result<Outside> {
+    if !args.serve_dns {
+        return Ok((None, SharedFront::default()));
+    }
+    let configured = Configured::open(args.dns_config.clone(), Dial::Own)?;
+    dns::said(&configured.configuration().kubernetes, &mut settings.given);
+    let (upstream, front) = (configured.forwarder(), configured.front());
+    let again = Arc::new(Notify::new());
+    dns::read_again_on_hup(Arc::clone(&again))?;
+    tokio::spawn(configured.follow(again, shutdown.clone()));
+    Ok((Some(upstream), front))
 }
 
 /// What the flags amount to, in one line of the log.

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod agent;
 mod cleanup;
+mod dns;
 mod doctor;
 mod node_ports;
 mod pods;
@@ -16,6 +17,7 @@ mod ranges;
 
 pub(crate) use agent::{AgentArgs, LocalMode};
 pub(crate) use cleanup::CleanupArgs;
+pub(crate) use dns::{DnsArgs, DnsCommand, ServeArgs};
 pub(crate) use doctor::DoctorArgs;
 pub(crate) use node_ports::node_ports;
 pub(crate) use pods::{ExecArgs, Listen, PortForwardArgs, Restart, RunArgs, Streams};
@@ -139,6 +141,9 @@ pub(crate) enum Command {
     /// Run the node agent against any cluster
     #[command(after_help = agent::EXAMPLES)]
     Agent(AgentArgs),
+    /// Run the DNS server alone, or look after its configuration
+    #[command(after_help = dns::EXAMPLES)]
+    Dns(DnsArgs),
     /// Remove what an agent left in this network namespace: its tables and addresses
     #[command(after_help = "Examples:\n  \
         portolan cleanup --dry-run\n  \

@@ -13,6 +13,7 @@ mod agent;
 mod cleanup;
 mod cli;
 mod connect;
+mod dns;
 mod doctor;
 mod lab;
 mod observed;
@@ -96,6 +97,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => lab::demo(args),
         Command::Up(args) => lab::up(args),
         Command::Agent(args) => agent::run(args),
+        Command::Dns(args) => dns::run(args),
         Command::Cleanup(args) => client(cleanup::run(args)),
     }
 }
@@ -103,7 +105,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 /// Warnings go to standard error, and what an agent says of itself; RUST_LOG asks
 /// for more.
 fn log_to_stderr(command: &Command) {
-    let usual = if matches!(command, Command::Agent(_)) {
+    let usual = if matches!(command, Command::Agent(_) | Command::Dns(_)) {
         "warn,kube_client=off,portolan=info,portolan_agent=info"
     } else {
         "warn,kube_client=off"

@@ -44,9 +44,13 @@ pub(crate) struct AgentArgs {
     #[arg(long, default_value = "cluster.local", value_name = "DOMAIN")]
     pub(crate) cluster_domain: String,
     /// Answer names on the node itself at the address of kube-system/kube-dns, in place of
-    /// the cluster's DNS; names outside the cluster domain are not answered then
+    /// the cluster's DNS; other names are forwarded, by --dns-config
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
     pub(crate) serve_dns: bool,
+    /// The configuration file of --serve-dns: forwarding, cache, written names, rewriting;
+    /// read again when it changes, and on SIGHUP [default: forward to those of /etc/resolv.conf]
+    #[arg(long, value_name = "FILE", requires = "serve_dns")]
+    pub(crate) dns_config: Option<PathBuf>,
     /// Which pods have names, 10-0-0-7.<namespace>.pod.<domain>, for --serve-dns
     #[arg(long, default_value = "disabled", value_name = "MODE")]
     pub(crate) dns_pods: PodMode,

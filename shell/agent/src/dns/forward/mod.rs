@@ -34,6 +34,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared as Joined};
 use portolan_dns::upstream::{Age, Cache, Found, Key, Outcome, Received, Suffixes};
 use portolan_dns::{Name, Rcode, Rtype, Transport};
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 
 pub use dial::{Dial, TcpFactory, UdpFactory};
@@ -58,6 +59,8 @@ pub(super) struct Shared {
     state: ArcSwap<State>,
     flights: Mutex<HashMap<Box<[u8]>, Flight>>,
     dial: Dial,
+    /// Where questions run: whoever asks may be a thread of its own.
+    runtime: Handle,
     random: Arc<Random>,
     turn: AtomicU64,
     started: Instant,
@@ -142,7 +145,8 @@ pub struct ServerCount {
 }
 
 impl Forwarder {
-    /// A forwarder that begins with these settings.
+    /// A forwarder that begins with these settings; must be made within a tokio
+    /// runtime, in which its questions run.
     pub fn new(settings: ForwardSettings, dial: Dial) -> Self {
         let random = Arc::new(Random::default());
         let empty = State {
@@ -155,6 +159,7 @@ impl Forwarder {
             state: ArcSwap::from_pointee(empty),
             flights: Mutex::default(),
             dial,
+            runtime: Handle::current(),
             random,
             turn: AtomicU64::new(0),
             started: Instant::now(),
@@ -423,7 +428,7 @@ impl Shared {
             return flight.clone();
         }
         let shared = Arc::clone(self);
-        let task = tokio::spawn(async move {
+        let task = self.runtime.spawn(async move {
             let asked = shared.ask_alone(key).await;
             lock(&shared.flights).remove(key.as_bytes());
             asked.map(Arc::new).map_err(Arc::new)

@@ -19,12 +19,14 @@ impl Shared {
     /// Looks for a server that is down until it answers.
     pub(super) fn look_after(self: &Arc<Self>, server: &Arc<Server>) {
         tracing::warn!(server = %server.settings, "an upstream resolver does not reply and is not asked for now");
-        tokio::spawn(revive(Arc::downgrade(self), Arc::downgrade(server)));
+        self.runtime
+            .spawn(revive(Arc::downgrade(self), Arc::downgrade(server)));
     }
 
     /// Finds out whether a server forwards to here.
     pub(super) fn look_for_loop(self: &Arc<Self>, server: &Arc<Server>) {
-        tokio::spawn(test_for_loop(Arc::downgrade(self), Arc::downgrade(server)));
+        self.runtime
+            .spawn(test_for_loop(Arc::downgrade(self), Arc::downgrade(server)));
     }
 }
 

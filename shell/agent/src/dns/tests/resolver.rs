@@ -131,7 +131,8 @@ fn empty(query: &[u8], rcode: Rcode) -> Vec<u8> {
 }
 
 pub(super) fn resolver(manner: Manner, last: u8) -> Resolver {
-    let sockets = (0..9).find_map(|_| DnsSockets::bind(&[(Ipv4Addr::LOCALHOST, 0).into()]).ok());
+    let sockets =
+        (0..9).find_map(|_| DnsSockets::bind_for(&[(Ipv4Addr::LOCALHOST, 0).into()], 1).ok());
     let mut sockets = sockets.unwrap();
     let udp = UdpSocket::from_std(sockets.udp.remove(0)).unwrap();
     let tcp = TcpListener::from_std(sockets.tcp.remove(0)).unwrap();

@@ -1,0 +1,266 @@
+//! Names without a data plane: the cluster's DNS as a Deployment, in place of CoreDNS.
+//!
+//! ```text
+//! list+watch ─► Cluster ─► plan (names) ─► zones ─► sockets
+//! ```
+//!
+//! It answers at given addresses, tells how it is where CoreDNS does (`/health`,
+//! `/ready`, `/metrics`), and needs to read Services, EndpointSlices and Namespaces;
+//! pods only where their names are to be verified.
+
+mod metrics;
+mod web;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use kube::Client;
+use portolan_client::facts::{Facts, facts};
+use portolan_dns::Zones;
+use portolan_model::{Change, Cluster, Dirty, Kind};
+use portolan_plan::{NodePlan, NodeView, PodNames, renode};
+use portolan_render::zone;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::dns::{BindError, Configured, DnsConfig, DnsServer, DnsSockets, Upstream};
+
+/// What is watched.
+pub const KINDS: [Kind; 3] = [Kind::Service, Kind::Slice, Kind::Namespace];
+
+/// What is watched if the names of pods are verified.
+pub const KINDS_AND_PODS: [Kind; 4] = [Kind::Service, Kind::Slice, Kind::Namespace, Kind::Pod];
+
+/// What a server of names alone is told.
+pub struct NamesConfig {
+    /// The domain, the mode of pods' names and the TTL; nothing else of it counts.
+    pub view: NodeView,
+    /// The API server.
+    pub kube: Client,
+    /// Where names are answered, over UDP and TCP.
+    pub listen: Vec<SocketAddr>,
+    /// The configuration file.
+    pub configured: Configured,
+    /// Reads the file again when notified.
+    pub again: Arc<Notify>,
+    /// Where `/health` is answered.
+    pub health: Option<SocketAddr>,
+    /// How long names are still answered after the order to stop.
+    pub lameduck: Duration,
+    /// Where `/ready` is answered.
+    pub ready: Option<SocketAddr>,
+    /// Where `/metrics` is answered.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// Why it ended.
+#[derive(Debug, thiserror::Error)]
+pub enum NamesAloneError {
+    /// A socket for names cannot be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// A place where it tells how it is cannot be had.
+    #[error("listen on {address} for /{what}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// For what.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// The server cannot start.
+    #[error("start the DNS server")]
+    Start(#[source] io::Error),
+    /// The stream of facts ended, which it never does by itself.
+    #[error("the watch of the API server ended")]
+    FactsEnded,
+}
+
+/// A server that has been started: its addresses are known and its sockets open.
+pub struct NamesAlone {
+    kinds: &'static [Kind],
+    view: NodeView,
+    kube: Client,
+    published: Arc<ArcSwap<Zones>>,
+    ready: watch::Sender<bool>,
+    leaving: Arc<AtomicBool>,
+    lameduck: Duration,
+    server: DnsServer,
+    places: Vec<(&'static str, SocketAddr)>,
+    stop: CancellationToken,
+}
+
+impl NamesAlone {
+    /// Opens every socket and begins to answer: queries are held until the first
+    /// names are known.
+    ///
+    /// # Errors
+    /// If a socket cannot be had.
+    pub fn start(config: NamesConfig) -> Result<Self, NamesAloneError> {
+        let sockets = DnsSockets::bind(&config.listen)?;
+        let stop = CancellationToken::new();
+        let (ready, seen) = watch::channel(false);
+        let published = Arc::new(ArcSwap::from_pointee(Zones::default()));
+        let forwarder = config.configured.forwarder();
+        let dns = DnsConfig {
+            sockets,
+            zones: Arc::clone(&published),
+            ready: seen.clone(),
+            upstream: Some(Arc::clone(&forwarder) as Arc<dyn Upstream>),
+            front: config.configured.front(),
+        };
+        let server = DnsServer::start(dns, &stop).map_err(NamesAloneError::Start)?;
+        let leaving = Arc::new(AtomicBool::new(false));
+        let state = web::State {
+            ready: seen,
+            leaving: Arc::clone(&leaving),
+            dns: server.metrics(),
+            forwarder,
+        };
+        let mut places = Vec::new();
+        for (what, address) in [
+            ("health", config.health),
+            ("ready", config.ready),
+            ("metrics", config.metrics),
+        ] {
+            let Some(address) = address else { continue };
+            let failed = |source| NamesAloneError::Listen {
+                address,
+                what,
+                source,
+            };
+            let at = web::serve(address, what, state.clone(), &stop).map_err(failed)?;
+            places.push((what, at));
+        }
+        tokio::spawn(config.configured.follow(config.again, stop.clone()));
+        let kinds: &[Kind] = match config.view.pod_names {
+            PodNames::Disabled | PodNames::Insecure => &KINDS,
+            PodNames::Verified => &KINDS_AND_PODS,
+        };
+        Ok(Self {
+            kinds,
+            view: config.view,
+            kube: config.kube,
+            published,
+            ready,
+            leaving,
+            lameduck: config.lameduck,
+            server,
+            places,
+            stop,
+        })
+    }
+
+    /// Where names are answered.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        self.server.addresses()
+    }
+
+    /// Where it tells how it is: `health`, `ready` and `metrics`.
+    pub fn places(&self) -> &[(&'static str, SocketAddr)] {
+        &self.places
+    }
+
+    /// Follows the cluster until `shutdown`.
+    ///
+    /// # Errors
+    /// If the stream of facts ends.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), NamesAloneError> {
+        let stream = facts(self.kube.clone(), self.kinds, self.stop.clone());
+        let mut names = Names {
+            plan: NodePlan::empty(self.view.clone()),
+            view: self.view.clone(),
+            cluster: Cluster::default(),
+            dirty: Dirty::default(),
+            awaited: self.kinds.to_vec(),
+            zones: None,
+        };
+        let followed = self.follow(&mut names, stream, &shutdown).await;
+        self.leaving.store(true, Ordering::Relaxed);
+        if followed.is_ok() && !self.lameduck.is_zero() {
+            tracing::info!(
+                seconds = self.lameduck.as_secs(),
+                "names are still answered"
+            );
+            tokio::time::sleep(self.lameduck).await;
+        }
+        self.stop.cancel();
+        self.server.stopped().await;
+        followed
+    }
+
+    async fn follow(
+        &self,
+        names: &mut Names,
+        mut stream: mpsc::Receiver<Facts>,
+        shutdown: &CancellationToken,
+    ) -> Result<(), NamesAloneError> {
+        loop {
+            let first = tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                first = stream.recv() => first.ok_or(NamesAloneError::FactsEnded)?,
+            };
+            names.take(first);
+            while let Ok(next) = stream.try_recv() {
+                names.take(next);
+            }
+            if let Some(zones) = names.round() {
+                self.published.store(Arc::new(zones));
+                if !self.ready.send_replace(true) {
+                    tracing::info!("the names of the cluster are known");
+                }
+            }
+        }
+    }
+}
+
+/// What is known, and what follows.
+struct Names {
+    plan: NodePlan,
+    view: NodeView,
+    cluster: Cluster,
+    dirty: Dirty,
+    /// Kinds whose first list has not arrived yet.
+    awaited: Vec<Kind>,
+    zones: Option<Zones>,
+}
+
+impl Names {
+    fn take(&mut self, facts: Facts) {
+        for problem in &facts.problems {
+            tracing::warn!(%problem, "an object could not be used in full");
+        }
+        if let Change::Replace(kind, _) = &facts.change {
+            self.awaited.retain(|awaited| awaited != kind);
+        }
+        let dirty = self.cluster.apply(facts.change);
+        self.dirty.merge(dirty);
+    }
+
+    /// The zones after what changed; a clone of them is a few pointers.
+    fn round(&mut self) -> Option<Zones> {
+        if !self.awaited.is_empty() {
+            return None;
+        }
+        let dirty = std::mem::take(&mut self.dirty);
+        let touched = renode(&mut self.plan, &self.cluster, &self.view, &dirty);
+        match &mut self.zones {
+            Some(zones) => zone::delta(&self.plan, &touched, zones),
+            None => self.zones = Some(zone::image(&self.plan, first_serial())),
+        }
+        self.zones.clone()
+    }
+}
+
+/// Serials grow over restarts: seconds since 1970, as far as they fit (RFC 1982).
+fn first_serial() -> u32 {
+    let seconds = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_secs());
+    u32::try_from(seconds % (u64::from(u32::MAX) + 1)).unwrap_or(0)
+}

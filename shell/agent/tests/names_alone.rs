@@ -1,0 +1,210 @@
+//! The server of names alone against the embedded API server, asked by `dig`
+//! (bind9-dnsutils).
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use portolan_agent::dns::{Configured, Dial};
+use portolan_agent::names_alone::{NamesAlone, NamesConfig};
+use portolan_apiserver::{Config, Server};
+use portolan_client::{Client, Deletion, SERVICES, Target, Writer, from_kubeconfig_text};
+use portolan_plan::NodeView;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// How long anything may take.
+const DEADLINE: Duration = Duration::from_secs(30);
+const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+struct Bed {
+    client: Client,
+    stop: CancellationToken,
+    server: JoinHandle<()>,
+    dir: tempfile::TempDir,
+}
+
+impl Bed {
+    async fn start() -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let config = Config {
+            data_dir: dir.path().join("data"),
+            ..Config::default()
+        };
+        let server = Server::open(config).await?;
+        let listener = tokio::net::TcpListener::bind(LOOPBACK).await?;
+        let kubeconfig = server.client_config(&format!("https://{}", listener.local_addr()?));
+        let stop = CancellationToken::new();
+        let ended = stop.clone();
+        let serving = tokio::spawn(async move {
+            let result = server.serve(listener, ended).await;
+            assert!(result.is_ok(), "{result:?}");
+        });
+        Ok(Self {
+            client: from_kubeconfig_text(&kubeconfig).await?,
+            stop,
+            server: serving,
+            dir,
+        })
+    }
+
+    fn names(&self, configuration: &str) -> Result<NamesAlone> {
+        let path = self.dir.path().join("dns.yaml");
+        let head = "apiVersion: dns.portolan.dev/v1alpha1\nkind: DNSConfiguration\n";
+        std::fs::write(&path, format!("{head}{configuration}"))?;
+        let config = || -> Result<NamesConfig> {
+            Ok(NamesConfig {
+                view: NodeView {
+                    cluster_domain: "cluster.local".into(),
+                    ..NodeView::default()
+                },
+                kube: self.client.clone(),
+                listen: vec![LOOPBACK],
+                configured: Configured::open(Some(path.clone()), Dial::Own)?,
+                again: Arc::new(Notify::new()),
+                health: Some(LOOPBACK),
+                lameduck: Duration::ZERO,
+                ready: Some(LOOPBACK),
+                metrics: Some(LOOPBACK),
+            })
+        };
+        // The port that is free for UDP may be taken for TCP.
+        let mut started = NamesAlone::start(config()?);
+        for _ in 0..9 {
+            if started.is_err() {
+                started = NamesAlone::start(config()?);
+            }
+        }
+        Ok(started?)
+    }
+}
+
+async fn dig(server: SocketAddr, words: &str) -> Result<String> {
+    let mut command = tokio::process::Command::new("dig");
+    command
+        .arg(format!("@{}", server.ip()))
+        .args(["-p", &server.port().to_string(), "+tries=1", "+timeout=10"])
+        .args(words.split_whitespace());
+    let output = command.output().await.context("dig, of bind9-dnsutils")?;
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// Asks until the answer is right.
+async fn until(server: SocketAddr, words: &str, right: impl Fn(&str) -> bool) -> Result<String> {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        let output = dig(server, words).await?;
+        if right(&output) {
+            return Ok(output);
+        }
+        ensure!(Instant::now() < end, "{words}: {output}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The code and the body at a path.
+async fn get(at: SocketAddr, path: &str) -> Result<(u16, String)> {
+    let mut stream = tokio::net::TcpStream::connect(at).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await?;
+    let (head, body) = text.split_once("\r\n\r\n").context("a head")?;
+    let code = head.split(' ').nth(1).context("a code")?.parse()?;
+    Ok((code, body.to_owned()))
+}
+
+/// Health, readiness and counters are where CoreDNS has them.
+async fn told(places: &[(&str, SocketAddr)]) -> Result<()> {
+    let place = |what: &str| {
+        let found = places.iter().find(|(name, _)| *name == what);
+        found.map(|(_, at)| *at).context("a place")
+    };
+    assert_eq!(
+        get(place("health")?, "/health").await?,
+        (200, "OK".to_owned())
+    );
+    assert_eq!(
+        get(place("ready")?, "/ready").await?,
+        (200, "OK".to_owned())
+    );
+    assert_eq!(get(place("ready")?, "/health").await?.0, 404);
+    let (_, metrics) = get(place("metrics")?, "/metrics").await?;
+    for line in [
+        "coredns_dns_responses_total{proto=\"tcp\",rcode=\"NOERROR\"} 1\n",
+        "coredns_cache_entries 0\n",
+    ] {
+        assert!(metrics.contains(line), "{line}{metrics}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d3_d5_d22_names_are_answered_without_a_data_plane() -> Result<()> {
+    let bed = Bed::start().await?;
+    let writer = Writer::new(bed.client.clone(), "test");
+    let names = bed.names(
+        "forward: []\nhosts: {entries: [{address: 192.0.2.9, names: [db.example.com]}]}\n",
+    )?;
+    let server = *names.addresses().first().context("an address")?;
+    let places = names.places().to_vec();
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(names.run(stop.clone()));
+
+    until(
+        server,
+        "+short kubernetes.default.svc.cluster.local",
+        |out| out.trim() == "10.96.0.1",
+    )
+    .await?;
+    let service = |name: &str, spec| json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec});
+    let web = service(
+        "web",
+        json!({"clusterIP": "10.96.7.7", "ports": [{"name": "http", "port": 80}]}),
+    );
+    writer
+        .create(Target::all(&SERVICES, Some("default")), &web)
+        .await?;
+    until(server, "+short web.default.svc.cluster.local", |out| {
+        out == "10.96.7.7\n"
+    })
+    .await?;
+    let reverse = dig(server, "+short -x 10.96.7.7").await?;
+    assert_eq!(reverse, "web.default.svc.cluster.local.\n");
+    let port = dig(
+        server,
+        "+tcp +short _http._tcp.web.default.svc.cluster.local SRV",
+    )
+    .await?;
+    assert_eq!(port, "0 100 80 web.default.svc.cluster.local.\n");
+    let out = service(
+        "out",
+        json!({"type": "ExternalName", "externalName": "db.example.com"}),
+    );
+    writer
+        .create(Target::all(&SERVICES, Some("default")), &out)
+        .await?;
+    until(server, "+short out.default.svc.cluster.local", |out| {
+        out == "db.example.com.\n192.0.2.9\n"
+    })
+    .await?;
+    let outside = dig(server, "www.example.org").await?;
+    assert!(outside.contains("status: NXDOMAIN,"), "{outside}");
+
+    told(&places).await?;
+    let target = Target::one(&SERVICES, Some("default"), "web");
+    writer.delete(target, &Deletion::default()).await?;
+    until(server, "web.default.svc.cluster.local", |out| {
+        out.contains("status: NXDOMAIN,")
+    })
+    .await?;
+    stop.cancel();
+    tokio::time::timeout(DEADLINE, running).await???;
+    bed.stop.cancel();
+    tokio::time::timeout(DEADLINE, bed.server).await??;
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! `portolan dns`: the DNS server alone, and its configuration file.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow};
+use portolan_agent::dns::{Configured, Dial, check_configuration};
+use portolan_agent::names_alone::{NamesAlone, NamesConfig};
+use portolan_api::dns_configuration::{self as file, Kubernetes, Pods};
+use portolan_plan::{NodeView, PodNames};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::{DnsArgs, DnsCommand, ServeArgs};
+use crate::out;
+use crate::verbs::get::print_value;
+
+/// The domain where nothing says another one.
+const CLUSTER_DOMAIN: &str = "cluster.local";
+
+/// Runs one of the subcommands.
+pub(crate) fn run(args: DnsArgs) -> Result<ExitCode> {
+    match args.command {
+        DnsCommand::Serve(args) => {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .enable_all()
+                .build()?;
+            runtime.block_on(serve(args))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        DnsCommand::Import(args) => import(&args.file),
+        DnsCommand::Check(args) => check(&args.file),
+    }
+}
+
+fn text_of(path: &Path) -> Result<String> {
+    let mut text = String::new();
+    if path == Path::new("-") {
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .context("read standard input")?;
+    } else {
+        text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    }
+    Ok(text)
+}
+
+/// Prints what a Corefile means. What was left out is no error: it is listed.
+fn import(path: &Path) -> Result<ExitCode> {
+    let name = path.display();
+    let imported = file::import(&text_of(path)?).map_err(|fault| anyhow!("{name}: {fault}"))?;
+    let value = imported.configuration.to_value();
+    file::read(&serde_json::to_string(&value)?)
+        .with_context(|| format!("{name}: it means what the configuration does not allow"))?;
+    print_value(&value, true)?;
+    for left in &imported.not_converted {
+        out::note(format_args!("{name}: not converted: {left}"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(path: &Path) -> Result<ExitCode> {
+    if path == Path::new("-") {
+        file::read(&text_of(path)?)?;
+    } else {
+        check_configuration(path)?;
+    }
+    out::line(format_args!("{}: fine", path.display()));
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(args: ServeArgs) -> Result<()> {
+    let kube = match &args.zone_from_kubeconfig {
+        Some(path) => portolan_client::from_kubeconfig_file(path).await?,
+        None => portolan_client::from_service_account()
+            .context("give --zone-from-kubeconfig FILE, or run in a pod with a service account")?,
+    };
+    let configured = Configured::open(args.config.clone(), Dial::Own)?;
+    let again = Arc::new(Notify::new());
+    let places = configured.configuration().places.clone();
+    let mut view = NodeView {
+        cluster_domain: CLUSTER_DOMAIN.into(),
+        ..NodeView::default()
+    };
+    said(&configured.configuration().kubernetes, &mut view);
+    if let Some(domain) = &args.cluster_domain {
+        view.cluster_domain = domain.trim_end_matches('.').to_lowercase().as_str().into();
+    }
+    let config = NamesConfig {
+        view,
+        kube,
+        listen: args.listen,
+        configured,
+        again: Arc::clone(&again),
+        health: places.health,
+        lameduck: places.lameduck,
+        ready: places.ready,
+        metrics: places.metrics,
+    };
+    let domain = config.view.cluster_domain.clone();
+    let names = NamesAlone::start(config)?;
+    let listen: Vec<String> = names.addresses().iter().map(ToString::to_string).collect();
+    tracing::info!(%domain, listen = listen.join(","), "portolan dns {} starts", env!("CARGO_PKG_VERSION"));
+    let shutdown = CancellationToken::new();
+    let stop = shutdown.clone();
+    let (mut term, mut int) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    read_again_on_hup(again)?;
+    tokio::spawn(async move {
+        tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+        stop.cancel();
+    });
+    names.run(shutdown).await?;
+    Ok(())
+}
+
+/// Notifies at each SIGHUP.
+pub(crate) fn read_again_on_hup(again: Arc<Notify>) -> Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            again.notify_one();
+        }
+    });
+    Ok(())
+}
+
+/// What the file says of the cluster's names, in place of what the view has.
+pub(crate) fn said(kubernetes: &Kubernetes, view: &mut NodeView) {
+    if let Some(domain) = &kubernetes.domain {
+        view.cluster_domain = domain.as_str().into();
+    }
+    if let Some(pods) = kubernetes.pods {
+        view.pod_names = match pods {
+            Pods::Disabled => PodNames::Disabled,
+            Pods::Insecure => PodNames::Insecure,
+            Pods::Verified => PodNames::Verified,
+        };
+    }
+    if let Some(ttl) = kubernetes.ttl {
+        view.dns_ttl = u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX);
+    }
+}
