@@ -14,6 +14,9 @@ const RBAC: &str = include_str!("../../../deploy/rbac.yaml");
 const AGENT: &str = include_str!("../../../deploy/agent.yaml");
 const KUSTOMIZATION: &str = include_str!("../../../deploy/kustomization.yaml");
 
+const DNS: &str = include_str!("../../../deploy/dns/dns.yaml");
+const DNS_RBAC: &str = include_str!("../../../deploy/dns/rbac.yaml");
+
 /// The objects of a file.
 fn objects(text: &str) -> Result<Vec<Value>> {
     text.split("\n---\n")
@@ -31,9 +34,9 @@ fn texts(list: &Value) -> impl Iterator<Item = String> {
     list.filter_map(|text| text.as_str().map(str::to_owned))
 }
 
-#[test]
-fn an_agent_may_do_exactly_what_it_asks_for() -> Result<()> {
-    let objects = objects(RBAC)?;
+/// What the role of a file allows to list and watch.
+fn allowed(text: &str) -> Result<BTreeSet<(String, String)>> {
+    let objects = objects(text)?;
     let role = of_kind(&objects, "ClusterRole")?;
     let rules = role["rules"].as_array().context("rules")?;
     let mut allowed = BTreeSet::new();
@@ -48,11 +51,79 @@ fn an_agent_may_do_exactly_what_it_asks_for() -> Result<()> {
             }
         }
     }
-    let asked = Kind::ALL.map(|kind| {
+    Ok(allowed)
+}
+
+fn asked(kinds: &[Kind]) -> BTreeSet<(String, String)> {
+    let asked = kinds.iter().map(|&kind| {
         let resource = facts::resource(kind);
         (resource.group.to_string(), resource.plural.to_string())
     });
-    assert_eq!(allowed, BTreeSet::from(asked));
+    asked.collect()
+}
+
+#[test]
+fn an_agent_may_do_exactly_what_it_asks_for() -> Result<()> {
+    assert_eq!(allowed(RBAC)?, asked(&Kind::ALL));
+    Ok(())
+}
+
+#[test]
+fn d22_the_dns_server_alone_may_do_exactly_what_it_asks_for() -> Result<()> {
+    assert_eq!(
+        allowed(DNS_RBAC)?,
+        asked(&portolan_agent::names_alone::KINDS)
+    );
+    let rbac = objects(DNS_RBAC)?;
+    let all = objects(DNS)?;
+    let account = &of_kind(&all, "ServiceAccount")?["metadata"];
+    let subject = &of_kind(&rbac, "ClusterRoleBinding")?["subjects"][0];
+    assert_eq!(
+        (&subject["name"], &subject["namespace"]),
+        (&account["name"], &account["namespace"])
+    );
+    let pod = &of_kind(&all, "Deployment")?["spec"]["template"];
+    assert_eq!(pod["spec"]["serviceAccountName"], account["name"]);
+    let service = of_kind(&all, "Service")?;
+    let selector = service["spec"]["selector"]
+        .as_object()
+        .context("a selector")?;
+    for (name, value) in selector {
+        assert_eq!(&pod["metadata"]["labels"][name], value);
+    }
+    let added: Vec<_> =
+        texts(&pod["spec"]["containers"][0]["securityContext"]["capabilities"]["add"]).collect();
+    assert_eq!(added, ["NET_BIND_SERVICE"]);
+    Ok(())
+}
+
+/// The manifest's configuration can be used, and its flags are flags that there are.
+#[test]
+fn d22_the_dns_server_takes_its_manifest() -> Result<()> {
+    let all = objects(DNS)?;
+    let text = &of_kind(&all, "ConfigMap")?["data"]["dns.yaml"];
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("dns.yaml");
+    std::fs::write(&file, text.as_str().context("dns.yaml")?)?;
+    let program = tools::portolan()?;
+    let checked = std::process::Command::new(&program)
+        .args(["dns", "check"])
+        .arg(&file)
+        .output()?;
+    assert!(
+        checked.status.success(),
+        "{}",
+        String::from_utf8_lossy(&checked.stderr)
+    );
+    let container = &of_kind(&all, "Deployment")?["spec"]["template"]["spec"]["containers"][0];
+    let mut command = std::process::Command::new(program);
+    command.args(texts(&container["command"]).skip(1));
+    command.args(texts(&container["args"]));
+    command.args(["--zone-from-kubeconfig", "/nonexistent/kubeconfig"]);
+    let output = command.output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("/nonexistent/kubeconfig"), "{said}");
     Ok(())
 }
 
@@ -111,7 +182,13 @@ fn kubectl_applies_the_manifests() -> Result<()> {
     let lab = Lab::start(1, &[])?;
     let kubectl = tools::kubectl()?;
     let kubectl = kubectl.display();
-    for (name, text) in [("namespace.yaml", NAMESPACE), ("agent.yaml", AGENT)] {
+    // A lab has its own kube-dns, which nobody moves to another selector.
+    let (dns, _service) = DNS.rsplit_once("\n---\n").context("the Service")?;
+    for (name, text) in [
+        ("namespace.yaml", NAMESPACE),
+        ("agent.yaml", AGENT),
+        ("dns.yaml", dns),
+    ] {
         let file = lab.data_dir().join(name);
         std::fs::write(&file, text)?;
         let file = file.display();

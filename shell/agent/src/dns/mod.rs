@@ -16,7 +16,8 @@
 //!   asks again after five seconds at the earliest, and a zone is there within a
 //!   fraction of one. What is still unanswered shortly before that gets
 //!   SERVFAIL, never NXDOMAIN (D20).
-//! - **Names outside the zones** go to the host's resolvers. If these do not
+//! - **Names outside the zones** go to other resolvers (`forward`), by a file
+//!   (`configured`), after rewriting and written names (`front`). If these do not
 //!   reply, SERVFAIL says so, with the reason as an extended error.
 //! - **Without any resolver** (a lab on a machine that is not connected) names
 //!   outside the zones do not exist: NXDOMAIN, without SOA, so that nobody keeps
@@ -25,9 +26,6 @@
 //!   looked up as `wbe.`, and musl (Alpine, busybox) waits five seconds on
 //!   SERVFAIL and REFUSED and then reports a temporary failure, where the user
 //!   wants to read at once that there is no such name (D19).
-//!
-//! Deliberately absent so far: a cache for names outside the zones, stub
-//! domains.
 
 mod configured;
 mod forward;

@@ -15,7 +15,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use kube::Client;
@@ -28,6 +28,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::dns::{BindError, Configured, DnsConfig, DnsServer, DnsSockets, Upstream};
+use crate::node::first_serial;
 
 /// What is watched.
 pub const KINDS: [Kind; 3] = [Kind::Service, Kind::Slice, Kind::Namespace];
@@ -255,12 +256,4 @@ impl Names {
         }
         self.zones.clone()
     }
-}
-
-/// Serials grow over restarts: seconds since 1970, as far as they fit (RFC 1982).
-fn first_serial() -> u32 {
-    let seconds = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |time| time.as_secs());
-    u32::try_from(seconds % (u64::from(u32::MAX) + 1)).unwrap_or(0)
 }

@@ -23,7 +23,7 @@ mod state;
 pub use alone::PRESENCE;
 pub use config::{HEALTHZ, METRICS, NodeConfig};
 pub use flows::Flows;
-pub(crate) use names::LOOPBACK;
 pub use names::NamesError;
+pub(crate) use names::{LOOPBACK, first_serial};
 pub use plane::{PlaneError, forget_clients};
 pub use state::{NodeError, run};

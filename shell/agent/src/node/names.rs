@@ -168,7 +168,7 @@ impl Names {
 }
 
 /// SOA serials grow over restarts too: seconds since 1970, as far as they fit (RFC 1982).
-fn first_serial() -> u32 {
+pub(crate) fn first_serial() -> u32 {
     let seconds = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |d| d.as_secs());
