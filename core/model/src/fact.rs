@@ -282,7 +282,6 @@ impl Slice {
         }
         for endpoint in &mut self.endpoints {
             texts.share_option(&mut endpoint.node);
-            texts.share_option(&mut endpoint.zone);
             texts.share_option(&mut endpoint.pod);
         }
     }
@@ -308,8 +307,6 @@ pub struct Endpoint {
     pub conditions: Conditions,
     /// The node it runs on.
     pub node: Option<Text>,
-    /// The zone it runs in.
-    pub zone: Option<Text>,
     /// Its own name below a headless Service (D10).
     pub hostname: Option<Text>,
     /// The pod's name, for explanations and weights; in an agent only its beginning,

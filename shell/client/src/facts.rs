@@ -1,9 +1,10 @@
 //! The facts that planes need, as one stream of changes to the model.
 //!
-//! Objects become facts page by page, so that a list of ten thousand Services
+//! Objects become facts as they are read, so that a list of ten thousand Services
 //! never exists as objects, and a relist arrives as one
 //! [`Change::Replace`], which the cluster swaps in whole.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -11,6 +12,7 @@ use futures::StreamExt;
 use kube::Client;
 use portolan_api::lean;
 use portolan_model::{Change, Fact, Family, Interner, Kind, Problem, intake};
+use serde::{Deserialize, Deserializer};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -63,73 +65,110 @@ pub fn facts(client: Client, kinds: &[Kind], shutdown: CancellationToken) -> mps
             shutdown: shutdown.clone(),
         };
         match kind {
-            Kind::Service => feed.start(service),
-            Kind::Slice => feed.start(slice),
-            Kind::Node => feed.start(node),
-            Kind::Namespace => feed.start(namespace),
-            Kind::ServiceCidr => feed.start(service_cidr),
-            Kind::Pod => feed.start(pod),
+            Kind::Service => feed.start::<lean::Service>(),
+            Kind::Slice => feed.start::<lean::EndpointSlice>(),
+            Kind::Node => feed.start::<lean::Node>(),
+            Kind::Namespace => feed.start::<lean::Namespace>(),
+            Kind::ServiceCidr => feed.start::<lean::ServiceCidr>(),
+            Kind::Pod => feed.start::<lean::PodAddress>(),
         }
     }
     receiver
 }
 
-/// When the last change of an object was asked for.
-trait Triggered {
-    /// The annotation of the EndpointSlice controller.
+/// An object that becomes a fact.
+trait Source: Versioned {
+    /// Its fact, and what is wrong with it.
+    fn fact(&self) -> (Option<Fact>, Vec<Problem>);
+
+    /// When its last change was asked for; the annotation of the EndpointSlice
+    /// controller.
     fn triggered(&self) -> Option<SystemTime> {
         None
     }
 }
 
-impl Triggered for lean::Service {}
-impl Triggered for lean::Node {}
-impl Triggered for lean::Namespace {}
-impl Triggered for lean::ServiceCidr {}
-impl Triggered for lean::PodAddress {}
+impl Source for lean::Service {
+    fn fact(&self) -> (Option<Fact>, Vec<Problem>) {
+        let (fact, problems) = intake::service(self);
+        (Some(Fact::Service(Arc::new(fact))), problems)
+    }
+}
 
-impl Triggered for lean::EndpointSlice {
+impl Source for lean::EndpointSlice {
+    fn fact(&self) -> (Option<Fact>, Vec<Problem>) {
+        let (mut fact, problems) = intake::slice(self);
+        // A pod's whole name only serves explanations, which read the API when asked;
+        // an agent would keep one text per endpoint for nothing.
+        for endpoint in fact.iter_mut().flat_map(|slice| &mut slice.endpoints) {
+            endpoint.shorten();
+        }
+        (fact.map(|fact| Fact::Slice(Arc::new(fact))), problems)
+    }
+
     fn triggered(&self) -> Option<SystemTime> {
         let text = self.metadata.annotations.get(TRIGGER_TIME)?;
         text.parse::<jiff::Timestamp>().ok().map(SystemTime::from)
     }
 }
 
-/// An object's fact and what is wrong with it.
-type Taken = (Option<Fact>, Vec<Problem>);
-
-fn service(object: &lean::Service) -> Taken {
-    let (fact, problems) = intake::service(object);
-    (Some(Fact::Service(Arc::new(fact))), problems)
-}
-
-fn slice(object: &lean::EndpointSlice) -> Taken {
-    let (mut fact, problems) = intake::slice(object);
-    // A pod's whole name only serves explanations, which read the API when asked;
-    // an agent would keep one text per endpoint for nothing.
-    for endpoint in fact.iter_mut().flat_map(|slice| &mut slice.endpoints) {
-        endpoint.shorten();
+impl Source for lean::Node {
+    fn fact(&self) -> (Option<Fact>, Vec<Problem>) {
+        let (fact, problems) = intake::node(self);
+        (Some(Fact::Node(Arc::new(fact))), problems)
     }
-    (fact.map(|fact| Fact::Slice(Arc::new(fact))), problems)
 }
 
-fn node(object: &lean::Node) -> Taken {
-    let (fact, problems) = intake::node(object);
-    (Some(Fact::Node(Arc::new(fact))), problems)
+impl Source for lean::Namespace {
+    fn fact(&self) -> (Option<Fact>, Vec<Problem>) {
+        (Some(Fact::Namespace(intake::namespace(self))), Vec::new())
+    }
 }
 
-fn namespace(object: &lean::Namespace) -> Taken {
-    (Some(Fact::Namespace(intake::namespace(object))), Vec::new())
+impl Source for lean::ServiceCidr {
+    fn fact(&self) -> (Option<Fact>, Vec<Problem>) {
+        let (fact, problems) = intake::service_cidr(self);
+        (Some(Fact::ServiceCidr(Arc::new(fact))), problems)
+    }
 }
 
-fn service_cidr(object: &lean::ServiceCidr) -> Taken {
-    let (fact, problems) = intake::service_cidr(object);
-    (Some(Fact::ServiceCidr(Arc::new(fact))), problems)
+impl Source for lean::PodAddress {
+    fn fact(&self) -> (Option<Fact>, Vec<Problem>) {
+        let (fact, problems) = intake::pod(self);
+        (Some(Fact::Pod(fact)), problems)
+    }
 }
 
-fn pod(object: &lean::PodAddress) -> Taken {
-    let (fact, problems) = intake::pod(object);
-    (Some(Fact::Pod(fact)), problems)
+/// What an object gives. It becomes that while it is read, so that no two objects are
+/// held at the same time: facts would lie scattered among what is left of objects,
+/// and memory that was used once stays with the process.
+#[derive(Clone)]
+struct Known<S> {
+    fact: Option<Fact>,
+    problems: Vec<Problem>,
+    triggered: Option<SystemTime>,
+    version: String,
+    of: PhantomData<fn() -> S>,
+}
+
+impl<'de, S: Source> Deserialize<'de> for Known<S> {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        let object = S::deserialize(reader)?;
+        let (fact, problems) = object.fact();
+        Ok(Self {
+            fact,
+            problems,
+            triggered: object.triggered(),
+            version: object.resource_version().unwrap_or_default().to_owned(),
+            of: PhantomData,
+        })
+    }
+}
+
+impl<S: Source> Versioned for Known<S> {
+    fn resource_version(&self) -> Option<&str> {
+        Some(self.version.as_str()).filter(|version| !version.is_empty())
+    }
 }
 
 /// One kind's way into the stream.
@@ -141,24 +180,26 @@ struct Feed {
 }
 
 impl Feed {
-    fn start<T: Versioned + Triggered + Sync>(self, take: fn(&T) -> Taken) {
+    fn start<S: Source>(self) {
         tokio::spawn(async move {
             let shutdown = self.shutdown.clone();
             tokio::select! {
                 () = shutdown.cancelled() => {}
-                () = self.run(take) => {}
+                () = self.run::<S>() => {}
             }
         });
     }
 
-    async fn run<T: Versioned + Triggered + Sync>(self, take: fn(&T) -> Taken) {
+    async fn run<S: Source>(self) {
         let params = Params {
             // Older agents' rights do not name it; the flag gives the ranges.
             optional: self.kind == Kind::ServiceCidr,
             ..Params::all()
         };
-        let mut events = watch::<T>(self.client.clone(), resource(self.kind).clone(), params);
+        let resource = resource(self.kind).clone();
+        let mut events = watch::<Known<S>>(self.client.clone(), resource, params);
         let mut listed = Vec::new();
+        // Of the strings that repeat in a list one copy is kept from the start.
         let mut texts = Interner::default();
         let mut problems = Vec::new();
         let mut triggered = None;
@@ -169,24 +210,22 @@ impl Feed {
                     problems.clear();
                     continue;
                 }
-                Event::InitItem(object) => {
-                    let (mut fact, found) = take(&object);
-                    if let Some(fact) = &mut fact {
+                Event::InitItem(known) => {
+                    listed.extend(known.fact.map(|mut fact| {
                         fact.share(&mut texts);
-                    }
-                    listed.extend(fact);
-                    problems.extend(found);
+                        fact
+                    }));
+                    problems.extend(known.problems);
                     continue;
                 }
                 Event::InitDone { .. } => {
                     texts = Interner::default();
                     Change::Replace(self.kind, std::mem::take(&mut listed))
                 }
-                Event::Upsert(object) => {
-                    let (fact, found) = take(&object);
-                    problems.extend(found);
-                    let Some(fact) = fact else { continue };
-                    triggered = object.triggered().and_then(|at| {
+                Event::Upsert(known) => {
+                    problems.extend(known.problems);
+                    let Some(fact) = known.fact else { continue };
+                    triggered = known.triggered.and_then(|at| {
                         if let Fact::Slice(slice) = &fact {
                             Some((slice.family, at))
                         } else {
@@ -195,7 +234,7 @@ impl Feed {
                     });
                     Change::Upsert(fact)
                 }
-                Event::Delete(object) => match take(&object).0 {
+                Event::Delete(known) => match known.fact {
                     Some(fact) => Change::Delete(fact.key()),
                     None => continue,
                 },

@@ -111,7 +111,6 @@ pub fn slices(service: &str, servers: &[Server]) -> [Change; 2] {
                 address,
                 conditions: server.conditions,
                 node: Some(server.node.clone()),
-                zone: None,
                 hostname: None,
                 pod: None,
                 hints: None,

@@ -298,7 +298,6 @@ fn endpoint(family: Family) -> impl Strategy<Value = Endpoint> {
             address,
             conditions,
             node,
-            zone: None,
             hostname,
             pod,
             hints,

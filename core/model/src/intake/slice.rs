@@ -112,7 +112,6 @@ fn endpoint(
         address,
         conditions,
         node: nonempty(&endpoint.node_name),
-        zone: nonempty(&endpoint.zone),
         hostname: nonempty(&endpoint.hostname),
         pod: endpoint
             .target_ref

@@ -72,7 +72,6 @@ impl World {
             address: at(address).ip(),
             conditions: *conditions,
             node: Some(if *address == A { "n1" } else { "n2" }.into()),
-            zone: None,
             hostname: None,
             pod: None,
             hints: None,
