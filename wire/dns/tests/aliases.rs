@@ -69,6 +69,53 @@ fn d13_an_alias_that_leaves_the_zones_is_completed_by_somebody_else() {
     assert!(reply.has_opt());
 }
 
+/// Compressed names in the data of any type that may have them are spelled out: they
+/// would point to anywhere in our reply (RFC 3597 §4).
+#[test]
+fn d13_names_in_the_records_of_others_are_spelled_out() {
+    let zones = cluster();
+    let asked = query("out.prod.svc.cluster.local", Type::MX, Some(1232));
+    let mut reply = Vec::new();
+    zones.answer(&asked, Transport::Udp, 0, &mut reply);
+    let mut other = portolan_dns::query(9, &name("www.example.com"), Rtype(15));
+    other[2] |= 0x80;
+    other[7] = 1;
+    other.extend_from_slice(
+        b"\xc0\x0c\x00\x0f\x00\x01\x00\x00\x00\x1e\x00\x07\x00\x0a\x02mx\xc0\x10",
+    );
+    let added = portolan_dns::copy_answers(&asked, Transport::Udp, &other, &mut reply);
+    assert!(added);
+    let reply = support::Reply {
+        message: domain::base::Message::from_octets(reply.clone()).unwrap(),
+        raw: reply,
+    };
+    let expected = [
+        "out.prod.svc.cluster.local 5 CNAME www.example.com",
+        "www.example.com 30 MX 10 mx.example.com",
+    ];
+    assert_eq!(reply.answers(), expected);
+}
+
+/// Whoever has no room for what somebody else adds is told to come back over TCP.
+#[test]
+fn d13_d18_records_of_others_that_do_not_fit_set_tc() {
+    let zones = cluster();
+    let asked = query("out.prod.svc.cluster.local", Type::A, None);
+    let mut other = portolan_dns::query(9, &name("www.example.com"), Rtype::A);
+    other[2] |= 0x80;
+    other[7] = 40;
+    for last in 0..40 {
+        other.extend_from_slice(b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x1e\x00\x04\xc0\x00\x02");
+        other.push(last);
+    }
+    for (transport, fits) in [(Transport::Udp, false), (Transport::Tcp, true)] {
+        let mut reply = Vec::new();
+        zones.answer(&asked, transport, 0, &mut reply);
+        let added = portolan_dns::copy_answers(&asked, transport, &other, &mut reply);
+        assert_eq!((added, portolan_dns::is_truncated(&reply)), (fits, !fits));
+    }
+}
+
 /// `hop-0` to `hop-<last>`, each an alias of the next, and the last one of `end`.
 fn hops(last: usize, end: &str) -> Zones {
     let mut zones = cluster();

@@ -88,6 +88,18 @@ struct State {
 /// A question that is under way; whoever asks the same waits for the same.
 type Flight = Joined<BoxFuture<'static, Result<Arc<Received>, Arc<UpstreamError>>>>;
 
+/// Takes a question off the list of those under way, however it ends.
+struct Landing<'a> {
+    shared: &'a Shared,
+    key: Key,
+}
+
+impl Drop for Landing<'_> {
+    fn drop(&mut self) {
+        lock(&self.shared.flights).remove(self.key.as_bytes());
+    }
+}
+
 /// Counters of a forwarder.
 #[derive(Debug, Default)]
 struct ForwardMetrics {
@@ -429,8 +441,12 @@ impl Shared {
         }
         let shared = Arc::clone(self);
         let task = self.runtime.spawn(async move {
+            let landing = Landing {
+                shared: &shared,
+                key,
+            };
             let asked = shared.ask_alone(key).await;
-            lock(&shared.flights).remove(key.as_bytes());
+            drop(landing);
             asked.map(Arc::new).map_err(Arc::new)
         });
         let flight = task

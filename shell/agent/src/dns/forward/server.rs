@@ -16,8 +16,9 @@ use super::tls;
 
 /// Connections to one server; each takes many questions at once.
 const MOST_STREAMS: usize = 8;
-/// The longest message.
-const MOST_MESSAGE: usize = 65_535;
+/// The longest datagram that is read. Less is asked for; what is longer cannot be
+/// read and counts as lost.
+const MOST_DATAGRAM: usize = 4096;
 
 /// How a server is asked; servers of two routes that differ here are two.
 #[derive(Debug, Clone, PartialEq)]
@@ -168,10 +169,9 @@ impl Server {
         let ask = Ask::new(&key, self.random.id(), case, edns);
         let socket = self.dial.udp(self.settings.address).await?;
         socket.send(ask.message()).await?;
-        let mut reply = BytesMut::with_capacity(4096);
+        let mut reply = BytesMut::with_capacity(MOST_DATAGRAM);
         loop {
             reply.clear();
-            reply.reserve(MOST_MESSAGE);
             socket.recv_buf(&mut reply).await?;
             // Late, forged or broken ones do not end the wait for the true one.
             if ask.is_answered_by(&reply) || (edns && ask.is_refused_by(&reply)) {

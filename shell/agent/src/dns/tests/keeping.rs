@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
-use portolan_dns::upstream::Stale;
+use portolan_dns::upstream::{Prefetch, Stale};
 use portolan_dns::{Data, Zones};
 use tokio::time::{Instant, sleep};
 
@@ -205,4 +205,33 @@ async fn d22_one_route_may_have_many_servers_in_turn() {
         found.push(ask(&forwarder, "a.example").await.unwrap());
     }
     assert_eq!(found, [1, 2, 3, 1, 2, 3]);
+}
+
+#[tokio::test]
+async fn d22_popular_names_are_renewed_whoever_asks() {
+    let server = resolver(Manner::Good, 7);
+    let mut settings = settings(route(&[server.address], LONG));
+    settings.cache.most_ttl = 4;
+    settings.cache.prefetch = Some(Prefetch {
+        queries: 2,
+        pause: Duration::from_secs(60),
+        percent: 90,
+    });
+    let forwarder = forwarder(settings);
+    assert_eq!(ask(&forwarder, "a.example").await, Ok(7));
+    // Datagrams are answered by threads that are none of the runtime's.
+    let asking = Arc::clone(&forwarder);
+    let thread = std::thread::spawn(move || {
+        let query = portolan_dns::query(7, &name("a.example"), portolan_dns::Rtype::A);
+        let deadline = std::time::Instant::now() + PATIENCE;
+        let mut out = Vec::new();
+        while asking.counts().prefetched == 0 && std::time::Instant::now() < deadline {
+            asking.at_once(&query, portolan_dns::Transport::Udp, &mut out);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    until("it is asked for again", || server.asked() >= 2).await;
+    let ended = tokio::task::spawn_blocking(move || thread.join()).await;
+    assert!(ended.unwrap().is_ok());
+    assert!(forwarder.counts().prefetched >= 1);
 }
