@@ -166,8 +166,7 @@ async fn over_websocket(
         gone: gone.clone(),
     };
     let forward = async move {
-        // An empty message tells the client that the session stands. Those of v5
-        // know it, and kubectl complains of a message that it does not expect yet.
+        // An empty message tells the client that the session stands.
         let first = if streams.stdout {
             Channel::Stdout
         } else if streams.stderr {
@@ -175,11 +174,7 @@ async fn over_websocket(
         } else {
             Channel::Error
         };
-        let mut next = if protocol == websocket::V5 {
-            pieces.recv().await
-        } else {
-            Some(Piece::Data(first, Bytes::new()))
-        };
+        let mut next = Some(Piece::Data(first, Bytes::new()));
         while let Some(piece) = next {
             // Channels are not closed one by one: the socket is.
             if let Piece::Data(channel, bytes) = piece {
