@@ -7,10 +7,14 @@ use anyhow::{Result, bail};
 use crate::run::check;
 
 /// The benchmarks: name, and what it measures.
-const BENCHES: [(&str, &str); 2] = [
+const BENCHES: [(&str, &str); 3] = [
     (
         "dataplane",
         "Services in the kernel: cold start, changes, packets, the agent's memory",
+    ),
+    (
+        "dns",
+        "names: queries per second beside a bare echo, latency, memory, changes",
     ),
     (
         "apiserver",
@@ -26,6 +30,9 @@ pub(crate) fn run(root: &Path, name: &str, arguments: &[String]) -> Result<()> {
             .map(|(n, what)| format!("  {n}: {what}"))
             .collect();
         bail!("no benchmark `{name}`; there are:\n{}", known.join("\n"));
+    }
+    if name == "dns" {
+        crate::setup::need(root, "dnsperf")?;
     }
     check(
         root,

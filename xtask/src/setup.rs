@@ -14,7 +14,7 @@ struct Tool {
     why: &'static str,
 }
 
-const TOOLS: [Tool; 12] = [
+const TOOLS: [Tool; 16] = [
     Tool {
         program: "c++",
         package: "g++",
@@ -44,6 +44,26 @@ const TOOLS: [Tool; 12] = [
         program: "dig",
         package: "bind9-dnsutils",
         why: "dig and nslookup ask the DNS server",
+    },
+    Tool {
+        program: "delv",
+        package: "bind9-dnsutils",
+        why: "asks the DNS server as a validating resolver does",
+    },
+    Tool {
+        program: "kdig",
+        package: "knot-dnsutils",
+        why: "another client of the DNS server",
+    },
+    Tool {
+        program: "drill",
+        package: "ldnsutils",
+        why: "another client of the DNS server",
+    },
+    Tool {
+        program: "busybox",
+        package: "busybox",
+        why: "its nslookup asks the DNS server as small images do",
     },
     Tool {
         program: "curl",
@@ -95,6 +115,24 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     user_namespaces()?;
     say("everything that the tests need is here");
     Ok(())
+}
+
+/// What only benchmarks start.
+const BENCH_TOOLS: [Tool; 1] = [Tool {
+    program: "dnsperf",
+    package: "dnsperf",
+    why: "loads the DNS server of `cargo xtask bench dns`",
+}];
+
+/// Gets one program that a benchmark needs.
+pub(crate) fn need(root: &Path, program: &str) -> Result<()> {
+    let missing = BENCH_TOOLS
+        .iter()
+        .find(|tool| tool.program == program && !on_path(program));
+    missing.map_or(Ok(()), |tool| {
+        let line = format!("  {program} (package {}): {}", tool.package, tool.why);
+        install(root, &[tool.package], &[line])
+    })
 }
 
 /// Installs Debian packages when root; otherwise names them, and what for.

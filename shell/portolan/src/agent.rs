@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use ipnet::IpNet;
-use portolan_agent::dns::{Configured, Dial, SharedFront, Upstream};
+use portolan_agent::dns::{Configured, Dial, DnsGuard, SharedFront, Upstream};
 use portolan_agent::node::{self, HEALTHZ, METRICS, NodeConfig};
 use portolan_api::validate::names::dns1123_subdomain;
 use portolan_kernel::netns::NetNs;
@@ -52,6 +52,7 @@ async fn work(args: AgentArgs, settings: Settings) -> Result<()> {
     let shutdown = CancellationToken::new();
     let (upstream, front) = names(&args, &mut settings, &shutdown)?;
     tell(&args, &settings);
+    let name = settings.given.node.to_string();
     let config = NodeConfig {
         given: settings.given,
         netns: NetNs::current()?,
@@ -59,6 +60,14 @@ async fn work(args: AgentArgs, settings: Settings) -> Result<()> {
         cluster_dns: args.serve_dns,
         upstream,
         front,
+        dns_guard: DnsGuard {
+            transfers: args.dns_transfer.clone(),
+            rate: args.dns_rate_limit,
+            log_one_in: args.dns_log_one_in,
+            name,
+            ..DnsGuard::default()
+        },
+        dns_allowed: args.dns_allow.clone(),
         healthz: settings.healthz,
         metrics: settings.metrics,
         replace_kube_proxy: args.replace_kube_proxy,

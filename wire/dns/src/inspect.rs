@@ -66,6 +66,52 @@ pub fn is_truncated(message: &[u8]) -> bool {
     message.get(2).is_some_and(|flags| flags & 0x02 != 0)
 }
 
+/// Whether a reply comes from whom the zone belongs to (AA).
+pub fn is_authoritative(message: &[u8]) -> bool {
+    message.get(2).is_some_and(|flags| flags & 0x04 != 0)
+}
+
+/// The type that a query with one question asks for. Reads no more than that.
+pub fn rtype(query: &[u8]) -> Option<Rtype> {
+    let mut rest = after_name(query)?;
+    Some(Rtype(rest.u16()?))
+}
+
+/// Whether a query wants to see signatures (DO), as far as its first record behind
+/// the question says so.
+pub fn wants_dnssec(query: &[u8]) -> bool {
+    first_opt(query).is_some_and(|(_, flags)| flags & 0x8000 != 0)
+}
+
+/// The longest reply that the asker takes.
+pub fn granted(query: &[u8], transport: Transport) -> u16 {
+    match transport {
+        Transport::Tcp => u16::MAX,
+        Transport::Udp => first_opt(query).map_or(512, |(size, _)| size.max(512)),
+    }
+}
+
+fn after_name(query: &[u8]) -> Option<Cursor<'_>> {
+    let mut rest = Cursor(query.get(HEADER..)?);
+    skip_name(&mut rest)?;
+    Some(rest)
+}
+
+/// Size and flags of an OPT record right behind the question.
+fn first_opt(query: &[u8]) -> Option<(u16, u16)> {
+    if query.get(10..HEADER)? == [0, 0] {
+        return None;
+    }
+    let mut rest = after_name(query)?;
+    rest.take(4)?;
+    if rest.u8()? != 0 || Rtype(rest.u16()?) != Rtype::OPT {
+        return None;
+    }
+    let size = rest.u16()?;
+    rest.u16()?;
+    Some((size, rest.u16()?))
+}
+
 /// The four bits of the header that state the outcome.
 pub fn rcode(message: &[u8]) -> Option<u8> {
     message.get(3).map(|flags| flags & 0x0f)

@@ -47,8 +47,8 @@ pub use answer::Answer;
 pub use cookie::{CookieSecret, Standing};
 pub use edns::{Identity, adorn};
 pub use inspect::{
-    Question, failure, fit, id, is_truncated, query, question, rcode, same_question, set_id,
-    set_recursion_available,
+    Question, failure, fit, granted, id, is_authoritative, is_truncated, query, question, rcode,
+    rtype, same_question, set_id, set_recursion_available, wants_dnssec,
 };
 pub use message::{Rcode, Transport};
 pub use name::{Name, NameError, reverse_origins};

@@ -28,11 +28,15 @@
 //!   wants to read at once that there is no such name (D19).
 
 mod configured;
+mod door;
 mod forward;
 mod front;
+mod guard;
+mod log;
 mod metrics;
 mod service;
 mod sockets;
+mod stats;
 mod tcp;
 mod udp;
 mod upstream;
@@ -56,10 +60,14 @@ pub use forward::{
     TcpFactory, TlsSettings, UdpFactory, nameservers,
 };
 pub use front::{Front, SharedFront};
+pub use guard::{Clients, DnsGuard};
 pub use metrics::{DnsCounts, DnsMetrics};
 pub use sockets::{BindError, DnsSockets};
+pub use stats::DnsStats;
+pub(crate) use stats::Told;
 pub use upstream::{Upstream, UpstreamError};
 
+use door::Door;
 use service::Service;
 
 /// What a server needs to know.
@@ -75,6 +83,10 @@ pub struct DnsConfig {
     pub upstream: Option<Arc<dyn Upstream>>,
     /// What is looked at before the zones.
     pub front: SharedFront,
+    /// Who is answered.
+    pub guard: DnsGuard,
+    /// Where queries are counted.
+    pub stats: Arc<DnsStats>,
 }
 
 /// A running server. It stops when the token that it was started with is
@@ -95,22 +107,20 @@ impl DnsServer {
             ready,
             upstream,
             front,
+            guard,
+            stats,
         } = config;
         let metrics = Arc::new(DnsMetrics::default());
         let mut service = Service::new(zones, ready, upstream, metrics);
         service.front = front;
-        Self::serve(sockets, service, shutdown)
+        Self::serve(sockets, Door::new(service, guard, stats), shutdown)
     }
 
-    fn serve(
-        sockets: DnsSockets,
-        service: Service,
-        shutdown: &CancellationToken,
-    ) -> io::Result<Self> {
+    fn serve(sockets: DnsSockets, door: Door, shutdown: &CancellationToken) -> io::Result<Self> {
         let stop = shutdown.child_token();
         let tasks = TaskTracker::new();
-        let service = Arc::new(service);
-        let metrics = Arc::clone(&service.metrics);
+        let door = Arc::new(door);
+        let metrics = Arc::clone(&door.service.metrics);
         let mut addresses = Vec::new();
         for socket in sockets.udp.iter().take(sockets.tcp.len()) {
             addresses.push(socket.local_addr()?);
@@ -120,12 +130,12 @@ impl DnsServer {
             listener.set_nonblocking(true)?;
             listeners.push(tokio::net::TcpListener::from_std(listener)?);
         }
-        udp::start(&service, sockets.udp, addresses.len(), (&tasks, &stop))?;
+        udp::start(&door, sockets.udp, addresses.len(), (&tasks, &stop))?;
         let slots = tcp::slots();
         for listener in listeners {
             let slots = Arc::clone(&slots);
             let run = tcp::serve(
-                Arc::clone(&service),
+                Arc::clone(&door),
                 listener,
                 slots,
                 tasks.clone(),
@@ -134,7 +144,7 @@ impl DnsServer {
             tasks.spawn(run);
         }
         tasks.close();
-        service.started();
+        door.service.started();
         Ok(Self {
             metrics,
             tasks,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use portolan_dns::{Answer, Name, Rcode, Transport, Zones};
+use portolan_dns::{Answer, Name, Rcode, Transfer, Transport, Zones};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
@@ -131,6 +131,12 @@ impl Service {
     fn is_kept(&self, query: &[u8], transport: Transport, out: &mut Vec<u8>) -> bool {
         let upstream = self.upstream.as_ref();
         upstream.is_some_and(|upstream| upstream.at_once(query, transport, out))
+    }
+
+    /// What is to be sent of a zone; nothing before the zones are known.
+    pub(super) fn transfer(&self, query: &[u8], transport: Transport) -> Option<Transfer> {
+        self.is_ready()
+            .then(|| self.zones.load().transfer(query, transport))
     }
 
     /// Answers with the patience of a resolver; `None` if there is nothing to

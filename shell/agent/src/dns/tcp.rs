@@ -1,12 +1,13 @@
 //! Streams: messages with a length before them (RFC 1035 §4.2.2), many in
 //! flight, replies in the order in which they are ready (RFC 7766 §7).
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::{SinkExt, StreamExt};
-use portolan_dns::Transport;
+use portolan_dns::{Transfer, Transport};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -15,7 +16,8 @@ use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::service::{Service, Step};
+use super::door::{Asker, Door, Now};
+use super::service::Step;
 
 /// Connections that are served at a time; more wait in the listener's backlog
 /// until one ends, which an idle one soon does.
@@ -36,7 +38,7 @@ pub(super) fn slots() -> Arc<Semaphore> {
 }
 
 pub(super) async fn serve(
-    service: Arc<Service>,
+    door: Arc<Door>,
     listener: TcpListener,
     slots: Arc<Semaphore>,
     tasks: TaskTracker,
@@ -48,8 +50,8 @@ pub(super) async fn serve(
                 return;
             };
             match listener.accept().await {
-                Ok((stream, _)) => {
-                    let connection = connection(Arc::clone(&service), stream, slot);
+                Ok((stream, peer)) => {
+                    let connection = connection(Arc::clone(&door), stream, peer, slot);
                     let stop = stop.clone();
                     tasks.spawn(async move { stop.run_until_cancelled(connection).await });
                 }
@@ -63,7 +65,12 @@ pub(super) async fn serve(
     stop.run_until_cancelled(accept).await;
 }
 
-async fn connection(service: Arc<Service>, stream: TcpStream, slot: OwnedSemaphorePermit) {
+async fn connection(
+    door: Arc<Door>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    slot: OwnedSemaphorePermit,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
@@ -72,7 +79,7 @@ async fn connection(service: Arc<Service>, stream: TcpStream, slot: OwnedSemapho
     // Ends when either side does: the reader by closing the channel, the writer
     // by an error, which makes the reader's next reply fail.
     tokio::join!(
-        read_queries(&service, read, ready),
+        read_queries(&door, peer, read, ready),
         write_replies(write, replies)
     );
     drop(slot);
@@ -85,7 +92,8 @@ fn framing() -> LengthDelimitedCodec {
 }
 
 async fn read_queries(
-    service: &Arc<Service>,
+    door: &Arc<Door>,
+    peer: SocketAddr,
     read: impl AsyncRead + Unpin,
     ready: mpsc::Sender<Bytes>,
 ) {
@@ -94,7 +102,18 @@ async fn read_queries(
     let mut out = Vec::new();
     let mut tasks = tokio::task::JoinSet::new();
     while let Ok(Some(Ok(query))) = timeout(IDLE, messages.next()).await {
-        match service.at_once(&query, Transport::Tcp, &mut out) {
+        let asker = Asker {
+            peer,
+            transport: Transport::Tcp,
+            now: Now::read(),
+        };
+        if let Some(transfer) = door.transfer(&query, asker) {
+            if send_zone(door, transfer, (&query, asker), &ready).await {
+                continue;
+            }
+            return;
+        }
+        match door.at_once(&query, asker, &mut out) {
             Step::Send => {
                 if ready.send(Bytes::copy_from_slice(&out)).await.is_err() {
                     return;
@@ -107,7 +126,8 @@ async fn read_queries(
                     return;
                 };
                 while tasks.try_join_next().is_some() {}
-                tasks.spawn(reply_late(Arc::clone(service), query, ready.clone(), slot));
+                let late = reply_late(Arc::clone(door), (query, asker), ready.clone(), slot);
+                tasks.spawn(late);
             }
         }
     }
@@ -116,13 +136,34 @@ async fn read_queries(
     tasks.join_all().await;
 }
 
+/// Sends a whole zone, message by message; the client's pace is ours. Says whether the
+/// connection goes on.
+async fn send_zone(
+    door: &Door,
+    mut transfer: Transfer,
+    (query, asker): (&[u8], Asker),
+    ready: &mpsc::Sender<Bytes>,
+) -> bool {
+    let mut out = Vec::new();
+    loop {
+        let more = transfer.next(query, Transport::Tcp, &mut out);
+        door.transferred(query, asker, &mut out);
+        if ready.send(Bytes::copy_from_slice(&out)).await.is_err() {
+            return false;
+        }
+        if !more {
+            return true;
+        }
+    }
+}
+
 async fn reply_late(
-    service: Arc<Service>,
-    query: BytesMut,
+    door: Arc<Door>,
+    (query, asker): (BytesMut, Asker),
     ready: mpsc::Sender<Bytes>,
     slot: OwnedSemaphorePermit,
 ) {
-    if let Some(reply) = service.eventually(&query, Transport::Tcp).await
+    if let Some(reply) = door.eventually(&query, asker).await
         && ready.send(Bytes::from(reply)).await.is_err()
     {
         tracing::debug!("a DNS connection closed before its reply");

@@ -5,7 +5,7 @@
 //! has to wait becomes a task of the runtime, which sends the reply by itself.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread;
@@ -17,7 +17,8 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::service::{Service, Step};
+use super::door::{Asker, Door, Now};
+use super::service::Step;
 
 /// The longest query that is read; what is longer is no query.
 const MOST_QUERY: usize = 4096;
@@ -30,7 +31,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// Starts the threads; they end when `stop` is cancelled, and `tasks` waits for them.
 /// `sockets` holds `each` of them for each thread.
 pub(super) fn start(
-    service: &Arc<Service>,
+    door: &Arc<Door>,
     sockets: Vec<UdpSocket>,
     each: usize,
     (tasks, stop): (&TaskTracker, &CancellationToken),
@@ -47,7 +48,7 @@ pub(super) fn start(
             socket.set_nonblocking(true)?;
         }
         let worker = Worker {
-            service: Arc::clone(service),
+            door: Arc::clone(door),
             sockets: own,
             stopped: stopped.try_clone()?,
             runtime: Handle::current(),
@@ -81,7 +82,7 @@ pub(super) fn start(
 
 /// One thread.
 struct Worker {
-    service: Arc<Service>,
+    door: Arc<Door>,
     sockets: Vec<Arc<UdpSocket>>,
     /// Closed at its other end when the thread is to end.
     stopped: UnixStream,
@@ -127,29 +128,38 @@ impl Worker {
                 return false;
             }
         };
+        if count == 0 {
+            return false;
+        }
+        let now = Now::read();
         for index in 0..count {
             let Some((query, peer)) = batch.message(index) else {
                 continue;
             };
-            match self.service.at_once(query, Transport::Udp, out) {
+            let asker = Asker {
+                peer,
+                transport: Transport::Udp,
+                now,
+            };
+            match self.door.at_once(query, asker, out) {
                 Step::Send => batch.reply(index, out),
                 Step::Ignore => {}
-                Step::Wait => self.wait(socket, query, peer),
+                Step::Wait => self.wait(socket, query, asker),
             }
         }
         let lost = batch.send(socket);
         if lost > 0 {
             tracing::debug!(lost, "DNS replies could not be sent");
         }
-        count > 0
+        true
     }
 
-    fn wait(&self, socket: &Arc<UdpSocket>, query: &[u8], peer: SocketAddr) {
+    fn wait(&self, socket: &Arc<UdpSocket>, query: &[u8], asker: Asker) {
         let late = reply_late(
-            Arc::clone(&self.service),
+            Arc::clone(&self.door),
             Arc::clone(socket),
             query.to_vec(),
-            peer,
+            asker,
         );
         let stop = self.stop.clone();
         let work = async move { stop.run_until_cancelled(late).await };
@@ -162,15 +172,11 @@ fn failed(error: &io::Error) {
     thread::sleep(PAUSE);
 }
 
-async fn reply_late(
-    service: Arc<Service>,
-    socket: Arc<UdpSocket>,
-    query: Vec<u8>,
-    peer: SocketAddr,
-) {
-    let Some(reply) = service.eventually(&query, Transport::Udp).await else {
+async fn reply_late(door: Arc<Door>, socket: Arc<UdpSocket>, query: Vec<u8>, asker: Asker) {
+    let Some(reply) = door.eventually(&query, asker).await else {
         return;
     };
+    let peer = asker.peer;
     // If it fails the asker asks again, as after any lost datagram.
     for _ in 0..3 {
         match socket.send_to(&reply, peer) {

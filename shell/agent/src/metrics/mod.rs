@@ -19,6 +19,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets, linear_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::dns::{DnsStats, Told};
 use local::Unserved;
 use process::Process;
 
@@ -58,6 +59,8 @@ impl Cause {
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
     registry: Arc<Registry>,
+    /// What is told of queries for names.
+    pub(crate) dns: Arc<DnsStats>,
     sync: Times,
     full: Times,
     partial: Times,
@@ -117,6 +120,7 @@ impl Metrics {
         let times = |make: fn() -> Histogram| Times::new_with_constructor(make);
         let mut metrics = Self {
             registry: Arc::new(Registry::default()),
+            dns: Arc::default(),
             sync: times(sync_times),
             full: times(sync_times),
             partial: times(sync_times),
@@ -159,6 +163,7 @@ impl Metrics {
         self.register_counts(proxy);
         self.register_own(all.sub_registry_with_prefix("portolan"));
         all.register_collector(Box::new(Process));
+        all.register_collector(Box::new(Told(Arc::clone(&self.dns))));
         all
     }
 

@@ -27,7 +27,7 @@ use portolan_render::zone;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::dns::{BindError, Configured, DnsConfig, DnsServer, DnsSockets, Upstream};
+use crate::dns::{BindError, Configured, DnsConfig, DnsGuard, DnsServer, DnsSockets, Upstream};
 use crate::node::first_serial;
 
 /// What is watched.
@@ -114,6 +114,8 @@ impl NamesAlone {
             ready: seen.clone(),
             upstream: Some(Arc::clone(&forwarder) as Arc<dyn Upstream>),
             front: config.configured.front(),
+            guard: DnsGuard::default(),
+            stats: Arc::default(),
         };
         let server = DnsServer::start(dns, &stop).map_err(NamesAloneError::Start)?;
         let leaving = Arc::new(AtomicBool::new(false));

@@ -3,11 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use kube::Client;
 use portolan_kernel::netns::NetNs;
 use portolan_plan::NodeView;
 
-use crate::dns::{SharedFront, Upstream};
+use crate::dns::{DnsGuard, SharedFront, Upstream};
 
 /// Where kube-proxy answers `/healthz` and `/livez`: on every address.
 pub const HEALTHZ: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 10256);
@@ -32,6 +33,11 @@ pub struct NodeConfig {
     pub upstream: Option<Arc<dyn Upstream>>,
     /// What is looked at before the cluster's names.
     pub front: SharedFront,
+    /// Who may ask for names, how often, and what is told of it; whose queries are
+    /// answered follows from the view.
+    pub dns_guard: DnsGuard,
+    /// Networks whose queries are answered beside those of the node and its pods.
+    pub dns_allowed: Vec<IpNet>,
     /// Where `/healthz` and `/livez` are answered (P15); nowhere if none. An
     /// unspecified address stands for every address of both families.
     pub healthz: Option<SocketAddr>,

@@ -5,7 +5,7 @@
 //! resolves also connects.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -15,16 +15,21 @@ use portolan_dns::Zones;
 use portolan_kernel::link::{LinkError, Links};
 use portolan_kernel::netns::{NetNs, NetNsError};
 use portolan_model::{Cluster, ServiceKey};
-use portolan_plan::{DNS_PORT, NodePlan, Touched};
+use portolan_plan::{DNS_PORT, NodePlan, NodeView, Touched};
 use portolan_render::zone;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::config::NodeConfig;
-use crate::dns::{BindError, DnsConfig, DnsServer, DnsSockets, SharedFront, Upstream};
+use crate::dns::{
+    BindError, Clients, DnsConfig, DnsGuard, DnsServer, DnsSockets, DnsStats, SharedFront, Upstream,
+};
 
 /// The link that carries the DNS addresses: they are the node's own, on no wire.
 pub(crate) const LOOPBACK: &str = "lo";
+
+/// The most changes whose way into answers is timed at once.
+const MOST_TRIGGERS: usize = 4096;
 
 /// Why names are not answered.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +58,12 @@ pub(crate) struct Names {
     published: Arc<ArcSwap<Zones>>,
     ready: watch::Sender<bool>,
     serving: Option<Serving>,
+    guard: DnsGuard,
+    /// Networks that are answered beside the node and its pods.
+    allowed: Vec<IpNet>,
+    stats: Arc<DnsStats>,
+    /// When changes were asked for that no answer tells yet.
+    triggers: Vec<SystemTime>,
 }
 
 /// A running server and where it listens.
@@ -73,7 +84,7 @@ pub(crate) fn service_addresses(cluster: &Cluster) -> Vec<IpAddr> {
 
 impl Names {
     /// Opens the node's links; nothing is answered yet.
-    pub(crate) fn open(config: &NodeConfig) -> Result<Self, NamesError> {
+    pub(crate) fn open(config: &NodeConfig, stats: Arc<DnsStats>) -> Result<Self, NamesError> {
         Ok(Self {
             netns: config.netns.clone(),
             links: Links::open(&config.netns).map_err(NamesError::Link)?,
@@ -83,7 +94,34 @@ impl Names {
             published: Arc::new(ArcSwap::from_pointee(Zones::default())),
             ready: watch::Sender::new(false),
             serving: None,
+            guard: config.dns_guard.clone(),
+            allowed: config.dns_allowed.clone(),
+            stats,
+            triggers: Vec::new(),
         })
+    }
+
+    /// Somebody asked at this time for a change of endpoints that have names; the next
+    /// publication tells it. A backlog keeps the oldest.
+    pub(crate) fn triggered(&mut self, at: SystemTime) {
+        if self.triggers.len() < MOST_TRIGGERS {
+            self.triggers.push(at);
+        }
+    }
+
+    /// Who is answered, if the node knows its pods by their addresses.
+    fn clients(&self, view: &NodeView) -> Clients {
+        if view.pod_ranges().is_empty() {
+            return Clients::Everybody;
+        }
+        let loopback = [
+            IpAddr::from(Ipv4Addr::LOCALHOST),
+            Ipv6Addr::LOCALHOST.into(),
+        ];
+        let own = view.node_addresses.iter().chain(&view.dns_addresses);
+        let own = own.copied().chain(loopback).map(IpNet::from);
+        let ranges = view.pod_ranges().iter().chain(&self.allowed).copied();
+        Clients::Within(ranges.chain(own).collect())
     }
 
     /// Whether there are zones already.
@@ -109,6 +147,16 @@ impl Names {
         if let Some(zones) = &self.zones {
             self.published.store(Arc::new(zones.clone()));
             self.ready.send_replace(true);
+        }
+        let now = SystemTime::now();
+        for at in self.triggers.drain(..) {
+            if let Ok(took) = now.duration_since(at) {
+                self.stats.programmed(took);
+            }
+        }
+        let clients = self.clients(&plan.view);
+        if **self.guard.clients.load() != clients {
+            self.guard.clients.store(Arc::new(clients));
         }
         self.serve(&plan.view.dns_addresses).await
     }
@@ -156,6 +204,8 @@ impl Names {
             ready: self.ready.subscribe(),
             upstream: self.upstream.clone(),
             front: Arc::clone(&self.front),
+            guard: self.guard.clone(),
+            stats: Arc::clone(&self.stats),
         };
         let server = DnsServer::start(config, &stop).map_err(NamesError::Start)?;
         self.serving = Some(Serving {

@@ -1,11 +1,12 @@
 //! The loop itself.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use portolan_client::facts::{Facts, facts};
 use portolan_kernel::conntrack::ConntrackError;
 use portolan_kernel::release::Release;
-use portolan_model::{Change, Cluster, Dirty, Kind, Problem};
+use portolan_model::{Change, Cluster, Dirty, Fact, Kind, Problem};
 use portolan_plan::conntrack::Scope;
 use portolan_plan::{NodePlan, NodeView, PodNames, Touched, renode};
 use portolan_render::nft as render;
@@ -159,7 +160,8 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), 
         cause: PlaneError::Open(cause),
     })?;
     let localhost = Localhost::new(&config.netns, &node);
-    let names = Names::open(&config).map_err(|cause| NodeError::Names { node, cause })?;
+    let names = Names::open(&config, Arc::clone(&metrics.dns));
+    let names = names.map_err(|cause| NodeError::Names { node, cause })?;
     let _alone = Alone::start(&config.netns, &config.given.node);
     let health = Health::start(&config, &metrics);
     let kinds: &[Kind] = match config.given.pod_names {
@@ -241,6 +243,13 @@ impl State {
         self.metrics.came(services, slices, SystemTime::now());
         if let Some((family, at)) = facts.triggered.filter(|_| self.awaited.is_empty()) {
             self.triggers.add(family, at);
+        }
+        if let (Some((_, at)), Change::Upsert(Fact::Slice(slice))) =
+            (facts.triggered, &facts.change)
+            && slice.headless
+            && self.awaited.is_empty()
+        {
+            self.names.triggered(at);
         }
         let dirty = self.cluster.apply(facts.change);
         self.dirty.merge(dirty);

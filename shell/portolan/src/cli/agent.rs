@@ -2,6 +2,7 @@
 //! them, so that a node's configuration carries over.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -57,6 +58,18 @@ pub(crate) struct AgentArgs {
     /// Seconds for which clients may keep names of the cluster, for --serve-dns
     #[arg(long, default_value_t = DNS_TTL, value_parser = clap::value_parser!(u32).range(0..=3600), value_name = "SECONDS")]
     pub(crate) dns_ttl: u32,
+    /// Networks whose queries for names are answered beside those of the node and its pods
+    #[arg(long, value_delimiter = ',', value_name = "CIDR")]
+    pub(crate) dns_allow: Vec<IpNet>,
+    /// Networks that may have whole zones (AXFR)
+    #[arg(long, value_delimiter = ',', value_name = "CIDR")]
+    pub(crate) dns_transfer: Vec<IpNet>,
+    /// How many queries per second one client may ask [default: no limit]
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) dns_rate_limit: Option<NonZeroU32>,
+    /// Log one of so many queries, in CoreDNS' format [default: none]
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) dns_log_one_in: Option<NonZeroU32>,
     /// Ranges of pod addresses
     #[arg(long, value_delimiter = ',', value_name = "CIDR")]
     pub(crate) cluster_cidr: Vec<IpNet>,

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use portolan_agent::cluster::{self, ClusterConfig};
-use portolan_agent::dns::Upstream;
+use portolan_agent::dns::{DnsGuard, Upstream};
 use portolan_agent::node::{self, NodeConfig};
 use portolan_apiserver::{Config, Server};
 use portolan_lab::addresses;
@@ -232,6 +232,11 @@ impl Shared {
             cluster_dns: true,
             upstream: self.upstream.clone(),
             front: Default::default(),
+            dns_guard: DnsGuard {
+                name: node.name.clone(),
+                ..DnsGuard::default()
+            },
+            dns_allowed: Vec::new(),
             healthz: Some(node::HEALTHZ),
             metrics: Some(node::METRICS),
             replace_kube_proxy: false,

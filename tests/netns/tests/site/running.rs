@@ -1,6 +1,7 @@
 //! The agent of the town's first node, which can be stopped and started again.
 
 use anyhow::{Context, Result, ensure};
+use portolan_agent::dns::DnsGuard;
 use portolan_agent::node::{self, NodeConfig, NodeError};
 use portolan_kernel::nft::Nft;
 use portolan_netns::sender::PAUSE;
@@ -35,6 +36,8 @@ impl Running {
             cluster_dns: true,
             upstream: None,
             front: Default::default(),
+            dns_guard: DnsGuard::default(),
+            dns_allowed: Vec::new(),
             healthz: Some(node::HEALTHZ),
             metrics: Some(node::METRICS),
             replace_kube_proxy: false,

@@ -4,6 +4,7 @@
 mod configured;
 mod faults;
 mod forwarding;
+mod guarding;
 mod keeping;
 mod resolver;
 mod secret;
@@ -18,8 +19,11 @@ use portolan_dns::{Data, Name, Record, Zone, Zones};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::door::Door;
+use super::guard::DnsGuard;
 use super::metrics::DnsCounts;
 use super::service::Service;
+use super::stats::DnsStats;
 use super::{DnsMetrics, DnsServer, DnsSockets, Upstream};
 
 /// The longest that anything here may take.
@@ -71,6 +75,7 @@ struct Lab {
     zones: Arc<ArcSwap<Zones>>,
     ready: watch::Sender<bool>,
     stop: CancellationToken,
+    stats: Arc<DnsStats>,
 }
 
 impl Lab {
@@ -93,6 +98,16 @@ impl Lab {
         is_ready: bool,
         change: impl FnOnce(&mut Service),
     ) -> Self {
+        let guard = DnsGuard::default();
+        Self::start_guarded(addresses, upstream, is_ready, (change, guard))
+    }
+
+    fn start_guarded(
+        addresses: &[SocketAddr],
+        upstream: Option<Arc<dyn Upstream>>,
+        is_ready: bool,
+        (change, guard): (impl FnOnce(&mut Service), DnsGuard),
+    ) -> Self {
         // The port that is free for UDP may be taken for TCP.
         let sockets = (0..9)
             .find_map(|_| DnsSockets::bind(addresses).ok())
@@ -108,13 +123,16 @@ impl Lab {
             Arc::new(DnsMetrics::default()),
         );
         change(&mut service);
-        let server = DnsServer::serve(sockets, service, &stop).unwrap();
+        let stats = Arc::new(DnsStats::default());
+        let door = Door::new(service, guard, Arc::clone(&stats));
+        let server = DnsServer::serve(sockets, door, &stop).unwrap();
         Self {
             server,
             address,
             zones,
             ready,
             stop,
+            stats,
         }
     }
 

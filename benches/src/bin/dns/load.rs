@@ -1,0 +1,218 @@
+//! dnsperf against the echo and against the server, in turn.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use portolan_benches::figures::{figure, millis, percentile, say};
+use portolan_render::zone;
+use tokio::runtime::Runtime;
+
+use crate::echo::Echo;
+use crate::world::{self, SERVICES, Served};
+
+/// Clients that dnsperf acts as, each with a socket of its own.
+const CLIENTS: &str = "16";
+/// Queries in flight.
+const WINDOW: &str = "512";
+/// Names outside the cluster that pods look up, and their search list.
+const OUTSIDE: [&str; 3] = ["www.example.com", "api.github.com", "registry-1.docker.io"];
+const SEARCHED: [&str; 3] = [
+    "default.svc.cluster.local",
+    "svc.cluster.local",
+    "cluster.local",
+];
+
+/// The questions, as files for dnsperf.
+struct Questions {
+    folder: tempfile::TempDir,
+}
+
+impl Questions {
+    fn write() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let (mut services, mut pods, mut walks) = (String::new(), String::new(), String::new());
+        for turn in 0..SERVICES {
+            // All of them, in an order in which neighbours are far from each other.
+            let number = turn * 7919 % SERVICES;
+            writeln!(services, "svc-{number}.default.svc.cluster.local A")?;
+            let slot = turn % portolan_benches::cluster::ENDPOINTS;
+            let pod =
+                portolan_benches::cluster::endpoint_ip(portolan_model::Family::V4, number, slot, 0);
+            let label = portolan_plan::dashed(pod);
+            writeln!(pods, "{label}.default.pod.cluster.local A")?;
+            let outside = OUTSIDE.get(turn % 3).copied().unwrap_or_default();
+            let suffix = SEARCHED.get(turn / 3 % 3).copied().unwrap_or_default();
+            let rtype = if turn % 2 == 0 { "A" } else { "AAAA" };
+            writeln!(walks, "{outside}.{suffix} {rtype}")?;
+        }
+        for (name, text) in [("services", services), ("pods", pods), ("walks", walks)] {
+            std::fs::write(folder.path().join(name), text)?;
+        }
+        Ok(Self { folder })
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+/// Measures everything under load.
+pub(crate) fn run(runtime: &Runtime, seconds: u32, rounds: usize) -> Result<()> {
+    world::loopback(runtime)?;
+    let questions = Questions::write()?;
+    let facts = world::facts()?;
+    let plan = portolan_plan::node(&facts, &world::view(&facts));
+    let zones = zone::image(&plan, 1);
+    say(&format!(
+        "{rounds} rounds of {seconds} s each: a bare echo, then the server with {} names",
+        zones.iter().map(portolan_dns::Zone::len).sum::<usize>()
+    ));
+    let mut found: [Vec<f64>; 5] = Default::default();
+    for _ in 0..rounds {
+        let echo = Echo::start()?;
+        let bare = dnsperf(echo.address, &questions.file("services"), seconds, &[])?;
+        drop(echo);
+        let served = Served::start(zones.clone())?;
+        let ask = |name: &str, words: &[&str]| {
+            dnsperf(served.address, &questions.file(name), seconds, words)
+        };
+        let services = ask("services", &[])?;
+        services.all("NOERROR")?;
+        let pods = ask("pods", &[])?;
+        pods.all("NOERROR")?;
+        let walks = ask("walks", &[])?;
+        walks.all("NXDOMAIN")?;
+        let streams = ask("services", &["-m", "tcp"])?;
+        streams.all("NOERROR")?;
+        let these = [bare.qps, services.qps, pods.qps, walks.qps, streams.qps];
+        for (all, one) in found.iter_mut().zip(these) {
+            all.push(one);
+        }
+    }
+    let [bare, services, pods, walks, streams] = found.map(|all| median(&all));
+    figure("echo_qps", bare, "/s");
+    figure("qps", services, "/s");
+    figure("pods_qps", pods, "/s");
+    figure("nxdomain_qps", walks, "/s");
+    figure("qps_ratio_to_echo", services / bare, "");
+    figure("pods_ratio_to_echo", pods / bare, "");
+    figure("nxdomain_ratio_to_echo", walks / bare, "");
+    figure("tcp_qps", streams, "/s");
+    latency(zones, &questions, seconds, services / 2.0)
+}
+
+/// How long replies take at half of what the server can do.
+fn latency(
+    zones: portolan_dns::Zones,
+    questions: &Questions,
+    seconds: u32,
+    rate: f64,
+) -> Result<()> {
+    let served = Served::start(zones)?;
+    let rate = format!("{rate:.0}");
+    let file = questions.file("services");
+    let words = ["-Q", &rate, "-v"];
+    let run = dnsperf(served.address, &file, seconds, &words)?;
+    run.all("NOERROR")?;
+    let mut samples = run.latencies;
+    ensure!(!samples.is_empty(), "dnsperf told no latencies");
+    figure(
+        "p50_half_load_ms",
+        millis(percentile(&mut samples, 0.5)),
+        "ms",
+    );
+    figure(
+        "p99_half_load_ms",
+        millis(percentile(&mut samples, 0.99)),
+        "ms",
+    );
+    Ok(())
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+/// What one run of dnsperf told.
+struct Run {
+    qps: f64,
+    sent: f64,
+    lost: f64,
+    codes: String,
+    /// Of single queries, if it was asked to tell them.
+    latencies: Vec<Duration>,
+}
+
+impl Run {
+    /// Every reply had this code, and hardly any was lost.
+    fn all(&self, code: &str) -> Result<()> {
+        ensure!(
+            self.codes.starts_with(code) && self.codes.contains("(100.00%)"),
+            "expected {code} alone, found {}",
+            self.codes
+        );
+        ensure!(
+            self.lost * 1000.0 <= self.sent,
+            "{} of {} queries were lost",
+            self.lost,
+            self.sent
+        );
+        Ok(())
+    }
+}
+
+fn dnsperf(server: SocketAddr, file: &Path, seconds: u32, more: &[&str]) -> Result<Run> {
+    let output = Command::new("dnsperf")
+        .args([
+            "-s",
+            &server.ip().to_string(),
+            "-p",
+            &server.port().to_string(),
+        ])
+        .arg("-d")
+        .arg(file)
+        .args(["-l", &seconds.to_string(), "-c", CLIENTS, "-q", WINDOW])
+        .args(["-O", "suppress=timeout"])
+        .args(more)
+        .output()
+        .context("start dnsperf, of the package of that name")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(
+        output.status.success(),
+        "dnsperf failed: {text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let value = |label: &str| -> Result<&str> {
+        let line = text
+            .lines()
+            .find_map(|line| line.trim().strip_prefix(label));
+        line.map(str::trim)
+            .with_context(|| format!("no line {label:?} in {text}"))
+    };
+    let number = |label: &str| -> Result<f64> {
+        let first = value(label)?.split_whitespace().next();
+        first.unwrap_or_default().parse().context("a number")
+    };
+    Ok(Run {
+        qps: number("Queries per second:")?,
+        sent: number("Queries sent:")?,
+        lost: number("Queries lost:")?,
+        codes: value("Response codes:")?.to_owned(),
+        latencies: latencies(&text),
+    })
+}
+
+/// The times in lines such as `> NOERROR name A 0.000123`.
+fn latencies(text: &str) -> Vec<Duration> {
+    let lines = text.lines().filter(|line| line.starts_with("> "));
+    lines
+        .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
+        .map(Duration::from_secs_f64)
+        .collect()
+}
