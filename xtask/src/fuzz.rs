@@ -9,9 +9,10 @@ use anyhow::{Context, Result, bail};
 use crate::run::say;
 
 /// The targets, as fuzz/Cargo.toml names them.
-pub(crate) const TARGETS: [&str; 6] = [
+pub(crate) const TARGETS: [&str; 7] = [
     "conntrack",
     "decode",
+    "dns",
     "intake",
     "netlink",
     "patch",
