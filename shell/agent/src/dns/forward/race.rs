@@ -2,7 +2,7 @@
 //!
 //! The first one has a moment for itself; then the next one is asked too, and so
 //! on, and whoever answers first wins. One that fails makes the next one's turn
-//! come at once. What was asked goes on in tasks of their own: a server that never
+//! come at once, unless another one is being asked already. What was asked goes on in tasks of their own: a server that never
 //! answers must be found out although another one was quicker.
 
 use std::io;
@@ -73,7 +73,10 @@ impl Route {
                     if finished >= servers.len() && poor.is_some() && waiting == 0 {
                         return poor.ok_or(error);
                     }
-                    next_at = Instant::now();
+                    // Whoever was asked meanwhile has its time.
+                    if waiting == 0 {
+                        next_at = Instant::now();
+                    }
                 }
                 () = sleep_until(next_at), if more => {
                     let Some(server) = turns.next() else {

