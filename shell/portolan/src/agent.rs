@@ -1,6 +1,7 @@
 //! `portolan agent`: the node's loop against any cluster.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -50,7 +51,7 @@ async fn work(args: AgentArgs, settings: Settings) -> Result<()> {
     })?;
     let mut settings = settings;
     let shutdown = CancellationToken::new();
-    let (upstream, front) = names(&args, &mut settings, &shutdown)?;
+    let (upstream, front, log) = names(&args, &mut settings, &shutdown)?;
     tell(&args, &settings);
     let name = settings.given.node.to_string();
     let config = NodeConfig {
@@ -63,7 +64,7 @@ async fn work(args: AgentArgs, settings: Settings) -> Result<()> {
         dns_guard: DnsGuard {
             transfers: args.dns_transfer.clone(),
             rate: args.dns_rate_limit,
-            log_one_in: args.dns_log_one_in,
+            log_one_in: args.dns_log_one_in.or(log),
             name,
             ..DnsGuard::default()
         },
@@ -85,7 +86,8 @@ async fn work(args: AgentArgs, settings: Settings) -> Result<()> {
     Ok(())
 }
 
-type Outside = (Option<Arc<dyn Upstream>>, SharedFront);
+/// Who answers other names, what comes before the zones, and which queries are logged.
+type Outside = (Option<Arc<dyn Upstream>>, SharedFront, Option<NonZeroU32>);
 
 /// Who answers for names outside the cluster, by the file; nobody if names are not
 /// answered at all.
@@ -95,15 +97,16 @@ fn names(
     shutdown: &CancellationToken,
 ) -> Result<Outside> {
     if !args.serve_dns {
-        return Ok((None, SharedFront::default()));
+        return Ok((None, SharedFront::default(), None));
     }
     let configured = Configured::open(args.dns_config.clone(), Dial::Own)?;
     dns::said(&configured.configuration().kubernetes, &mut settings.given);
     let (upstream, front) = (configured.forwarder(), configured.front());
+    let log = configured.configuration().log_one_in;
     let again = Arc::new(Notify::new());
     dns::read_again_on_hup(Arc::clone(&again))?;
     tokio::spawn(configured.follow(again, shutdown.clone()));
-    Ok((Some(upstream), front))
+    Ok((Some(upstream), front, log))
 }
 
 /// What the flags amount to, in one line of the log.

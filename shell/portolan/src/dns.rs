@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
-use portolan_agent::dns::{Configured, Dial, check_configuration};
+use portolan_agent::dns::{Configured, Dial, DnsGuard, check_configuration};
 use portolan_agent::names_alone::{NamesAlone, NamesConfig};
 use portolan_api::dns_configuration::{self as file, Kubernetes, Pods};
 use portolan_plan::{NodeView, PodNames};
@@ -81,6 +81,7 @@ async fn serve(args: ServeArgs) -> Result<()> {
     let configured = Configured::open(args.config.clone(), Dial::Own)?;
     let again = Arc::new(Notify::new());
     let places = configured.configuration().places.clone();
+    let log_one_in = configured.configuration().log_one_in;
     let mut view = NodeView {
         cluster_domain: CLUSTER_DOMAIN.into(),
         ..NodeView::default()
@@ -95,6 +96,10 @@ async fn serve(args: ServeArgs) -> Result<()> {
         listen: args.listen,
         configured,
         again: Arc::clone(&again),
+        guard: DnsGuard {
+            log_one_in,
+            ..DnsGuard::default()
+        },
         health: places.health,
         lameduck: places.lameduck,
         ready: places.ready,

@@ -11,6 +11,7 @@ mod reader;
 mod show;
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 pub use corefile::{Imported, NotConverted, import};
@@ -40,6 +41,8 @@ pub struct DnsConfiguration {
     pub hosts: Hosts,
     /// Names that are answered as if another had been asked for, in order.
     pub rewrite: Vec<Rewrite>,
+    /// One of so many queries is logged; none without a value.
+    pub log_one_in: Option<NonZeroU32>,
     /// Where a server that runs alone tells how it is.
     pub places: Places,
 }
@@ -336,6 +339,7 @@ impl Default for DnsConfiguration {
             cache: Some(Cache::default()),
             hosts: Hosts::default(),
             rewrite: Vec::new(),
+            log_one_in: None,
             places: Places::default(),
         }
     }

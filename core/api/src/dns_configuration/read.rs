@@ -1,6 +1,7 @@
 //! From text to configuration.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 
 use regex::Regex;
 use serde_json::Value;
@@ -135,6 +136,7 @@ fn configuration(at: &At<'_>) -> DnsConfiguration {
         "cache",
         "hosts",
         "rewrite",
+        "log",
         "health",
         "ready",
         "metrics",
@@ -155,6 +157,7 @@ fn configuration(at: &At<'_>) -> DnsConfiguration {
     if let Some(at) = at.get("rewrite") {
         this.rewrite = at.items().iter().filter_map(rewrite).collect();
     }
+    this.log_one_in = at.get("log").and_then(|at| log(&at));
     places(at, &mut this.places);
     this
 }
@@ -498,6 +501,17 @@ fn expression(at: &At<'_>, text: &str) {
         let last = lines.last().cloned().unwrap_or_default();
         at.invalid(last.trim_start_matches("error: "));
     }
+}
+
+/// One of so many queries.
+fn log(at: &At<'_>) -> Option<NonZeroU32> {
+    at.object(&["oneIn"]);
+    let one_in = at.get("oneIn");
+    if one_in.is_none() {
+        at.fault(Cause::required(format!("{}.oneIn", at.path), ""));
+    }
+    let number = one_in?.number(1, u64::from(u32::MAX))?;
+    u32::try_from(number).ok().and_then(NonZeroU32::new)
 }
 
 fn places(at: &At<'_>, places: &mut Places) {

@@ -62,6 +62,10 @@ impl DnsConfiguration {
                     all.iter().map(rewrite).collect()
                 }),
             ),
+            (
+                "log",
+                self.log_one_in.map(|number| json!({"oneIn": number})),
+            ),
             ("health", health(&self.places, &usual.places)),
             (
                 "ready",

@@ -43,6 +43,7 @@ rewrite:
   to: '{1}.svc.example.'
   continue: true
   answers: [{type: Value, from: 'x', to: 'y'}]
+log: {oneIn: 100}
 health: {lameduck: 5s}
 ready: {address: ":99"}
 metrics: {address: ""}
@@ -72,6 +73,7 @@ metrics: {address: ""}
     let cache = found.cache.as_ref().unwrap();
     assert!(cache.serve_stale.is_none() && cache.max_bytes == Cache::default().max_bytes);
     assert_eq!(cache.prefetch.as_ref().unwrap().queries, 3);
+    assert_eq!(found.log_one_in.map(NonZeroU32::get), Some(100));
     assert_eq!(found.hosts.entries[0].names, ["a.example", "b.example"]);
     assert!(found.rewrite[1].proceed && found.rewrite[1].answers[0].value);
     assert_eq!(found.places.ready, Some("0.0.0.0:99".parse().unwrap()));
@@ -151,6 +153,7 @@ const FAULTS: &[(&str, &str)] = &[
         "cache: {positive: {minTTL: 1m, maxTTL: 5s}}\n",
         "cache.positive: Invalid value: {\"maxTTL\":\"5s\",\"minTTL\":\"1m\"}: minTTL must not be above maxTTL",
     ),
+    ("log: {}\n", "log.oneIn: Required value"),
     (
         "ready: {address: x}\n",
         "ready.address: Invalid value: \"x\": must be ADDRESS:PORT, :PORT, or empty",
@@ -346,12 +349,12 @@ fn d22_stub_zones_hosts_and_rewrites_are_converted() {
 
 #[test]
 fn d22_what_cannot_be_converted_is_listed_with_its_line() {
-    let (_, left) = converted(
+    let (value, left) = converted(
         "tls://.:853 {
     forward . 192.0.2.1
 }
 .:1053 {
-    log
+    log example.com
     template ANY ANY {
         rcode NXDOMAIN
     }
@@ -375,7 +378,7 @@ fn d22_what_cannot_be_converted_is_listed_with_its_line() {
     let expected = [
         "line 1: tls://.:853: only plain DNS is served",
         "line 4: .:1053: ports are given by --listen",
-        "line 5: log: queries are not logged",
+        "line 5: log example.com: all queries are logged, in CoreDNS' usual format",
         "line 6: template ANY ANY: there is nothing like it",
         "line 9: kubernetes cluster.local other.local: only cluster.local is served: a cluster has one domain",
         "line 10: namespaces a: an option of kubernetes that is not known",
@@ -389,9 +392,36 @@ fn d22_what_cannot_be_converted_is_listed_with_its_line() {
         "line 22: hosts /etc/names: names that are not written down go on, as with fallthrough",
     ];
     assert_eq!(left, expected);
+    assert_eq!(value["log"], json!({"oneIn": 1}));
     assert_eq!(
         import(".:53 {\n errors\n").unwrap_err().to_string(),
         "line 1: syntax: a block that begins here has no closing brace"
     );
     assert_eq!(import(". {\n a \"b\n").unwrap_err().line, 2);
+}
+
+#[test]
+fn d22_the_documented_file_can_be_read() {
+    let document = include_str!("../../../../docs/dns.md");
+    let (_, file) = document.split_once("```yaml\n").unwrap();
+    let (file, _) = file.split_once("```").unwrap();
+    let found = read(file).unwrap();
+    // What it shows as usual is usual.
+    let usual = DnsConfiguration::default();
+    let shown = Forward {
+        except: Vec::new(),
+        tls: Tls::default(),
+        ..found.forward[0].clone()
+    };
+    assert_eq!(shown, usual.forward[0]);
+    let cache = Cache {
+        prefetch: None,
+        ..found.cache.unwrap()
+    };
+    assert_eq!(Some(cache), usual.cache);
+    assert_eq!(found.places, usual.places);
+    assert_eq!(
+        (found.hosts.ttl, found.max_concurrent),
+        (usual.hosts.ttl, usual.max_concurrent)
+    );
 }

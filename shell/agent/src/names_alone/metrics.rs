@@ -1,11 +1,11 @@
 //! What is counted, as Prometheus reads it, by CoreDNS' names where it has them.
 
-use crate::dns::{DnsMetrics, Forwarder};
+use std::sync::Arc;
 
-/// The words of the codes that are counted one by one; the last is any other.
-const CODES: [&str; 7] = [
-    "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "OTHER",
-];
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+
+use crate::dns::{DnsMetrics, DnsStats, Forwarder, Told};
 
 /// A text that is written row by row.
 #[derive(Default)]
@@ -13,7 +13,11 @@ struct Text(String);
 
 impl Text {
     fn metric(&mut self, name: &str, kind: &str, help: &str) {
-        self.write(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+        // The family of a counter is named without its suffix.
+        let family = name.strip_suffix("_total").unwrap_or(name);
+        self.write(format_args!(
+            "# HELP {family} {help}\n# TYPE {family} {kind}\n"
+        ));
     }
 
     fn write(&mut self, text: std::fmt::Arguments<'_>) {
@@ -28,7 +32,7 @@ impl Text {
 }
 
 /// Everything that is counted.
-pub(super) fn text(dns: &DnsMetrics, forwarder: &Forwarder) -> String {
+pub(super) fn text(stats: &Arc<DnsStats>, dns: &DnsMetrics, forwarder: &Forwarder) -> String {
     let mut out = Text::default();
     let counts = dns.counts();
     let version = env!("CARGO_PKG_VERSION");
@@ -39,15 +43,6 @@ pub(super) fn text(dns: &DnsMetrics, forwarder: &Forwarder) -> String {
         "A metric with a constant '1' value labeled by version.",
     );
     out.write(format_args!("{name}{{version=\"portolan {version}\"}} 1\n"));
-    let name = "coredns_dns_responses_total";
-    out.metric(name, "counter", "Counter of response status codes.");
-    for (proto, codes) in [("udp", &counts.udp), ("tcp", &counts.tcp)] {
-        for (rcode, count) in CODES.iter().zip(codes.iter()) {
-            out.write(format_args!(
-                "{name}{{proto=\"{proto}\",rcode=\"{rcode}\"}} {count}\n"
-            ));
-        }
-    }
     out.single(
         "portolan_dns_ignored_total",
         "counter",
@@ -80,6 +75,7 @@ pub(super) fn text(dns: &DnsMetrics, forwarder: &Forwarder) -> String {
     );
     cache(&mut out, forwarder);
     servers(&mut out, forwarder);
+    out.0.push_str(&of_queries(stats));
     out.0
 }
 
@@ -193,4 +189,15 @@ fn servers(out: &mut Text, forwarder: &Forwarder) {
             ));
         }
     }
+}
+
+/// What is counted of queries, and the mark at the end of everything.
+fn of_queries(stats: &Arc<DnsStats>) -> String {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Told(Arc::clone(stats))));
+    let mut text = String::new();
+    if let Err(error) = encode(&mut text, &registry) {
+        tracing::warn!(%error, "the counters of queries cannot be written");
+    }
+    text
 }

@@ -27,7 +27,9 @@ use portolan_render::zone;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::dns::{BindError, Configured, DnsConfig, DnsGuard, DnsServer, DnsSockets, Upstream};
+use crate::dns::{
+    BindError, Configured, DnsConfig, DnsGuard, DnsServer, DnsSockets, DnsStats, Upstream,
+};
 use crate::node::first_serial;
 
 /// What is watched.
@@ -48,6 +50,8 @@ pub struct NamesConfig {
     pub configured: Configured,
     /// Reads the file again when notified.
     pub again: Arc<Notify>,
+    /// Who is answered and how often, and what is logged.
+    pub guard: DnsGuard,
     /// Where `/health` is answered.
     pub health: Option<SocketAddr>,
     /// How long names are still answered after the order to stop.
@@ -108,14 +112,15 @@ impl NamesAlone {
         let (ready, seen) = watch::channel(false);
         let published = Arc::new(ArcSwap::from_pointee(Zones::default()));
         let forwarder = config.configured.forwarder();
+        let stats = Arc::new(DnsStats::default());
         let dns = DnsConfig {
             sockets,
             zones: Arc::clone(&published),
             ready: seen.clone(),
             upstream: Some(Arc::clone(&forwarder) as Arc<dyn Upstream>),
             front: config.configured.front(),
-            guard: DnsGuard::default(),
-            stats: Arc::default(),
+            guard: config.guard,
+            stats: Arc::clone(&stats),
         };
         let server = DnsServer::start(dns, &stop).map_err(NamesAloneError::Start)?;
         let leaving = Arc::new(AtomicBool::new(false));
@@ -123,6 +128,7 @@ impl NamesAlone {
             ready: seen,
             leaving: Arc::clone(&leaving),
             dns: server.metrics(),
+            stats,
             forwarder,
         };
         let mut places = Vec::new();

@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::metrics;
-use crate::dns::{DnsMetrics, Forwarder};
+use crate::dns::{DnsMetrics, DnsStats, Forwarder};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 64;
@@ -39,6 +39,7 @@ pub(super) struct State {
     /// The order to stop has come.
     pub(super) leaving: Arc<AtomicBool>,
     pub(super) dns: Arc<DnsMetrics>,
+    pub(super) stats: Arc<DnsStats>,
     pub(super) forwarder: Arc<Forwarder>,
 }
 
@@ -107,7 +108,7 @@ async fn one(stream: TcpStream, what: &'static str, state: State) {
 }
 
 fn respond(state: &State, what: &str, path: &str) -> Response<Full<Bytes>> {
-    const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+    const PROMETHEUS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     if path.strip_prefix('/') != Some(what) {
         return told(StatusCode::NOT_FOUND, "404 page not found\n".to_owned());
     }
@@ -116,7 +117,7 @@ fn respond(state: &State, what: &str, path: &str) -> Response<Full<Bytes>> {
             told(StatusCode::SERVICE_UNAVAILABLE, "kubernetes".to_owned())
         }
         "metrics" => {
-            let text = metrics::text(&state.dns, &state.forwarder);
+            let text = metrics::text(&state.stats, &state.dns, &state.forwarder);
             let mut response = told(StatusCode::OK, text);
             let kind = header::HeaderValue::from_static(PROMETHEUS);
             response.headers_mut().insert(header::CONTENT_TYPE, kind);

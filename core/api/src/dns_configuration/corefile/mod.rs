@@ -7,6 +7,7 @@ mod syntax;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 
 use super::{DnsConfiguration, Pods, duration};
 use syntax::{Directive, Server, servers};
@@ -168,7 +169,16 @@ impl Import {
                 [] | ["round_robin"] => self.leave_block(directive),
                 _ => self.leave(directive, "the order of addresses is always turned"),
             },
-            "log" => self.leave(directive, "queries are not logged"),
+            "log" => {
+                self.out.log_one_in = Some(NonZeroU32::MIN);
+                self.leave_block(directive);
+                if !matches!(directive.arguments().as_slice(), [] | ["."]) {
+                    self.leave(
+                        directive,
+                        "all queries are logged, in CoreDNS' usual format",
+                    );
+                }
+            }
             "import" => self.leave(
                 directive,
                 "other files are not read: convert them one by one",

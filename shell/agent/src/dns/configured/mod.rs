@@ -151,9 +151,11 @@ impl Configured {
         self.front.store(Arc::new(in_use.front));
         let old = std::mem::replace(&mut self.configuration, configuration);
         let new = &self.configuration;
-        if old.kubernetes != new.kubernetes || old.places != new.places {
+        if (&old.kubernetes, &old.places, old.log_one_in)
+            != (&new.kubernetes, &new.places, new.log_one_in)
+        {
             tracing::warn!(
-                "changes of kubernetes, health, ready and metrics in the DNS configuration hold from the next start on"
+                "changes of kubernetes, log, health, ready and metrics in the DNS configuration hold from the next start on"
             );
         }
         tracing::info!("the DNS configuration was read again");
