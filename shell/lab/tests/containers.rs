@@ -370,15 +370,16 @@ fn shell(text: &str) -> Wanted {
 async fn until(from: &mut (impl AsyncRead + Unpin), text: &str) -> String {
     let mut seen = String::new();
     let mut buffer = [0; 1024];
-    tokio::time::timeout(PATIENCE, async {
+    // Before the whole test is out of time.
+    let found = tokio::time::timeout(PATIENCE / 2, async {
         while !seen.contains(text) {
             let read = from.read(&mut buffer).await.expect("output");
             assert!(read > 0, "the end, after {seen:?}");
             seen.push_str(&String::from_utf8_lossy(&buffer[..read]));
         }
-    })
-    .await
-    .unwrap_or_else(|_late| panic!("no {text:?}"));
+    });
+    let late = found.await.is_err();
+    assert!(!late, "no {text:?} in {seen:?}");
     seen
 }
 
