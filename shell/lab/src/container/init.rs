@@ -401,10 +401,15 @@ pub(super) fn execute(argv: &[String], env: &[(String, String)]) -> String {
     }
 }
 
-/// Rust ignores SIGPIPE and the lab may block signals; commands expect neither.
+/// Rust ignores SIGPIPE, the lab may block signals, and who started it in the
+/// background of a script or by `nohup` had it ignore some, which every process
+/// after it would do too, Ctrl-C or not. Commands expect none of that.
 fn normal_signals() -> nix::Result<()> {
-    // SAFETY: installs no handler.
-    unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl)? };
+    let fixed = [Signal::SIGKILL, Signal::SIGSTOP];
+    for other in Signal::iterator().filter(|signal| !fixed.contains(signal)) {
+        // SAFETY: installs no handler.
+        unsafe { signal(other, SigHandler::SigDfl)? };
+    }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
 }
 

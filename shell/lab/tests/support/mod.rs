@@ -64,6 +64,10 @@ fn enter(drop_to: Option<(u32, u32)>, maps: &[(CString, String)]) -> io::Result<
         // Without this the files under /proc/self stay root's.
         nix::sys::prctl::set_dumpable(true)?;
     }
+    // As a shell has it for what it starts in the background: commands in containers
+    // must not notice.
+    // SAFETY: installs no handler.
+    unsafe { libc::signal(libc::SIGINT, libc::SIG_IGN) };
     // SAFETY: takes flags alone; one thread after fork.
     let flags = libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWNET;
     if unsafe { libc::unshare(flags) } < 0 {
