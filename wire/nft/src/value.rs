@@ -36,6 +36,8 @@ pub struct CtStatus(pub u32);
 impl CtStatus {
     /// Packets of both directions were seen.
     pub const SEEN_REPLY: Self = Self(2);
+    /// The connection is in the kernel's table: its first packet left by now.
+    pub const CONFIRMED: Self = Self(8);
     /// The connection's source is translated.
     pub const SNAT: Self = Self(0x10);
     /// The connection's destination is translated.

@@ -13,8 +13,8 @@ use std::net::SocketAddr;
 
 use portolan_model::{Family, Protocol};
 use portolan_nft::{
-    Chain, ChainType, Counts, CtState, Data, DynOp, Field, Hook, Key, Name, Rule, Set, Statement,
-    Table, TableId, Value, Verdict,
+    Chain, ChainType, Compare, Counts, CtState, CtStatus, Data, DynOp, Field, Hook, Key, MatchOp,
+    Name, Rule, Set, Statement, Table, TableId, Value, Verdict,
 };
 use portolan_plan::{Place, Remembered};
 
@@ -34,6 +34,13 @@ const MOST_CLIENTS: u32 = 1 << 20;
 /// How long a client is remembered where nothing else is said, in milliseconds.
 const USUAL_TIMEOUT_MS: u64 = 10_800_000;
 const FILTER: i32 = 0;
+/// `ct status ! confirmed`: the first packet. A connection without replies stays
+/// new, and each of its packets would look for who learns.
+const UNCONFIRMED: Statement = Statement::Match(
+    Field::CtStatus,
+    MatchOp::Ne,
+    Compare::Any(CtStatus::CONFIRMED.0),
+);
 const PROTOCOLS: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
 
 /// The key behind which an endpoint is kept, as a connection begins.
@@ -74,6 +81,7 @@ pub(super) fn chains(table: &mut Table) {
             Rule::new()
                 .ct_state(CtState::NEW)
                 .then(TRANSLATED)
+                .then(UNCONFIRMED)
                 .verdict(Verdict::Jump(LEARN.into())),
         ];
         let chain = Chain::base(ChainType::Filter, hook, FILTER, rules);
