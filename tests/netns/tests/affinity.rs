@@ -1,16 +1,19 @@
 //! Session affinity and outer addresses with real packets.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use portolan_model::Protocol::{Tcp, Udp};
-use portolan_model::{Affinity, Family, Outer, Protocol, Service, TrafficPolicy};
+use portolan_model::{
+    Affinity, Change, Fact, Family, Outer, Protocol, Service, Slice, TrafficPolicy,
+};
 use portolan_netns::facts::{
     PORT, READY, Server, cluster_ip, node_port, service, slices, with_endpoints,
 };
 use portolan_netns::journey::Ending;
+use portolan_netns::namespace::nft;
 use portolan_netns::talk::{PATIENCE, Seen};
 use portolan_netns::town::{A, B, C, NODE_1, in_town};
 use portolan_netns::world::{Client, World};
@@ -143,6 +146,46 @@ fn p13_the_time_slides() {
             idle.elapsed() > Duration::from_secs(1),
             "it ended too early"
         );
+        Ok(())
+    });
+}
+
+/// A client that gets no answers is new to the kernel for all that it sends. It is
+/// remembered once, by its first packet, as by kube-proxy.
+#[test]
+fn p13_packets_without_an_answer_do_not_slide_the_time() {
+    const UNSERVED: u16 = 9;
+    const DATAGRAMS: usize = 5;
+    let name = "p13_packets_without_an_answer_do_not_slide_the_time";
+    in_town(name, async |mut world| {
+        let all = pods(&world, &[1]);
+        let mut changes = with_endpoints(sticky(60), &all);
+        for change in &mut changes {
+            if let Change::Upsert(Fact::Slice(slice)) = change {
+                let mut other = Slice::clone(slice);
+                for port in &mut other.ports {
+                    port.port = Some(UNSERVED);
+                }
+                *slice = other.into();
+            }
+        }
+        world.apply(&changes)?;
+        for (family, any, table) in [
+            (Family::V4, IpAddr::V4(Ipv4Addr::UNSPECIFIED), "ip"),
+            (Family::V6, IpAddr::V6(Ipv6Addr::UNSPECIFIED), "ip6"),
+        ] {
+            let to = SocketAddr::new(cluster_ip(family, NUMBER), PORT);
+            world.namespace(A).run(|| {
+                let socket = UdpSocket::bind((any, 0))?;
+                (0..DATAGRAMS).try_for_each(|_| socket.send_to(b"anyone?", to).map(drop))
+            })??;
+            let chain = ["list", "chain", table, "portolan", "learn-udp-60"];
+            let listing = world.namespace(NODE_1).run(|| nft(&chain, ""))?;
+            ensure!(
+                listing.contains("counter packets 1 "),
+                "{family}: {listing}"
+            );
+        }
         Ok(())
     });
 }
