@@ -1,6 +1,7 @@
 //! dnsperf against the echo and against the server, in turn.
 
 use std::fmt::Write as _;
+use std::io::{Read as _, Seek as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -105,31 +106,36 @@ pub(crate) fn run(runtime: &Runtime, seconds: u32, rounds: usize) -> Result<()> 
     latency(zones, &questions, seconds, services / 2.0)
 }
 
-/// How long replies take at half of what the server can do.
+/// How long replies take at half of what the server can do, and how long those of
+/// the echo at the same rate: what the machine adds to both.
 fn latency(
     zones: portolan_dns::Zones,
     questions: &Questions,
     seconds: u32,
     rate: f64,
 ) -> Result<()> {
-    let served = Served::start(zones)?;
     let rate = format!("{rate:.0}");
-    let file = questions.file("services");
-    let words = ["-Q", &rate, "-v"];
-    let run = dnsperf(served.address, &file, seconds, &words)?;
+    let ask = |server: SocketAddr| {
+        dnsperf(
+            server,
+            &questions.file("services"),
+            seconds,
+            &["-Q", &rate, "-v"],
+        )
+    };
+    let echo = Echo::start()?;
+    let bare = ask(echo.address)?;
+    drop(echo);
+    let served = Served::start(zones)?;
+    let run = ask(served.address)?;
     run.all("NOERROR")?;
-    let mut samples = run.latencies;
-    ensure!(!samples.is_empty(), "dnsperf told no latencies");
-    figure(
-        "p50_half_load_ms",
-        millis(percentile(&mut samples, 0.5)),
-        "ms",
-    );
-    figure(
-        "p99_half_load_ms",
-        millis(percentile(&mut samples, 0.99)),
-        "ms",
-    );
+    for (prefix, mut samples) in [("echo_", bare.latencies), ("", run.latencies)] {
+        ensure!(!samples.is_empty(), "dnsperf told no latencies");
+        for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
+            let value = millis(percentile(&mut samples, share));
+            figure(&format!("{prefix}{name}_half_load_ms"), value, "ms");
+        }
+    }
     Ok(())
 }
 
@@ -168,7 +174,10 @@ impl Run {
 }
 
 fn dnsperf(server: SocketAddr, file: &Path, seconds: u32, more: &[&str]) -> Result<Run> {
+    // A file, since a pipe's reader would want a processor as often as there is a line.
+    let mut said = tempfile::tempfile()?;
     let output = Command::new("dnsperf")
+        .stdout(said.try_clone()?)
         .args([
             "-s",
             &server.ip().to_string(),
@@ -182,7 +191,9 @@ fn dnsperf(server: SocketAddr, file: &Path, seconds: u32, more: &[&str]) -> Resu
         .args(more)
         .output()
         .context("start dnsperf, of the package of that name")?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut text = String::new();
+    said.rewind()?;
+    said.read_to_string(&mut text)?;
     ensure!(
         output.status.success(),
         "dnsperf failed: {text}{}",
