@@ -69,6 +69,14 @@ impl Zones {
         self.zones.iter()
     }
 
+    /// Whether a name lies in one of the zones, known there or not, also in one that
+    /// leaves what it does not know to others.
+    pub fn covers(&self, name: &Name) -> bool {
+        let spelled = Spelled::of(name);
+        let within = |zone: &Zone| spelled.prefix_above(zone.origin().as_wire()).is_some();
+        self.zones.iter().any(within)
+    }
+
     /// What is known about a name and a type, without following a CNAME.
     pub fn lookup(&self, name: &Name, rtype: Rtype) -> Lookup {
         let spelled = Spelled::of(name);

@@ -41,7 +41,7 @@ impl Front {
     }
 
     /// Whether the name of a query is written down. Whole zones are none of this.
-    fn has_written(&self, query: &[u8]) -> bool {
+    pub(super) fn has_written(&self, query: &[u8]) -> bool {
         if self.hosts.iter().next().is_none() {
             return false;
         }

@@ -15,7 +15,8 @@
 //! - **Before the first sync** a query is held, not failed: a stub resolver
 //!   asks again after five seconds at the earliest, and a zone is there within a
 //!   fraction of one. What is still unanswered shortly before that gets
-//!   SERVFAIL, never NXDOMAIN (D20).
+//!   SERVFAIL, never NXDOMAIN (D20). Names outside the zones, and written ones, do
+//!   not wait: which zones there will be is known at once.
 //! - **Names outside the zones** go to other resolvers (`forward`), by a file
 //!   (`configured`), after rewriting and written names (`front`). If these do not
 //!   reply, SERVFAIL says so, with the reason as an extended error.

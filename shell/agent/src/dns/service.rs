@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use portolan_dns::{Answer, Name, Rcode, Transfer, Transport, Zones};
+use portolan_dns::{Answer, Lookup, Name, Question, Rcode, Transfer, Transport, Zones};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
@@ -17,9 +17,12 @@ use super::upstream::{Upstream, UpstreamError};
 /// How long a query waits for the first sync: less than the five seconds after
 /// which stub resolvers give up.
 const HOLD: Duration = Duration::from_millis(4500);
-/// How many queries may wait at the same time, for the first sync or for other
-/// resolvers. Each costs a task and a socket.
+/// How many queries may wait at the same time for other resolvers. Each costs a task
+/// and a socket.
 const MOST_WAITING: usize = 1024;
+/// How many queries may wait at the same time for the first sync. Each costs a task
+/// of a few kilobytes.
+const MOST_HELD: usize = 4096;
 
 // Extended DNS errors (RFC 8914 §4).
 const OTHER_ERROR: u16 = 0;
@@ -41,6 +44,7 @@ pub(super) struct Service {
     pub(super) metrics: Arc<DnsMetrics>,
     pub(super) hold: Duration,
     waiting: Semaphore,
+    holding: Semaphore,
     turn: AtomicU64,
 }
 
@@ -53,6 +57,17 @@ pub(super) enum Step {
     Ignore,
     /// Let a task of its own call [`Service::eventually`].
     Wait,
+}
+
+/// What became of a query that waited for the first sync.
+enum Hold {
+    /// It can be answered or forwarded.
+    Over,
+    /// There was no room for it to wait: a datagram is left to its sender, who asks
+    /// again.
+    TooMany,
+    /// The names are still not known.
+    TooLong,
 }
 
 impl Service {
@@ -71,8 +86,15 @@ impl Service {
             metrics,
             hold: HOLD,
             waiting: Semaphore::new(MOST_WAITING),
+            holding: Semaphore::new(MOST_HELD),
             turn: AtomicU64::new(0),
         }
+    }
+
+    /// Lets so many queries wait for the first sync.
+    #[cfg(test)]
+    pub(super) fn allow_held(&mut self, most: usize) {
+        self.holding = Semaphore::new(most);
     }
 
     /// The sockets are open.
@@ -97,7 +119,7 @@ impl Service {
 
     /// The same for the name that is looked up in the end.
     fn known(&self, query: &[u8], transport: Transport, out: &mut Vec<u8>) -> Step {
-        if !self.is_ready() && portolan_dns::question(query).is_some() {
+        if self.is_early(query) {
             return Step::Wait;
         }
         match self.answer(query, transport, out) {
@@ -153,22 +175,25 @@ impl Service {
 
     async fn wait(&self, query: &[u8], transport: Transport) -> Option<Vec<u8>> {
         let mut out = Vec::new();
+        if self.is_early(query) {
+            match self.hold(query).await {
+                Hold::Over => {}
+                Hold::TooMany if transport == Transport::Udp => return None,
+                Hold::TooMany => {
+                    let reason = (OTHER_ERROR, "too many queries are waiting");
+                    return self.fail(query, transport, reason, out);
+                }
+                Hold::TooLong => {
+                    let reason = (NOT_READY, "the names of the cluster are not known yet");
+                    return self.fail(query, transport, reason, out);
+                }
+            }
+        }
         let Ok(_slot) = self.waiting.try_acquire() else {
             self.metrics.count(Count::Overflow);
             let reason = (OTHER_ERROR, "too many queries are waiting");
             return self.fail(query, transport, reason, out);
         };
-        if !self.is_ready() {
-            self.metrics.count(Count::Held);
-            let mut ready = self.ready.clone();
-            if !matches!(
-                timeout(self.hold, ready.wait_for(|ready| *ready)).await,
-                Ok(Ok(_))
-            ) {
-                let reason = (NOT_READY, "the names of the cluster are not known yet");
-                return self.fail(query, transport, reason, out);
-            }
-        }
         let answer = self.answer(query, transport, &mut out);
         match (answer, &self.upstream) {
             (Answer::Forward, Some(upstream)) => {
@@ -188,6 +213,45 @@ impl Service {
         }
         self.send(transport, &mut out);
         Some(out)
+    }
+
+    /// Lets a query wait for the first sync.
+    async fn hold(&self, query: &[u8]) -> Hold {
+        let Ok(_place) = self.holding.try_acquire() else {
+            self.metrics.count(Count::Overflow);
+            return Hold::TooMany;
+        };
+        self.metrics.count(Count::Held);
+        let mut ready = self.ready.clone();
+        let known = timeout(self.hold, ready.wait_for(|ready| *ready)).await;
+        if matches!(known, Ok(Ok(_))) {
+            return Hold::Over;
+        }
+        // An address that may be the cluster's is asked of others at last: they are
+        // asked for it whenever the cluster has no name for it.
+        let others = |zones: &Zones, question: &Question| {
+            zones.covers(&question.name)
+                && zones.lookup(&question.name, question.rtype) == Lookup::Outside
+        };
+        match portolan_dns::question(query) {
+            Some(question) if others(&self.zones.load(), &question) => Hold::Over,
+            Some(_) | None => Hold::TooLong,
+        }
+    }
+
+    /// Whether a query is about names that are not known yet. Names that are written
+    /// down, and those outside the zones, need not wait for the cluster's; which zones
+    /// there will be is known before what they hold.
+    fn is_early(&self, query: &[u8]) -> bool {
+        if self.is_ready() {
+            return false;
+        }
+        let Some(question) = portolan_dns::question(query) else {
+            return false;
+        };
+        let zones = self.zones.load();
+        let is_any = zones.iter().next().is_some();
+        (!is_any || zones.covers(&question.name)) && !self.front.load().has_written(query)
     }
 
     async fn forward(

@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use crate::dns::{
     BindError, Configured, DnsConfig, DnsGuard, DnsServer, DnsSockets, DnsStats, Upstream,
 };
-use crate::node::first_serial;
+use crate::node::{first_serial, frame};
 
 /// What is watched.
 pub const KINDS: [Kind; 3] = [Kind::Service, Kind::Slice, Kind::Namespace];
@@ -110,7 +110,7 @@ impl NamesAlone {
         let sockets = DnsSockets::bind(&config.listen)?;
         let stop = CancellationToken::new();
         let (ready, seen) = watch::channel(false);
-        let published = Arc::new(ArcSwap::from_pointee(Zones::default()));
+        let published = Arc::new(ArcSwap::from_pointee(frame(&config.view)));
         let forwarder = config.configured.forwarder();
         let stats = Arc::new(DnsStats::default());
         let dns = DnsConfig {

@@ -91,7 +91,7 @@ impl Names {
             upstream: config.upstream.clone(),
             front: Arc::clone(&config.front),
             zones: None,
-            published: Arc::new(ArcSwap::from_pointee(Zones::default())),
+            published: Arc::new(ArcSwap::from_pointee(frame(&config.given))),
             ready: watch::Sender::new(false),
             serving: None,
             guard: config.dns_guard.clone(),
@@ -215,6 +215,12 @@ impl Names {
         });
         Ok(())
     }
+}
+
+/// The zones before anything is known of the cluster: what lies in none of them need
+/// not wait for it.
+pub(crate) fn frame(view: &NodeView) -> Zones {
+    zone::image(&NodePlan::empty(view.clone()), first_serial())
 }
 
 /// SOA serials grow over restarts too: seconds since 1970, as far as they fit (RFC 1982).

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use portolan_dns::{Rtype, query, same_question};
+use portolan_dns::{Rtype, Zone, query, same_question};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UdpSocket;
 
@@ -156,4 +156,33 @@ fn d22_resolv_conf_names_the_servers() {
         .to_vec();
     assert_eq!(servers, expected);
     assert_eq!(nameservers(""), []);
+}
+
+#[tokio::test]
+async fn d20_d22_only_names_of_the_cluster_wait_for_the_first_sync() {
+    let server = resolver(Manner::Good, 7);
+    let upstream = upstream(&[server.address], LONG);
+    let lab = Lab::start_with(Some(upstream), false, |service| {
+        service.hold = Duration::from_millis(50);
+    });
+    // A wide zone of addresses, as the cluster has it.
+    let mut zones = (**lab.zones.load()).clone();
+    zones.insert(Zone::new(name("in-addr.arpa"), 5, 1).falling_through());
+    zones.insert(Zone::new(name("96.10.in-addr.arpa"), 5, 1));
+    lab.zones.store(Arc::new(zones));
+
+    let outside = lab.dig("www.example.com A").await;
+    assert!(outside.contains("A\t192.0.2.7"), "{outside}");
+    assert_eq!(lab.counts().held, 0);
+    // What may be an endpoint's address is asked of others when nobody knows it.
+    let address = lab.dig("7.2.0.192.in-addr.arpa A").await;
+    assert!(address.contains("status: NOERROR,"), "{address}");
+    assert_eq!((lab.counts().held, server.asked()), (1, 2));
+    // The cluster's own names are nobody else's business.
+    for own in ["web.default.svc.cluster.local", "1.7.96.10.in-addr.arpa"] {
+        let output = lab.dig(&format!("{own} A")).await;
+        assert!(output.contains("status: SERVFAIL,"), "{output}");
+        assert!(output.contains("EDE: 14 (Not Ready)"), "{output}");
+    }
+    assert_eq!((lab.counts().held, server.asked()), (3, 2));
 }

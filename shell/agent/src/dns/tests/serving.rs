@@ -295,3 +295,26 @@ async fn stopping_frees_the_port_and_leaves_no_task() {
     drop(stream);
     DnsSockets::bind(&[lab.address]).unwrap();
 }
+
+#[tokio::test]
+async fn d20_too_many_held_queries_are_left_to_ask_again() {
+    let lab = Lab::start_with(None, false, |service| service.allow_held(2));
+    let socket = client(lab.address).await;
+    let web = name("web.default.svc.cluster.local");
+    for id in 0..3 {
+        socket.send(&query(id, &web, Rtype::A)).await.unwrap();
+    }
+    until("one too many", || lab.counts().overflows == 1).await;
+    assert_eq!(lab.counts().held, 2);
+    // Who asks by a connection is told.
+    let told = lab.dig("+tcp web.default.svc.cluster.local A").await;
+    assert!(
+        told.contains("status: SERVFAIL,") && told.contains("too many queries are waiting"),
+        "{told}"
+    );
+    lab.ready.send(true).unwrap();
+    for _ in 0..2 {
+        assert!(receive(&socket).await.ends_with(&[10, 96, 7, 1]));
+    }
+    assert_eq!(lab.counts().udp[2], 0, "no datagram said SERVFAIL");
+}
