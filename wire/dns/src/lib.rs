@@ -32,6 +32,7 @@ mod answer;
 mod cookie;
 mod edns;
 mod inspect;
+mod kept;
 mod message;
 mod name;
 mod packed;
@@ -50,6 +51,7 @@ pub use inspect::{
     Question, failure, fit, granted, id, is_authoritative, is_truncated, query, question, rcode,
     rtype, same_question, set_id, set_recursion_available, wants_dnssec,
 };
+pub use kept::NoZones;
 pub use message::{Rcode, Transport};
 pub use name::{Name, NameError, reverse_origins};
 pub use record::{Data, Record, Rtype};

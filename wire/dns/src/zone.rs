@@ -139,7 +139,12 @@ impl Zone {
         self.put(name, Being::Spelling, &[])
     }
 
-    fn put(&mut self, name: &Name, being: Being, records: &[Record]) -> Result<bool, OutOfZone> {
+    pub(crate) fn put(
+        &mut self,
+        name: &Name,
+        being: Being,
+        records: &[Record],
+    ) -> Result<bool, OutOfZone> {
         let (spelled, key_len) = self.locate(name)?;
         let groups = pack(&spelled, records);
         let key = spelled.wire().get(..key_len).unwrap_or_default();

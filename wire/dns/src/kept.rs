@@ -1,0 +1,249 @@
+//! Zones as octets, for whoever keeps them while nobody answers from them.
+//!
+//! ```text
+//! zones = count:u32 zone…
+//! zone  = origin server mailbox ttl:u32 falls_through:u8 serial:u32 count:u32 name…
+//! name  = being:u8 length:u8 labels size:u32 groups
+//! ```
+//!
+//! Numbers are big-endian, names of a zone's head are in wire form, and groups are
+//! as in `packed`. Only names that were set are written: the others follow. Reading
+//! sets each name anew and compares, so that whatever is read is a zone as [`Zone`]
+//! makes them; anything else is an error, never a panic.
+
+use std::collections::BTreeSet;
+
+use crate::name::{MAX_NAME, Name, Spelled};
+use crate::packed::{Being, Cursor, Node};
+use crate::zone::Zone;
+use crate::zones::Zones;
+
+/// The octets are not zones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the octets are no zones")]
+pub struct NoZones;
+
+impl Zones {
+    /// Hands all octets to `put`, piece by piece: they may be more than should be in
+    /// memory twice.
+    ///
+    /// # Errors
+    /// The first one of `put`.
+    pub fn write<E>(&self, mut put: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        put(&number(self.iter().count()))?;
+        for zone in self.iter() {
+            let about = zone.about();
+            for name in [&about.origin, &about.server, &about.mailbox] {
+                put(name.as_wire())?;
+            }
+            put(&about.ttl.to_be_bytes())?;
+            put(&[u8::from(about.falls_through)])?;
+            put(&zone.serial().to_be_bytes())?;
+            let set = || zone.nodes().filter(|node| node.explicit());
+            put(&number(set().count()))?;
+            for node in set() {
+                // A name has at most 255 octets.
+                let length = u8::try_from(node.name().len()).unwrap_or(u8::MAX);
+                put(&[node.being() as u8, length])?;
+                put(node.name())?;
+                put(&number(node.groups().len()))?;
+                put(node.groups())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what [`Self::write`] wrote.
+    ///
+    /// # Errors
+    /// If the octets are anything else, or more than that.
+    pub fn read(octets: &[u8]) -> Result<Self, NoZones> {
+        let mut rest = Cursor(octets);
+        let zones = zones(&mut rest).ok_or(NoZones)?;
+        if rest.0.is_empty() {
+            Ok(zones)
+        } else {
+            Err(NoZones)
+        }
+    }
+}
+
+fn number(value: usize) -> [u8; 4] {
+    // No zone has four thousand million names.
+    u32::try_from(value).unwrap_or(u32::MAX).to_be_bytes()
+}
+
+fn zones(rest: &mut Cursor<'_>) -> Option<Zones> {
+    let mut zones = Zones::default();
+    let mut origins = BTreeSet::new();
+    for _ in 0..rest.u32()? {
+        let zone = zone(rest)?;
+        if !origins.insert(zone.origin().clone()) {
+            return None;
+        }
+        zones.insert(zone);
+    }
+    Some(zones)
+}
+
+fn zone(rest: &mut Cursor<'_>) -> Option<Zone> {
+    let (origin, server, mailbox) = (name(rest)?, name(rest)?, name(rest)?);
+    let ttl = rest.u32()?;
+    let falls_through = rest.u8()?;
+    let serial = rest.u32()?;
+    let mut zone = Zone::with_authority(origin, ttl, serial, (server, mailbox));
+    match falls_through {
+        0 => {}
+        1 => zone = zone.falling_through(),
+        _ => return None,
+    }
+    for _ in 0..rest.u32()? {
+        let being = match rest.u8()? {
+            1 => Being::Set,
+            2 => Being::Spelling,
+            _ => return None,
+        };
+        let length = rest.u8()?;
+        let labels = rest.take(usize::from(length))?;
+        let size = usize::try_from(rest.u32()?).ok()?;
+        set(&mut zone, being, labels, rest.take(size)?)?;
+    }
+    zone.set_serial(serial);
+    Some(zone)
+}
+
+/// Sets a name by its labels before the origin, to groups.
+fn set(zone: &mut Zone, being: Being, labels: &[u8], groups: &[u8]) -> Option<()> {
+    let wire = [labels, zone.origin().as_wire()].concat();
+    let owner = Spelled::read(&wire).filter(|owner| owner.wire() == wire)?;
+    let kept = Node::new(labels, 0, being, groups);
+    let records: Vec<_> = kept
+        .all_groups()
+        .flat_map(|group| group.records(&owner))
+        .collect();
+    zone.put(&owner.to_name(), being, &records).ok()?;
+    let key = owner.prefix_above(zone.origin().as_wire())?;
+    let node = zone.node(key)?;
+    (node.groups() == groups && node.being() == being).then_some(())
+}
+
+/// A name in wire form.
+fn name(rest: &mut Cursor<'_>) -> Option<Name> {
+    let start = rest.0.get(..rest.0.len().min(MAX_NAME))?;
+    let spelled = Spelled::read(start)?;
+    let wire = rest.take(spelled.wire().len())?;
+    // Upper case is nothing that was written.
+    (spelled.wire() == wire).then(|| spelled.to_name())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::record::{Data, Record, Rtype};
+    use crate::{Transport, query};
+
+    fn written(zones: &Zones) -> Vec<u8> {
+        let mut out = Vec::new();
+        let put = |piece: &[u8]| {
+            out.extend_from_slice(piece);
+            Ok::<(), std::convert::Infallible>(())
+        };
+        zones.write(put).unwrap();
+        out
+    }
+
+    fn n(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    /// One of each kind of record, an empty name, a spelling one and an implied one.
+    fn example() -> Zones {
+        let mut zone = Zone::new(n("cluster.local"), 7, 42);
+        let all = [
+            Data::A([10, 0, 0, 1].into()).into(),
+            Data::A([10, 0, 0, 2].into()).into(),
+            Data::Aaaa("fd00::1".parse().unwrap()).into(),
+            Record {
+                ttl: Some(30),
+                data: Data::Txt(vec![b"one".to_vec(), b"two".to_vec()]),
+            },
+            Data::Srv {
+                priority: 0,
+                weight: 100,
+                port: 80,
+                target: n("a.web.x.svc.cluster.local"),
+            }
+            .into(),
+        ];
+        zone.set(&n("web.x.svc.cluster.local"), &all).unwrap();
+        let out = Data::Cname(n("www.example.com")).into();
+        zone.set(&n("out.x.svc.cluster.local"), &[out]).unwrap();
+        zone.set(&n("y.svc.cluster.local"), &[]).unwrap();
+        zone.set_spelling(&n("x.pod.cluster.local")).unwrap();
+        let mut reverse = Zone::with_authority(
+            n("in-addr.arpa"),
+            7,
+            3,
+            (n("ns.dns.cluster.local"), n("hostmaster.cluster.local")),
+        )
+        .falling_through();
+        let pointer = Data::Ptr(n("web.x.svc.cluster.local")).into();
+        reverse
+            .set(&n("1.0.0.10.in-addr.arpa"), &[pointer])
+            .unwrap();
+        Zones::new([zone, reverse])
+    }
+
+    fn same(one: &Zones, other: &Zones) -> bool {
+        let serials = |zones: &Zones| zones.iter().map(Zone::serial).collect::<Vec<_>>();
+        one == other && serials(one) == serials(other)
+    }
+
+    #[test]
+    fn d20_zones_are_read_as_they_were_written() {
+        let zones = example();
+        let octets = written(&zones);
+        let read = Zones::read(&octets).unwrap();
+        assert!(same(&read, &zones), "{read:?}");
+        assert_eq!(written(&read), octets);
+        // Implied names and spelled addresses answer as before, and names can go.
+        for asked in ["svc.cluster.local", "10-0-0-9.x.pod.cluster.local"] {
+            let asked = query(1, &n(asked), Rtype::A);
+            let answer = |zones: &Zones| {
+                let mut out = Vec::new();
+                zones.answer(&asked, Transport::Udp, 0, &mut out);
+                out
+            };
+            assert_eq!(answer(&read), answer(&zones));
+        }
+        assert_eq!(
+            Zones::read(&written(&Zones::default())).unwrap(),
+            Zones::default()
+        );
+    }
+
+    #[test]
+    fn every_cut_and_every_tail_is_refused() {
+        let octets = written(&example());
+        for length in 0..octets.len() {
+            assert_eq!(Zones::read(&octets[..length]), Err(NoZones), "{length}");
+        }
+        assert_eq!(Zones::read(&[&octets[..], b"\0"].concat()), Err(NoZones));
+    }
+
+    proptest! {
+        /// Damaged octets are refused, or are other zones that are as sound.
+        #[test]
+        fn damage_makes_no_unsound_zone(at in 0_usize..400, to: u8) {
+            let mut octets = written(&example());
+            let at = at % octets.len();
+            octets[at] = to;
+            if let Ok(read) = Zones::read(&octets) {
+                let again = Zones::read(&written(&read)).unwrap();
+                prop_assert!(same(&read, &again));
+            }
+        }
+    }
+}
