@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use portolan_agent::dns::{Configured, Dial, DnsGuard};
-use portolan_agent::names_alone::{NamesAlone, NamesConfig};
+use portolan_agent::dns::{Configured, Dial, DnsGuard, KeepConfig};
+use portolan_agent::names_alone::{NamesAlone, NamesAloneError, NamesConfig};
 use portolan_apiserver::{Config, Server};
 use portolan_client::{Client, Deletion, SERVICES, Target, Writer, from_kubeconfig_text};
 use portolan_plan::NodeView;
@@ -23,6 +23,8 @@ const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCA
 
 struct Bed {
     client: Client,
+    /// A client of a server that does not answer.
+    nobody: Client,
     stop: CancellationToken,
     server: JoinHandle<()>,
     dir: tempfile::TempDir,
@@ -38,6 +40,7 @@ impl Bed {
         let server = Server::open(config).await?;
         let listener = tokio::net::TcpListener::bind(LOOPBACK).await?;
         let kubeconfig = server.client_config(&format!("https://{}", listener.local_addr()?));
+        let nowhere = server.client_config("https://127.0.0.1:1");
         let stop = CancellationToken::new();
         let ended = stop.clone();
         let serving = tokio::spawn(async move {
@@ -46,6 +49,7 @@ impl Bed {
         });
         Ok(Self {
             client: from_kubeconfig_text(&kubeconfig).await?,
+            nobody: from_kubeconfig_text(&nowhere).await?,
             stop,
             server: serving,
             dir,
@@ -53,6 +57,16 @@ impl Bed {
     }
 
     fn names(&self, configuration: &str) -> Result<NamesAlone> {
+        self.names_of(&self.client, configuration, None)
+    }
+
+    /// Names of another server, and a place where they are kept.
+    fn names_of(
+        &self,
+        kube: &Client,
+        configuration: &str,
+        keep: Option<&KeepConfig>,
+    ) -> Result<NamesAlone> {
         let path = self.dir.path().join("dns.yaml");
         let head = "apiVersion: dns.portolan.dev/v1alpha1\nkind: DNSConfiguration\n";
         std::fs::write(&path, format!("{head}{configuration}"))?;
@@ -62,11 +76,12 @@ impl Bed {
                     cluster_domain: "cluster.local".into(),
                     ..NodeView::default()
                 },
-                kube: self.client.clone(),
+                kube: kube.clone(),
                 listen: vec![LOOPBACK],
                 configured: Configured::open(Some(path.clone()), Dial::Own)?,
                 again: Arc::new(Notify::new()),
                 guard: DnsGuard::default(),
+                keep: keep.cloned(),
                 health: Some(LOOPBACK),
                 lameduck: Duration::ZERO,
                 ready: Some(LOOPBACK),
@@ -206,6 +221,107 @@ async fn d3_d5_d22_names_are_answered_without_a_data_plane() -> Result<()> {
     .await?;
     stop.cancel();
     tokio::time::timeout(DEADLINE, running).await???;
+    bed.stop.cancel();
+    tokio::time::timeout(DEADLINE, bed.server).await??;
+    Ok(())
+}
+
+/// A server of names that runs, and how it is ended.
+struct Running {
+    server: SocketAddr,
+    metrics: SocketAddr,
+    ready: SocketAddr,
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), NamesAloneError>>,
+}
+
+impl Running {
+    fn new(names: NamesAlone) -> Result<Self> {
+        let server = *names.addresses().first().context("an address")?;
+        let places = names.places().to_vec();
+        let place = |what: &str| {
+            let found = places.iter().find(|(name, _)| *name == what);
+            found.map(|(_, at)| *at).context("a place")
+        };
+        let stop = CancellationToken::new();
+        Ok(Self {
+            server,
+            metrics: place("metrics")?,
+            ready: place("ready")?,
+            task: tokio::spawn(names.run(stop.clone())),
+            stop,
+        })
+    }
+
+    async fn shows(&self, line: &str) -> Result<bool> {
+        let (_, metrics) = get(self.metrics, "/metrics").await?;
+        Ok(metrics.lines().any(|shown| shown == line))
+    }
+
+    async fn end(self) -> Result<()> {
+        self.stop.cancel();
+        Ok(tokio::time::timeout(DEADLINE, self.task).await???)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d20_names_that_were_kept_are_answered_while_the_api_server_is_away() -> Result<()> {
+    let bed = Bed::start().await?;
+    let writer = Writer::new(bed.client.clone(), "test");
+    let keep = KeepConfig {
+        directory: bed.dir.path().join("state"),
+        cluster: "the cluster".to_owned(),
+    };
+    let web = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
+        "spec": {"clusterIP": "10.96.7.7", "ports": [{"port": 80}]}});
+    let services = Target::all(&SERVICES, Some("default"));
+    writer.create(services, &web).await?;
+    let asked = "+short web.default.svc.cluster.local";
+    let right = |out: &str| out == "10.96.7.7\n";
+    let live = |keep| bed.names_of(&bed.client, "forward: []\n", keep);
+    let away = |keep| bed.names_of(&bed.nobody, "forward: []\n", keep);
+
+    // The first one keeps at its end what it was told of.
+    let first = Running::new(live(Some(&keep))?)?;
+    until(first.server, asked, right).await?;
+    assert!(first.shows("portolan_dns_answers_kept_names 0").await?);
+    first.end().await?;
+
+    // The next one is told nothing, answers at once and says so.
+    let next = Running::new(away(Some(&keep))?)?;
+    assert!(right(&dig(next.server, asked).await?));
+    let unknown = dig(next.server, "nope.default.svc.cluster.local").await?;
+    assert!(unknown.contains("status: NXDOMAIN,"), "{unknown}");
+    assert_eq!(get(next.ready, "/ready").await?.0, 200);
+    assert!(next.shows("portolan_dns_answers_kept_names 1").await?);
+    next.end().await?;
+
+    // What it did not know of, it did not keep; what has gone since goes at once.
+    let target = Target::one(&SERVICES, Some("default"), "web");
+    writer.delete(target, &Deletion::default()).await?;
+    let last = Running::new(live(Some(&keep))?)?;
+    until(last.server, "web.default.svc.cluster.local", |out| {
+        out.contains("status: NXDOMAIN,")
+    })
+    .await?;
+    assert!(last.shows("portolan_dns_answers_kept_names 0").await?);
+    last.end().await?;
+
+    // A damaged file, and one of another cluster, are as none: queries wait.
+    let file = keep.directory.join("names");
+    let whole = std::fs::read(&file)?;
+    std::fs::write(&file, whole.get(..whole.len() / 2).context("half of it")?)?;
+    let damaged = Running::new(away(Some(&keep))?)?;
+    assert_ne!(get(damaged.ready, "/ready").await?.0, 200);
+    damaged.end().await?;
+    std::fs::write(&file, whole)?;
+    let other = KeepConfig {
+        cluster: "another".to_owned(),
+        ..keep.clone()
+    };
+    let foreign = Running::new(away(Some(&other))?)?;
+    assert_ne!(get(foreign.ready, "/ready").await?.0, 200);
+    foreign.end().await?;
     bed.stop.cancel();
     tokio::time::timeout(DEADLINE, bed.server).await??;
     Ok(())

@@ -88,6 +88,26 @@ async fn from_kubeconfig(kubeconfig: Kubeconfig, origin: PathBuf) -> Result<Clie
     client(config)
 }
 
+/// The address of the API server of a kubeconfig file's current context, or of the pod
+/// that this runs in: what tells one cluster from another before it is asked.
+///
+/// # Errors
+/// As for the client of the same.
+pub async fn server_url(kubeconfig: Option<&Path>) -> Result<String, ConnectError> {
+    let Some(path) = kubeconfig else {
+        let config = Config::incluster();
+        let config = config.map_err(|e| ConnectError::ServiceAccount(Box::new(e)))?;
+        return Ok(config.cluster_url.to_string());
+    };
+    let failed = |source| ConnectError::Kubeconfig {
+        origin: path.to_owned(),
+        source: Box::new(source),
+    };
+    let read = Kubeconfig::read_from(path).map_err(failed)?;
+    let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await;
+    Ok(config.map_err(failed)?.cluster_url.to_string())
+}
+
 fn client(mut config: Config) -> Result<Client, ConnectError> {
     // A server that is silently gone must not hold a watch for ever.
     config.read_timeout.get_or_insert(READ_TIMEOUT);

@@ -30,6 +30,7 @@ mod write;
 pub use backoff::Backoff;
 pub use connect::{
     ConnectError, from_kubeconfig_file, from_kubeconfig_text, from_service_account, infer,
+    server_url,
 };
 pub use discovery::{Served, discover};
 pub use kube::Client;

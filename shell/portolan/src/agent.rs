@@ -69,6 +69,11 @@ async fn work(args: AgentArgs, settings: Settings) -> Result<()> {
             ..DnsGuard::default()
         },
         dns_allowed: args.dns_allow.clone(),
+        dns_keep: dns::keep(
+            Some(&args.state_dir).filter(|_| args.serve_dns),
+            args.kubeconfig.as_deref(),
+        )
+        .await?,
         healthz: settings.healthz,
         metrics: settings.metrics,
         replace_kube_proxy: args.replace_kube_proxy,

@@ -1,12 +1,12 @@
 //! `portolan dns`: the DNS server alone, and its configuration file.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
-use portolan_agent::dns::{Configured, Dial, DnsGuard, check_configuration};
+use portolan_agent::dns::{Configured, Dial, DnsGuard, KeepConfig, check_configuration};
 use portolan_agent::names_alone::{NamesAlone, NamesConfig};
 use portolan_api::dns_configuration::{self as file, Kubernetes, Pods};
 use portolan_plan::{NodeView, PodNames};
@@ -100,6 +100,11 @@ async fn serve(args: ServeArgs) -> Result<()> {
             log_one_in,
             ..DnsGuard::default()
         },
+        keep: keep(
+            args.state_dir.as_ref(),
+            args.zone_from_kubeconfig.as_deref(),
+        )
+        .await?,
         health: places.health,
         lameduck: places.lameduck,
         ready: places.ready,
@@ -122,6 +127,20 @@ async fn serve(args: ServeArgs) -> Result<()> {
     });
     names.run(shutdown).await?;
     Ok(())
+}
+
+/// Where names are kept, and for which cluster; nowhere without a directory.
+pub(crate) async fn keep(
+    directory: Option<&PathBuf>,
+    kubeconfig: Option<&Path>,
+) -> Result<Option<KeepConfig>> {
+    let Some(directory) = directory.filter(|path| !path.as_os_str().is_empty()) else {
+        return Ok(None);
+    };
+    Ok(Some(KeepConfig {
+        directory: directory.clone(),
+        cluster: portolan_client::server_url(kubeconfig).await?,
+    }))
 }
 
 /// Notifies at each SIGHUP.

@@ -53,6 +53,7 @@ impl Agent {
             .args([
                 "agent",
                 "--serve-dns",
+                "--state-dir=",
                 "--node-name",
                 &net.name,
                 "--kubeconfig",

@@ -16,7 +16,8 @@
 //!   asks again after five seconds at the earliest, and a zone is there within a
 //!   fraction of one. What is still unanswered shortly before that gets
 //!   SERVFAIL, never NXDOMAIN (D20). Names outside the zones, and written ones, do
-//!   not wait: which zones there will be is known at once.
+//!   not wait: which zones there will be is known at once. Nobody waits where names
+//!   were kept by an earlier process (`kept`).
 //! - **Names outside the zones** go to other resolvers (`forward`), by a file
 //!   (`configured`), after rewriting and written names (`front`). If these do not
 //!   reply, SERVFAIL says so, with the reason as an extended error.
@@ -33,6 +34,7 @@ mod door;
 mod forward;
 mod front;
 mod guard;
+mod kept;
 mod log;
 mod metrics;
 mod service;
@@ -62,6 +64,8 @@ pub use forward::{
 };
 pub use front::{Front, SharedFront};
 pub use guard::{Clients, DnsGuard};
+pub use kept::KeepConfig;
+pub(crate) use kept::{Keeper, Kept};
 pub use metrics::{DnsCounts, DnsMetrics};
 pub use sockets::{BindError, DnsSockets};
 pub use stats::DnsStats;

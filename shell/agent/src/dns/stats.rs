@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use portolan_dns::Transport;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::exemplar::Exemplar;
 
@@ -108,6 +108,11 @@ pub struct DnsStats {
     programmings: Buckets<PROGRAMMINGS>,
     refused: AtomicU64,
     limited: AtomicU64,
+    /// When somebody last answered from the kept names that are answered from now, in
+    /// seconds since 1970; zero while names are the cluster's own.
+    kept: AtomicU64,
+    writings: AtomicU64,
+    failed_writings: AtomicU64,
 }
 
 impl Default for DnsStats {
@@ -125,6 +130,9 @@ impl Default for DnsStats {
             programmings: Buckets::default(),
             refused: AtomicU64::new(0),
             limited: AtomicU64::new(0),
+            kept: AtomicU64::new(0),
+            writings: AtomicU64::new(0),
+            failed_writings: AtomicU64::new(0),
         }
     }
 }
@@ -182,6 +190,29 @@ impl DnsStats {
         self.programmings.observe(bucket, nanos);
     }
 
+    /// From now on names are answered that were kept so many seconds ago, or the
+    /// cluster's own.
+    pub(crate) fn kept_names(&self, age: Option<u64>) {
+        let since = age.map_or(0, |age| seconds().saturating_sub(age).max(1));
+        self.kept.store(since, Ordering::Relaxed);
+    }
+
+    /// How often names were written for the next start.
+    #[cfg(test)]
+    pub(super) fn writings(&self) -> u64 {
+        read(&self.writings)
+    }
+
+    /// Names were written for the next start, or could not be.
+    pub(super) fn names_kept(&self, done: bool) {
+        let cell = if done {
+            &self.writings
+        } else {
+            &self.failed_writings
+        };
+        add(cell, 1);
+    }
+
     /// A query of a client that is not answered.
     pub(super) fn refused(&self) {
         add(&self.refused, 1);
@@ -203,6 +234,12 @@ fn bump(cell: Option<&AtomicU64>) {
     }
 }
 
+/// Seconds since 1970.
+fn seconds() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
 fn read(cell: &AtomicU64) -> u64 {
     cell.load(Ordering::Relaxed)
 }
@@ -218,6 +255,11 @@ fn doubling(took: Duration, first: f64) -> usize {
 
 fn doubled(first: f64) -> impl Fn(usize) -> f64 {
     move |index| first * f64::from(1_u32 << index.min(31))
+}
+
+/// A gauge without labels.
+fn encode_gauge(mut gauge: MetricEncoder<'_>, value: u64) -> fmt::Result {
+    gauge.encode_gauge(&i64::try_from(value).unwrap_or(i64::MAX))
 }
 
 /// Counters under one name.
@@ -328,12 +370,43 @@ impl DnsStats {
                 "Queries above the rate of their client",
                 &self.limited,
             ),
+            (
+                "portolan_dns_names_kept",
+                "How often names were written for the next start",
+                &self.writings,
+            ),
+            (
+                "portolan_dns_names_kept_failures",
+                "How often that failed",
+                &self.failed_writings,
+            ),
         ] {
             counters(
                 encoder,
                 (name, help),
                 std::iter::once((Vec::new(), read(cell))),
             )?;
+        }
+        let since = read(&self.kept);
+        let age = if since == 0 {
+            0
+        } else {
+            seconds().saturating_sub(since)
+        };
+        for (name, help, value) in [
+            (
+                "portolan_dns_answers_kept_names",
+                "Whether names are answered as they were kept, because the cluster has not been listed yet",
+                u64::from(since > 0),
+            ),
+            (
+                "portolan_dns_kept_names_age_seconds",
+                "How long ago these names were last known to be answered",
+                age,
+            ),
+        ] {
+            let gauge = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            encode_gauge(gauge, value)?;
         }
         let build = [
             ("version", env!("CARGO_PKG_VERSION")),

@@ -28,7 +28,8 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::dns::{
-    BindError, Configured, DnsConfig, DnsGuard, DnsServer, DnsSockets, DnsStats, Upstream,
+    BindError, Clients, Configured, DnsConfig, DnsGuard, DnsServer, DnsSockets, DnsStats,
+    KeepConfig, Keeper, Kept, Upstream,
 };
 use crate::node::{first_serial, frame};
 
@@ -52,6 +53,8 @@ pub struct NamesConfig {
     pub again: Arc<Notify>,
     /// Who is answered and how often, and what is logged.
     pub guard: DnsGuard,
+    /// Where the names that were answered are kept for the next start, if anywhere.
+    pub keep: Option<KeepConfig>,
     /// Where `/health` is answered.
     pub health: Option<SocketAddr>,
     /// How long names are still answered after the order to stop.
@@ -93,6 +96,8 @@ pub struct NamesAlone {
     kube: Client,
     published: Arc<ArcSwap<Zones>>,
     ready: watch::Sender<bool>,
+    stats: Arc<DnsStats>,
+    keeper: Option<Keeper>,
     leaving: Arc<AtomicBool>,
     lameduck: Duration,
     server: DnsServer,
@@ -113,6 +118,15 @@ impl NamesAlone {
         let published = Arc::new(ArcSwap::from_pointee(frame(&config.view)));
         let forwarder = config.configured.forwarder();
         let stats = Arc::new(DnsStats::default());
+        let mut keeper = None;
+        if let Some(keep) = &config.keep {
+            let (opened, kept) = Keeper::open(keep, &config.view, &stats);
+            keeper = Some(opened);
+            if let Some(kept) = kept {
+                published.store(Arc::new(kept.zones));
+                ready.send_replace(true);
+            }
+        }
         let dns = DnsConfig {
             sockets,
             zones: Arc::clone(&published),
@@ -128,7 +142,7 @@ impl NamesAlone {
             ready: seen,
             leaving: Arc::clone(&leaving),
             dns: server.metrics(),
-            stats,
+            stats: Arc::clone(&stats),
             forwarder,
         };
         let mut places = Vec::new();
@@ -157,6 +171,8 @@ impl NamesAlone {
             kube: config.kube,
             published,
             ready,
+            stats,
+            keeper,
             leaving,
             lameduck: config.lameduck,
             server,
@@ -179,7 +195,7 @@ impl NamesAlone {
     ///
     /// # Errors
     /// If the stream of facts ends.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), NamesAloneError> {
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), NamesAloneError> {
         let stream = facts(self.kube.clone(), self.kinds, self.stop.clone());
         let mut names = Names {
             plan: NodePlan::empty(self.view.clone()),
@@ -191,6 +207,9 @@ impl NamesAlone {
         };
         let followed = self.follow(&mut names, stream, &shutdown).await;
         self.leaving.store(true, Ordering::Relaxed);
+        if let Some(keeper) = self.keeper.take() {
+            keeper.stop().await;
+        }
         if followed.is_ok() && !self.lameduck.is_zero() {
             tracing::info!(
                 seconds = self.lameduck.as_secs(),
@@ -218,9 +237,19 @@ impl NamesAlone {
             while let Ok(next) = stream.try_recv() {
                 names.take(next);
             }
+            let first = names.zones.is_none();
             if let Some(zones) = names.round() {
+                if let Some(keeper) = &self.keeper {
+                    keeper.keep(Kept {
+                        zones: zones.clone(),
+                        addresses: Vec::new(),
+                        clients: Clients::Everybody,
+                    });
+                }
                 self.published.store(Arc::new(zones));
-                if !self.ready.send_replace(true) {
+                self.ready.send_replace(true);
+                if first {
+                    self.stats.kept_names(None);
                     tracing::info!("the names of the cluster are known");
                 }
             }

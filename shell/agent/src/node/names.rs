@@ -22,7 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::NodeConfig;
 use crate::dns::{
-    BindError, Clients, DnsConfig, DnsGuard, DnsServer, DnsSockets, DnsStats, SharedFront, Upstream,
+    BindError, Clients, DnsConfig, DnsGuard, DnsServer, DnsSockets, DnsStats, Keeper, Kept,
+    SharedFront, Upstream,
 };
 
 /// The link that carries the DNS addresses: they are the node's own, on no wire.
@@ -62,8 +63,17 @@ pub(crate) struct Names {
     /// Networks that are answered beside the node and its pods.
     allowed: Vec<IpNet>,
     stats: Arc<DnsStats>,
+    keeper: Option<Keeper>,
+    /// What is served before the cluster has been listed.
+    early: Option<Early>,
     /// When changes were asked for that no answer tells yet.
     triggers: Vec<SystemTime>,
+}
+
+/// What an earlier agent has left of the names.
+struct Early {
+    view: NodeView,
+    kept: Option<Kept>,
 }
 
 /// A running server and where it listens.
@@ -85,7 +95,16 @@ pub(crate) fn service_addresses(cluster: &Cluster) -> Vec<IpAddr> {
 impl Names {
     /// Opens the node's links; nothing is answered yet.
     pub(crate) fn open(config: &NodeConfig, stats: Arc<DnsStats>) -> Result<Self, NamesError> {
+        let (mut keeper, mut kept) = (None, None);
+        let answers = config.cluster_dns || !config.given.dns_addresses.is_empty();
+        if let Some(keep) = config.dns_keep.as_ref().filter(|_| answers) {
+            let (opened, found) = Keeper::open(keep, &config.given, &stats);
+            (keeper, kept) = (Some(opened), found);
+        }
+        let view = config.given.clone();
         Ok(Self {
+            keeper,
+            early: answers.then_some(Early { view, kept }),
             netns: config.netns.clone(),
             links: Links::open(&config.netns).map_err(NamesError::Link)?,
             upstream: config.upstream.clone(),
@@ -99,6 +118,51 @@ impl Names {
             stats,
             triggers: Vec::new(),
         })
+    }
+
+    /// Answers before the cluster has been listed, where an earlier agent answered: from
+    /// the names it kept, or by letting queries wait.
+    pub(crate) async fn resume(&mut self) -> Result<(), NamesError> {
+        let Some(Early { mut view, kept }) = self.early.take() else {
+            return Ok(());
+        };
+        if view.dns_addresses.is_empty() {
+            view.dns_addresses = match &kept {
+                Some(kept) => kept.addresses.clone(),
+                None => self.answered_before().await?,
+            };
+        }
+        let clients = match kept {
+            Some(kept) => {
+                self.published.store(Arc::new(kept.zones));
+                self.ready.send_replace(true);
+                kept.clients
+            }
+            None => self.clients(&view),
+        };
+        self.guard.clients.store(Arc::new(clients));
+        self.serve(&view.dns_addresses).await
+    }
+
+    /// The addresses that an earlier agent has put on the node for answering.
+    async fn answered_before(&self) -> Result<Vec<IpAddr>, NamesError> {
+        let Some(loopback) = self.links.find(LOOPBACK).await.map_err(NamesError::Link)? else {
+            return Ok(Vec::new());
+        };
+        let marked = self.links.answering_addresses(loopback.index).await;
+        let marked = marked.map_err(NamesError::Link)?;
+        Ok(marked.into_iter().map(|net| net.addr()).collect())
+    }
+
+    /// Keeps the last names, and ends.
+    pub(crate) async fn stop(&mut self) {
+        if let Some(keeper) = self.keeper.take() {
+            keeper.stop().await;
+        }
+        if let Some(old) = self.serving.take() {
+            old.stop.cancel();
+            old.server.stopped().await;
+        }
     }
 
     /// Somebody asked at this time for a change of endpoints that have names; the next
@@ -142,7 +206,10 @@ impl Names {
         match &mut self.zones {
             Some(zones) if changed => zone::delta(plan, touched, zones),
             Some(_) => {}
-            None => self.zones = Some(zone::image(plan, first_serial())),
+            None => {
+                self.zones = Some(zone::image(plan, first_serial()));
+                self.stats.kept_names(None);
+            }
         }
         if let Some(zones) = &self.zones {
             self.published.store(Arc::new(zones.clone()));
@@ -156,7 +223,14 @@ impl Names {
         }
         let clients = self.clients(&plan.view);
         if **self.guard.clients.load() != clients {
-            self.guard.clients.store(Arc::new(clients));
+            self.guard.clients.store(Arc::new(clients.clone()));
+        }
+        if let (Some(keeper), Some(zones)) = (&self.keeper, &self.zones) {
+            keeper.keep(Kept {
+                zones: zones.clone(),
+                addresses: plan.view.dns_addresses.clone(),
+                clients,
+            });
         }
         self.serve(&plan.view.dns_addresses).await
     }

@@ -197,7 +197,13 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), 
         retry: RETRY,
         quiet_since: Instant::now(),
     };
-    state.work(stream, &shutdown).await
+    if let Err(error) = state.names.resume().await {
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(node = %state.given.node, error, "names are not answered yet");
+    }
+    let ended = state.work(stream, &shutdown).await;
+    state.names.stop().await;
+    ended
 }
 
 impl State {

@@ -70,6 +70,10 @@ pub(crate) struct AgentArgs {
     /// Log one of so many queries, in CoreDNS' format [default: none]
     #[arg(long, value_name = "NUMBER")]
     pub(crate) dns_log_one_in: Option<NonZeroU32>,
+    /// Where the names that were answered are kept, for a start while the API server is away,
+    /// with --serve-dns; "" means nowhere
+    #[arg(long, default_value = "/var/lib/portolan", value_parser = path_or_nothing, value_name = "DIRECTORY")]
+    pub(crate) state_dir: PathBuf,
     /// Ranges of pod addresses
     #[arg(long, value_delimiter = ',', value_name = "CIDR")]
     pub(crate) cluster_cidr: Vec<IpNet>,
@@ -118,6 +122,11 @@ pub(crate) struct AgentArgs {
         value_name = "CIDR|WORD"
     )]
     pub(crate) nodeport_addresses: Vec<NodePortWord>,
+}
+
+/// A path, or an empty one where clap would ask for more.
+fn path_or_nothing(text: &str) -> Result<PathBuf, std::convert::Infallible> {
+    Ok(PathBuf::from(text))
 }
 
 /// By what pods are told from everybody else: kube-proxy's modes.

@@ -54,6 +54,10 @@ pub(crate) struct ServeArgs {
         value_name = "ADDRESS:PORT"
     )]
     pub(crate) listen: Vec<SocketAddr>,
+    /// Where the names that were answered are kept, for a start while the API server is away
+    /// [default: nowhere]
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) state_dir: Option<PathBuf>,
     /// The cluster's DNS domain [default: that of the configuration, else cluster.local]
     #[arg(long, value_name = "DOMAIN")]
     pub(crate) cluster_domain: Option<String>,

@@ -237,6 +237,7 @@ impl Shared {
                 ..DnsGuard::default()
             },
             dns_allowed: Vec::new(),
+            dns_keep: None,
             healthz: Some(node::HEALTHZ),
             metrics: Some(node::METRICS),
             replace_kube_proxy: false,

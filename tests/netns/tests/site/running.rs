@@ -38,6 +38,7 @@ impl Running {
             front: Default::default(),
             dns_guard: DnsGuard::default(),
             dns_allowed: Vec::new(),
+            dns_keep: None,
             healthz: Some(node::HEALTHZ),
             metrics: Some(node::METRICS),
             replace_kube_proxy: false,
