@@ -13,6 +13,7 @@ pub mod link;
 pub mod memory;
 pub mod netns;
 pub mod nft;
+pub mod passing;
 pub mod presence;
 pub mod release;
 pub mod route;
