@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use portolan_agent::dns::{Configured, Dial, DnsGuard, KeepConfig};
+use portolan_agent::dns::{Configured, Dial, DnsGuard, HandOver, KeepConfig};
 use portolan_agent::names_alone::{NamesAlone, NamesAloneError, NamesConfig};
 use portolan_apiserver::{Config, Server};
 use portolan_client::{Client, Deletion, SERVICES, Target, Writer, from_kubeconfig_text};
@@ -84,6 +84,7 @@ impl Bed {
                 keep: keep.cloned(),
                 health: Some(LOOPBACK),
                 lameduck: Duration::ZERO,
+                hand_over: HandOver::default(),
                 ready: Some(LOOPBACK),
                 metrics: Some(LOOPBACK),
             })

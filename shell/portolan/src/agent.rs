@@ -7,12 +7,11 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use ipnet::IpNet;
-use portolan_agent::dns::{Configured, Dial, DnsGuard, SharedFront, Upstream};
+use portolan_agent::dns::{Configured, Dial, DnsGuard, HandOver, SharedFront, Upstream};
 use portolan_agent::node::{self, HEALTHZ, METRICS, NodeConfig};
 use portolan_api::validate::names::dns1123_subdomain;
 use portolan_kernel::netns::NetNs;
 use portolan_plan::{Detector, LinkName, NodeView};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -74,19 +73,12 @@ async fn work(args: AgentArgs, settings: Settings) -> Result<()> {
             args.kubeconfig.as_deref(),
         )
         .await?,
+        dns_hand_over: HandOver::usual(),
         healthz: settings.healthz,
         metrics: settings.metrics,
         replace_kube_proxy: args.replace_kube_proxy,
     };
-    let stop = shutdown.clone();
-    let (mut term, mut int) = (
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-    );
-    tokio::spawn(async move {
-        tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
-        stop.cancel();
-    });
+    dns::stop_on_signals(shutdown.clone(), config.dns_hand_over.hurry.clone())?;
     node::run(config, shutdown).await?;
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
-use portolan_agent::dns::{Configured, Dial, DnsGuard, KeepConfig, check_configuration};
+use portolan_agent::dns::{Configured, Dial, DnsGuard, HandOver, KeepConfig, check_configuration};
 use portolan_agent::names_alone::{NamesAlone, NamesConfig};
 use portolan_api::dns_configuration::{self as file, Kubernetes, Pods};
 use portolan_plan::{NodeView, PodNames};
@@ -90,6 +90,8 @@ async fn serve(args: ServeArgs) -> Result<()> {
     if let Some(domain) = &args.cluster_domain {
         view.cluster_domain = domain.trim_end_matches('.').to_lowercase().as_str().into();
     }
+    let hand_over = HandOver::usual();
+    let hurry = hand_over.hurry.clone();
     let config = NamesConfig {
         view,
         kube,
@@ -107,6 +109,7 @@ async fn serve(args: ServeArgs) -> Result<()> {
         .await?,
         health: places.health,
         lameduck: places.lameduck,
+        hand_over,
         ready: places.ready,
         metrics: places.metrics,
     };
@@ -115,17 +118,30 @@ async fn serve(args: ServeArgs) -> Result<()> {
     let listen: Vec<String> = names.addresses().iter().map(ToString::to_string).collect();
     tracing::info!(%domain, listen = listen.join(","), "portolan dns {} starts", env!("CARGO_PKG_VERSION"));
     let shutdown = CancellationToken::new();
-    let stop = shutdown.clone();
+    read_again_on_hup(again)?;
+    stop_on_signals(shutdown.clone(), hurry)?;
+    names.run(shutdown).await?;
+    Ok(())
+}
+
+/// Stops on TERM, which lets another process take over, and at once on Ctrl-C or when
+/// told twice.
+pub(crate) fn stop_on_signals(stop: CancellationToken, hurry: CancellationToken) -> Result<()> {
     let (mut term, mut int) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
     );
-    read_again_on_hup(again)?;
     tokio::spawn(async move {
-        tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+        tokio::select! {
+            _ = int.recv() => {}
+            _ = term.recv() => {
+                stop.cancel();
+                tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+            }
+        }
+        hurry.cancel();
         stop.cancel();
     });
-    names.run(shutdown).await?;
     Ok(())
 }
 

@@ -34,6 +34,7 @@ mod door;
 mod forward;
 mod front;
 mod guard;
+mod heirs;
 mod kept;
 mod log;
 mod metrics;
@@ -48,8 +49,10 @@ mod upstream;
 mod tests;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use portolan_dns::Zones;
@@ -64,6 +67,7 @@ pub use forward::{
 };
 pub use front::{Front, SharedFront};
 pub use guard::{Clients, DnsGuard};
+pub use heirs::HandOver;
 pub use kept::KeepConfig;
 pub(crate) use kept::{Keeper, Kept};
 pub use metrics::{DnsCounts, DnsMetrics};
@@ -73,6 +77,7 @@ pub(crate) use stats::Told;
 pub use upstream::{Upstream, UpstreamError};
 
 use door::Door;
+use heirs::{Estate, Heirs};
 use service::Service;
 
 /// What a server needs to know.
@@ -94,13 +99,18 @@ pub struct DnsConfig {
     pub stats: Arc<DnsStats>,
 }
 
+/// How long queries that wait for others may take once the server leaves.
+const LEAVING: Duration = Duration::from_secs(3);
+
 /// A running server. It stops when the token that it was started with is
 /// cancelled, or when this handle is dropped.
 pub struct DnsServer {
     metrics: Arc<DnsMetrics>,
     tasks: TaskTracker,
     addresses: Vec<SocketAddr>,
-    _stop: DropGuard,
+    heirs: Arc<Heirs>,
+    stop: DropGuard,
+    abort: DropGuard,
 }
 
 impl DnsServer {
@@ -122,39 +132,47 @@ impl DnsServer {
     }
 
     fn serve(sockets: DnsSockets, door: Door, shutdown: &CancellationToken) -> io::Result<Self> {
-        let stop = shutdown.child_token();
+        let (stop, abort) = (shutdown.child_token(), CancellationToken::new());
         let tasks = TaskTracker::new();
         let door = Arc::new(door);
+        let heirs = Arc::new(Heirs::new(sockets.were_taken()));
         let metrics = Arc::clone(&door.service.metrics);
+        let each = sockets.tcp.len();
         let mut addresses = Vec::new();
-        for socket in sockets.udp.iter().take(sockets.tcp.len()) {
+        for socket in sockets.udp.iter().take(each) {
             addresses.push(socket.local_addr()?);
         }
-        let mut listeners = Vec::new();
-        for listener in sockets.tcp {
-            listener.set_nonblocking(true)?;
-            listeners.push(tokio::net::TcpListener::from_std(listener)?);
+        let (mut estates, mut before) = (Vec::new(), Vec::new());
+        for (index, (ties, tcp)) in sockets.ties.into_iter().zip(&sockets.tcp).enumerate() {
+            let udp: Vec<_> = sockets.udp.iter().skip(index).step_by(each).collect();
+            if let Some(offer) = ties.offer {
+                estates.push(Estate::new(index, offer, &udp, tcp)?);
+            }
+            before.extend(ties.before);
         }
-        udp::start(&door, sockets.udp, addresses.len(), (&tasks, &stop))?;
-        let slots = tcp::slots();
-        for listener in listeners {
-            let slots = Arc::clone(&slots);
-            let run = tcp::serve(
-                Arc::clone(&door),
-                listener,
-                slots,
-                tasks.clone(),
-                stop.clone(),
-            );
-            tasks.spawn(run);
+        heirs.start(estates, (&tasks, &stop))?;
+        let opening = Opening {
+            door,
+            heirs: Arc::clone(&heirs),
+            udp: sockets.udp,
+            tcp: sockets.tcp,
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+            abort: abort.clone(),
+        };
+        if before.is_empty() {
+            opening.open()?;
+        } else {
+            tasks.spawn(opening.after(before));
         }
         tasks.close();
-        door.service.started();
         Ok(Self {
             metrics,
             tasks,
             addresses,
-            _stop: stop.drop_guard(),
+            heirs,
+            stop: stop.drop_guard(),
+            abort: abort.drop_guard(),
         })
     }
 
@@ -168,8 +186,92 @@ impl DnsServer {
         &self.addresses
     }
 
-    /// Waits until everything has stopped, after the token was cancelled.
-    pub async fn stopped(&self) {
-        self.tasks.wait().await;
+    /// Stops as soon as another process answers at the same sockets, or none does in
+    /// time, and waits for that.
+    pub async fn leave(self, hand_over: &HandOver) {
+        self.heirs.wait(hand_over).await;
+        let Self {
+            stop, tasks, abort, ..
+        } = self;
+        drop(stop);
+        finish(&tasks, abort).await;
+    }
+
+    /// Waits until everything has stopped, after the token was cancelled: what has been
+    /// asked is answered first.
+    pub async fn stopped(self) {
+        let Self { tasks, abort, .. } = self;
+        finish(&tasks, abort).await;
+    }
+}
+
+/// A server that has its sockets and does not read from them yet.
+struct Opening {
+    door: Arc<Door>,
+    heirs: Arc<Heirs>,
+    udp: Vec<UdpSocket>,
+    tcp: Vec<TcpListener>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    abort: CancellationToken,
+}
+
+impl Opening {
+    /// Begins to answer.
+    fn open(self) -> io::Result<()> {
+        let ends = udp::Ends {
+            tasks: &self.tasks,
+            stop: &self.stop,
+            abort: &self.abort,
+        };
+        udp::start(&self.door, &self.heirs, (self.udp, self.tcp.len()), &ends)?;
+        let acceptor = tcp::Acceptor {
+            door: Arc::clone(&self.door),
+            slots: tcp::slots(),
+            heirs: self.heirs,
+            tasks: self.tasks.clone(),
+            stop: self.stop,
+            abort: self.abort,
+        };
+        for listener in self.tcp {
+            listener.set_nonblocking(true)?;
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            self.tasks.spawn(acceptor.clone().serve(listener));
+        }
+        self.door.service.started();
+        Ok(())
+    }
+
+    /// Leaves queries to the process before this one until the names are known here,
+    /// or that process has ended; tells it then, for as long as this one answers.
+    async fn after(self, before: Vec<UnixStream>) {
+        let stop = self.stop.clone();
+        let mut lines = match heirs::lines(before) {
+            Ok(lines) => lines,
+            Err(error) => {
+                tracing::warn!(%error, "the process before this one is not told");
+                Vec::new()
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = self.door.service.known_names() => {}
+            () = heirs::ended(&mut lines) => {}
+        }
+        if let Err(error) = self.open() {
+            tracing::error!(%error, "names are not answered");
+            return;
+        }
+        tracing::info!("names are answered here too, until the process before this one ends");
+        heirs::answer(&mut lines).await;
+        stop.cancelled().await;
+    }
+}
+
+/// Lets tasks finish, but not for ever.
+async fn finish(tasks: &TaskTracker, abort: DropGuard) {
+    if tokio::time::timeout(LEAVING, tasks.wait()).await.is_err() {
+        drop(abort);
+        tasks.wait().await;
     }
 }

@@ -104,6 +104,14 @@ impl Service {
         }
     }
 
+    /// Waits until queries for the cluster's names need not wait.
+    pub(super) async fn known_names(&self) {
+        let mut ready = self.ready.clone();
+        if ready.wait_for(|ready| *ready).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
     /// Answers without waiting, if that is possible.
     pub(super) fn at_once(&self, query: &[u8], transport: Transport, out: &mut Vec<u8>) -> Step {
         let front = self.front.load();

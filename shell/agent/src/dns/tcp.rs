@@ -1,22 +1,24 @@
 //! Streams: messages with a length before them (RFC 1035 §4.2.2), many in
 //! flight, replies in the order in which they are ready (RFC 7766 §7).
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures::{SinkExt, StreamExt};
+use futures::{FutureExt, SinkExt, Stream, StreamExt};
 use portolan_dns::{Transfer, Transport};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::door::{Asker, Door, Now};
+use super::heirs::Heirs;
 use super::service::Step;
 
 /// Connections that are served at a time; more wait in the listener's backlog
@@ -24,6 +26,10 @@ use super::service::Step;
 const MOST_CONNECTIONS: usize = 512;
 /// How long a connection may be silent, or refuse to take a reply.
 const IDLE: Duration = Duration::from_secs(8);
+/// How long a connection may be silent once the server leaves.
+const LAST: Duration = Duration::from_millis(250);
+/// How long a connection lasts once the server leaves, however much is asked.
+const LEAVING: Duration = Duration::from_secs(2);
 /// Queries of one connection that may wait for other resolvers; the next one is
 /// read when one of them is done.
 const MOST_LATE: usize = 32;
@@ -37,38 +43,57 @@ pub(super) fn slots() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(MOST_CONNECTIONS))
 }
 
-pub(super) async fn serve(
-    door: Arc<Door>,
-    listener: TcpListener,
-    slots: Arc<Semaphore>,
-    tasks: TaskTracker,
-    stop: CancellationToken,
-) {
-    let accept = async {
-        loop {
-            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
-                return;
-            };
-            match listener.accept().await {
-                Ok((stream, peer)) => {
-                    let connection = connection(Arc::clone(&door), stream, peer, slot);
-                    let stop = stop.clone();
-                    tasks.spawn(async move { stop.run_until_cancelled(connection).await });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a DNS connection");
-                    tokio::time::sleep(PAUSE).await;
+/// What accepts connections.
+#[derive(Clone)]
+pub(super) struct Acceptor {
+    pub(super) door: Arc<Door>,
+    pub(super) slots: Arc<Semaphore>,
+    pub(super) heirs: Arc<Heirs>,
+    pub(super) tasks: TaskTracker,
+    /// No more connections, and those that there are end soon.
+    pub(super) stop: CancellationToken,
+    /// Connections end now.
+    pub(super) abort: CancellationToken,
+}
+
+impl Acceptor {
+    pub(super) async fn serve(self, listener: TcpListener) {
+        let accept = async {
+            loop {
+                let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else {
+                    return;
+                };
+                match listener.accept().await {
+                    Ok((stream, peer)) => self.begin(stream, peer, slot),
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot accept a DNS connection");
+                        tokio::time::sleep(PAUSE).await;
+                    }
                 }
             }
+        };
+        self.stop.run_until_cancelled(accept).await;
+        // Those that are waiting are somebody else's, or ours for the last time.
+        while !self.heirs.is_answering()
+            && let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned()
+            && let Some(Ok((stream, peer))) = listener.accept().now_or_never()
+        {
+            self.begin(stream, peer, slot);
         }
-    };
-    stop.run_until_cancelled(accept).await;
+    }
+
+    fn begin(&self, stream: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit) {
+        let (stop, abort) = (self.stop.clone(), self.abort.clone());
+        let connection = connection(Arc::clone(&self.door), stream, (peer, stop), slot);
+        self.tasks
+            .spawn(async move { abort.run_until_cancelled(connection).await });
+    }
 }
 
 async fn connection(
     door: Arc<Door>,
     stream: TcpStream,
-    peer: SocketAddr,
+    (peer, stop): (SocketAddr, CancellationToken),
     slot: OwnedSemaphorePermit,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
@@ -79,7 +104,7 @@ async fn connection(
     // Ends when either side does: the reader by closing the channel, the writer
     // by an error, which makes the reader's next reply fail.
     tokio::join!(
-        read_queries(&door, peer, read, ready),
+        read_queries(&door, (peer, stop), read, ready),
         write_replies(write, replies)
     );
     drop(slot);
@@ -93,15 +118,19 @@ fn framing() -> LengthDelimitedCodec {
 
 async fn read_queries(
     door: &Arc<Door>,
-    peer: SocketAddr,
+    (peer, stop): (SocketAddr, CancellationToken),
     read: impl AsyncRead + Unpin,
     ready: mpsc::Sender<Bytes>,
 ) {
     let mut messages = FramedRead::new(read, framing());
+    let mut end = None;
     let late = Arc::new(Semaphore::new(MOST_LATE));
     let mut out = Vec::new();
     let mut tasks = tokio::task::JoinSet::new();
-    while let Ok(Some(Ok(query))) = timeout(IDLE, messages.next()).await {
+    loop {
+        let Some(query) = next_query(&mut messages, &stop, &mut end).await else {
+            break;
+        };
         let asker = Asker {
             peer,
             transport: Transport::Tcp,
@@ -134,6 +163,24 @@ async fn read_queries(
     // A client may close its half after the last query (RFC 7766 §6.2.4) and
     // still wait for the replies.
     tasks.join_all().await;
+}
+
+/// The next query. Once the server leaves, it comes soon or never.
+async fn next_query(
+    messages: &mut (impl Stream<Item = io::Result<BytesMut>> + Unpin),
+    stop: &CancellationToken,
+    end: &mut Option<Instant>,
+) -> Option<BytesMut> {
+    if !stop.is_cancelled() {
+        tokio::select! {
+            biased;
+            next = timeout(IDLE, messages.next()) => return next.ok()??.ok(),
+            () = stop.cancelled() => {}
+        }
+    }
+    let end = *end.get_or_insert_with(|| Instant::now() + LEAVING);
+    let next = timeout_at(end.min(Instant::now() + LAST), messages.next()).await;
+    next.ok()??.ok()
 }
 
 /// Sends a whole zone, message by message; the client's pace is ours. Says whether the

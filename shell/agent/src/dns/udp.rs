@@ -9,7 +9,7 @@ use std::net::UdpSocket;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use portolan_dns::Transport;
 use portolan_kernel::datagrams::{Batch, wait};
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::door::{Asker, Door, Now};
+use super::heirs::{Heirs, detach};
 use super::service::Step;
 
 /// The longest query that is read; what is longer is no query.
@@ -28,14 +29,25 @@ const BATCH: usize = 64;
 /// before a late reply is sent again to a socket that was full.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// For how long a thread that ends empties its sockets at most.
+const EMPTYING: Duration = Duration::from_secs(1);
+
+/// When threads end, and when late replies are given up.
+pub(super) struct Ends<'a> {
+    pub(super) tasks: &'a TaskTracker,
+    pub(super) stop: &'a CancellationToken,
+    pub(super) abort: &'a CancellationToken,
+}
+
 /// Starts the threads; they end when `stop` is cancelled, and `tasks` waits for them.
 /// `sockets` holds `each` of them for each thread.
 pub(super) fn start(
     door: &Arc<Door>,
-    sockets: Vec<UdpSocket>,
-    each: usize,
-    (tasks, stop): (&TaskTracker, &CancellationToken),
+    heirs: &Arc<Heirs>,
+    (sockets, each): (Vec<UdpSocket>, usize),
+    ends: &Ends<'_>,
 ) -> io::Result<()> {
+    let Ends { tasks, stop, abort } = ends;
     let (running, stopped) = UnixStream::pair()?;
     let mut threads = Vec::new();
     let mut sockets = sockets.into_iter().map(Arc::new);
@@ -52,8 +64,10 @@ pub(super) fn start(
             sockets: own,
             stopped: stopped.try_clone()?,
             runtime: Handle::current(),
-            tasks: tasks.clone(),
-            stop: stop.clone(),
+            tasks: TaskTracker::clone(tasks),
+            stop: CancellationToken::clone(stop),
+            abort: CancellationToken::clone(abort),
+            heirs: Arc::clone(heirs),
         };
         let name = format!("dns-udp-{}", threads.len());
         threads.push(
@@ -62,7 +76,7 @@ pub(super) fn start(
                 .spawn(move || worker.run())?,
         );
     }
-    let stop = stop.clone();
+    let stop = CancellationToken::clone(stop);
     tasks.spawn(async move {
         stop.cancelled().await;
         drop(running);
@@ -89,6 +103,9 @@ struct Worker {
     runtime: Handle,
     tasks: TaskTracker,
     stop: CancellationToken,
+    /// Ends what waits for its reply.
+    abort: CancellationToken,
+    heirs: Arc<Heirs>,
 }
 
 impl Worker {
@@ -98,16 +115,36 @@ impl Worker {
         loop {
             match wait(&self.sockets, &self.stopped) {
                 Ok(true) => {}
-                Ok(false) => return,
+                Ok(false) => return self.leave(&mut batch, &mut out),
                 Err(error) => failed(&error),
             }
             // As long as there is something, nobody has to wait for it.
             while self.drain_all(&mut batch, &mut out) {
                 if self.stop.is_cancelled() {
-                    return;
+                    return self.leave(&mut batch, &mut out);
                 }
             }
         }
+    }
+
+    /// Answers what has arrived. Where another process has the same sockets and answers,
+    /// that is its work.
+    fn leave(&self, batch: &mut Batch, out: &mut Vec<u8>) {
+        if self.heirs.is_answering() {
+            return;
+        }
+        for (index, socket) in self.sockets.iter().enumerate() {
+            if self.heirs.are_own(index) {
+                detach(socket);
+            }
+        }
+        let end = Instant::now() + EMPTYING;
+        // The second time for what was on its way when the sockets were detached.
+        for _ in 0..2 {
+            while self.drain_all(batch, out) && Instant::now() < end {}
+            thread::sleep(PAUSE);
+        }
+        self.drain_all(batch, out);
     }
 
     /// Answers one batch of each socket; says whether there was any.
@@ -161,8 +198,8 @@ impl Worker {
             query.to_vec(),
             asker,
         );
-        let stop = self.stop.clone();
-        let work = async move { stop.run_until_cancelled(late).await };
+        let abort = self.abort.clone();
+        let work = async move { abort.run_until_cancelled(late).await };
         self.tasks.spawn_on(work, &self.runtime);
     }
 }

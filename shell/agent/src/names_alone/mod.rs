@@ -28,7 +28,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::dns::{
-    BindError, Clients, Configured, DnsConfig, DnsGuard, DnsServer, DnsSockets, DnsStats,
+    BindError, Clients, Configured, DnsConfig, DnsGuard, DnsServer, DnsSockets, DnsStats, HandOver,
     KeepConfig, Keeper, Kept, Upstream,
 };
 use crate::node::{first_serial, frame};
@@ -59,6 +59,8 @@ pub struct NamesConfig {
     pub health: Option<SocketAddr>,
     /// How long names are still answered after the order to stop.
     pub lameduck: Duration,
+    /// How it leaves after that.
+    pub hand_over: HandOver,
     /// Where `/ready` is answered.
     pub ready: Option<SocketAddr>,
     /// Where `/metrics` is answered.
@@ -100,6 +102,7 @@ pub struct NamesAlone {
     keeper: Option<Keeper>,
     leaving: Arc<AtomicBool>,
     lameduck: Duration,
+    hand_over: HandOver,
     server: DnsServer,
     places: Vec<(&'static str, SocketAddr)>,
     stop: CancellationToken,
@@ -113,6 +116,7 @@ impl NamesAlone {
     /// If a socket cannot be had.
     pub fn start(config: NamesConfig) -> Result<Self, NamesAloneError> {
         let sockets = DnsSockets::bind(&config.listen)?;
+        let is_heir = sockets.were_taken().contains(&true);
         let stop = CancellationToken::new();
         let (ready, seen) = watch::channel(false);
         let published = Arc::new(ArcSwap::from_pointee(frame(&config.view)));
@@ -152,12 +156,12 @@ impl NamesAlone {
             ("metrics", config.metrics),
         ] {
             let Some(address) = address else { continue };
-            let failed = |source| NamesAloneError::Listen {
+            let at = web::serve(address, what, state.clone(), &stop, is_heir);
+            let at = at.map_err(|source| NamesAloneError::Listen {
                 address,
                 what,
                 source,
-            };
-            let at = web::serve(address, what, state.clone(), &stop).map_err(failed)?;
+            })?;
             places.push((what, at));
         }
         tokio::spawn(config.configured.follow(config.again, stop.clone()));
@@ -175,6 +179,7 @@ impl NamesAlone {
             keeper,
             leaving,
             lameduck: config.lameduck,
+            hand_over: config.hand_over,
             server,
             places,
             stop,
@@ -215,10 +220,14 @@ impl NamesAlone {
                 seconds = self.lameduck.as_secs(),
                 "names are still answered"
             );
-            tokio::time::sleep(self.lameduck).await;
+            tokio::select! {
+                () = tokio::time::sleep(self.lameduck) => {}
+                () = self.hand_over.hurry.cancelled() => {}
+            }
+            self.hand_over.grace = Duration::ZERO;
         }
+        self.server.leave(&self.hand_over).await;
         self.stop.cancel();
-        self.server.stopped().await;
         followed
     }
 

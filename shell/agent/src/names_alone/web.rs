@@ -44,12 +44,34 @@ pub(super) struct State {
 }
 
 /// Answers one path at an address until `stop`; returns where it is, port 0 resolved.
+/// An heir waits where the process before it still has the place.
 pub(super) fn serve(
     address: SocketAddr,
     what: &'static str,
     state: State,
     stop: &CancellationToken,
+    is_heir: bool,
 ) -> io::Result<SocketAddr> {
+    let stop = stop.clone();
+    match bind(address) {
+        Ok(listener) => {
+            let at = listener.local_addr()?;
+            tokio::spawn(accept(listener, what, state, stop));
+            Ok(at)
+        }
+        Err(error) if is_heir && error.kind() == io::ErrorKind::AddrInUse => {
+            tokio::spawn(async move {
+                if let Some(Some(listener)) = stop.run_until_cancelled(later(address, what)).await {
+                    accept(listener, what, state, stop).await;
+                }
+            });
+            Ok(address)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -59,10 +81,22 @@ pub(super) fn serve(
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    let listener = TcpListener::from_std(socket.into())?;
-    let at = listener.local_addr()?;
-    tokio::spawn(accept(listener, what, state, stop.clone()));
-    Ok(at)
+    TcpListener::from_std(socket.into())
+}
+
+/// Binds as soon as nobody else has the place; nothing if it cannot be had at all.
+async fn later(address: SocketAddr, what: &'static str) -> Option<TcpListener> {
+    loop {
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+        match bind(address) {
+            Ok(listener) => return Some(listener),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            Err(error) => {
+                tracing::warn!(%address, what, %error, "nothing is answered there");
+                return None;
+            }
+        }
+    }
 }
 
 async fn accept(listener: TcpListener, what: &'static str, state: State, stop: CancellationToken) {

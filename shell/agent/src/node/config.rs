@@ -8,7 +8,7 @@ use kube::Client;
 use portolan_kernel::netns::NetNs;
 use portolan_plan::NodeView;
 
-use crate::dns::{DnsGuard, KeepConfig, SharedFront, Upstream};
+use crate::dns::{DnsGuard, HandOver, KeepConfig, SharedFront, Upstream};
 
 /// Where kube-proxy answers `/healthz` and `/livez`: on every address.
 pub const HEALTHZ: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 10256);
@@ -40,6 +40,8 @@ pub struct NodeConfig {
     pub dns_allowed: Vec<IpNet>,
     /// Where the names that were answered are kept for the next start, if anywhere.
     pub dns_keep: Option<KeepConfig>,
+    /// How the DNS server leaves at the agent's end.
+    pub dns_hand_over: HandOver,
     /// Where `/healthz` and `/livez` are answered (P15); nowhere if none. An
     /// unspecified address stands for every address of both families.
     pub healthz: Option<SocketAddr>,

@@ -22,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::NodeConfig;
 use crate::dns::{
-    BindError, Clients, DnsConfig, DnsGuard, DnsServer, DnsSockets, DnsStats, Keeper, Kept,
-    SharedFront, Upstream,
+    BindError, Clients, DnsConfig, DnsGuard, DnsServer, DnsSockets, DnsStats, HandOver, Keeper,
+    Kept, SharedFront, Upstream,
 };
 
 /// The link that carries the DNS addresses: they are the node's own, on no wire.
@@ -64,6 +64,7 @@ pub(crate) struct Names {
     allowed: Vec<IpNet>,
     stats: Arc<DnsStats>,
     keeper: Option<Keeper>,
+    hand_over: HandOver,
     /// What is served before the cluster has been listed.
     early: Option<Early>,
     /// When changes were asked for that no answer tells yet.
@@ -104,6 +105,7 @@ impl Names {
         let view = config.given.clone();
         Ok(Self {
             keeper,
+            hand_over: config.dns_hand_over.clone(),
             early: answers.then_some(Early { view, kept }),
             netns: config.netns.clone(),
             links: Links::open(&config.netns).map_err(NamesError::Link)?,
@@ -160,8 +162,7 @@ impl Names {
             keeper.stop().await;
         }
         if let Some(old) = self.serving.take() {
-            old.stop.cancel();
-            old.server.stopped().await;
+            old.server.leave(&self.hand_over).await;
         }
     }
 

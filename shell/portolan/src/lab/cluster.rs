@@ -238,6 +238,7 @@ impl Shared {
             },
             dns_allowed: Vec::new(),
             dns_keep: None,
+            dns_hand_over: Default::default(),
             healthz: Some(node::HEALTHZ),
             metrics: Some(node::METRICS),
             replace_kube_proxy: false,

@@ -39,6 +39,7 @@ impl Running {
             dns_guard: DnsGuard::default(),
             dns_allowed: Vec::new(),
             dns_keep: None,
+            dns_hand_over: Default::default(),
             healthz: Some(node::HEALTHZ),
             metrics: Some(node::METRICS),
             replace_kube_proxy: false,

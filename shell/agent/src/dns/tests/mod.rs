@@ -6,6 +6,7 @@ mod faults;
 mod forwarding;
 mod guarding;
 mod keeping;
+mod leaving;
 mod programs;
 mod resolver;
 mod secret;
