@@ -14,7 +14,7 @@ struct Tool {
     why: &'static str,
 }
 
-const TOOLS: [Tool; 16] = [
+const TOOLS: [Tool; 17] = [
     Tool {
         program: "c++",
         package: "g++",
@@ -64,6 +64,11 @@ const TOOLS: [Tool; 16] = [
         program: "busybox",
         package: "busybox",
         why: "its nslookup asks the DNS server as small images do",
+    },
+    Tool {
+        program: "musl-gcc",
+        package: "musl-tools",
+        why: "builds a program that resolves names as small images do",
     },
     Tool {
         program: "curl",

@@ -5,14 +5,17 @@ use std::io::{Read as _, Seek as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use portolan_agent::dns::Upstream;
 use portolan_benches::figures::{figure, millis, percentile, say};
 use portolan_render::zone;
 use tokio::runtime::Runtime;
 
 use crate::echo::Echo;
+use crate::outside::{NAMES, Outside};
 use crate::world::{self, SERVICES, Served};
 
 /// Clients that dnsperf acts as, each with a socket of its own.
@@ -50,7 +53,18 @@ impl Questions {
             let rtype = if turn % 2 == 0 { "A" } else { "AAAA" };
             writeln!(walks, "{outside}.{suffix} {rtype}")?;
         }
-        for (name, text) in [("services", services), ("pods", pods), ("walks", walks)] {
+        let mut forwarded = String::new();
+        for turn in 0..NAMES {
+            let number = turn * 7919 % NAMES;
+            writeln!(forwarded, "host-{number}.example.com A")?;
+        }
+        let files = [
+            ("services", services),
+            ("pods", pods),
+            ("walks", walks),
+            ("forwarded", forwarded),
+        ];
+        for (name, text) in files {
             std::fs::write(folder.path().join(name), text)?;
         }
         Ok(Self { folder })
@@ -72,7 +86,7 @@ pub(crate) fn run(runtime: &Runtime, seconds: u32, rounds: usize) -> Result<()> 
         "{rounds} rounds of {seconds} s each: a bare echo, then the server with {} names",
         zones.iter().map(portolan_dns::Zone::len).sum::<usize>()
     ));
-    let mut found: [Vec<f64>; 5] = Default::default();
+    let mut found: [Vec<f64>; 6] = Default::default();
     for _ in 0..rounds {
         let echo = Echo::start()?;
         let bare = dnsperf(echo.address, &questions.file("services"), seconds, &[])?;
@@ -89,12 +103,21 @@ pub(crate) fn run(runtime: &Runtime, seconds: u32, rounds: usize) -> Result<()> 
         walks.all("NXDOMAIN")?;
         let streams = ask("services", &["-m", "tcp"])?;
         streams.all("NOERROR")?;
-        let these = [bare.qps, services.qps, pods.qps, walks.qps, streams.qps];
+        drop(served);
+        let forwarded = forwarded(zones.clone(), &questions, seconds)?;
+        let these = [
+            bare.qps,
+            services.qps,
+            pods.qps,
+            walks.qps,
+            streams.qps,
+            forwarded,
+        ];
         for (all, one) in found.iter_mut().zip(these) {
             all.push(one);
         }
     }
-    let [bare, services, pods, walks, streams] = found.map(|all| median(&all));
+    let [bare, services, pods, walks, streams, forwarded] = found.map(|all| median(&all));
     figure("echo_qps", bare, "/s");
     figure("qps", services, "/s");
     figure("pods_qps", pods, "/s");
@@ -103,7 +126,30 @@ pub(crate) fn run(runtime: &Runtime, seconds: u32, rounds: usize) -> Result<()> 
     figure("pods_ratio_to_echo", pods / bare, "");
     figure("nxdomain_ratio_to_echo", walks / bare, "");
     figure("tcp_qps", streams, "/s");
+    figure("forwarded_qps", forwarded, "/s");
+    figure("forwarded_ratio_to_echo", forwarded / bare, "");
     latency(zones, &questions, seconds, services / 2.0)
+}
+
+/// Queries per second for names outside the cluster whose answers are kept: each has
+/// been asked for once before.
+fn forwarded(zones: portolan_dns::Zones, questions: &Questions, seconds: u32) -> Result<f64> {
+    let outside = Outside::start()?;
+    let forwarder = outside.forwarder();
+    let upstream = Arc::clone(&forwarder) as Arc<dyn Upstream>;
+    let served = Served::start_with(zones, Some(upstream))?;
+    let file = questions.file("forwarded");
+    // Once through the file, no faster than questions to others may be under way.
+    dnsperf(served.address, &file, 60, &["-n", "1", "-q", "100"])?.all("NOERROR")?;
+    let asked = forwarder.counts().misses;
+    let run = dnsperf(served.address, &file, seconds, &[])?;
+    run.all("NOERROR")?;
+    let counts = forwarder.counts();
+    ensure!(
+        counts.misses == asked && counts.hits as f64 >= run.sent - run.lost,
+        "not all of them were kept: {counts:?}"
+    );
+    Ok(run.qps)
 }
 
 /// How long replies take at half of what the server can do, and how long those of
