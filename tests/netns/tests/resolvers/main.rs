@@ -4,12 +4,17 @@
 mod place;
 
 use std::io::Write;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use place::Place;
 use portolan_netns::namespace::inside;
+
+/// How long a program may take to begin.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A question as a program's words, and what is in all that it prints, in any order.
 /// The answer to what does not exist begins with the code that the program ends with.
@@ -285,5 +290,94 @@ fn d3_d19_a_static_musl_program_resolves_every_kind_of_record() {
             ("record TXT web.default.svc.cluster.local", &["NO_DATA"]),
         ];
         check(place, &program, "", asked)
+    });
+}
+
+/// Where systemd-resolved asks, and nobody else.
+const RESOLVED_CONF: &str = "[Resolve]\nDNS=10.96.0.10\nFallbackDNS=\nDomains=~.\n\
+    LLMNR=no\nMulticastDNS=no\nDNSSEC=no\nDNSOverTLS=no\nReadEtcHosts=no\n";
+/// Dresses it, and gives it a place for what it writes.
+const RESOLVED: &str = r#"mount -t overlay overlay -o "lowerdir=$1:/etc" /etc &&
+    mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/resolve && shift && exec "$@""#;
+/// Where it answers.
+const STUB: &str = "127.0.0.53:53";
+
+/// systemd-resolved without systemd and without a bus; it ends with the test. It gives
+/// up its rights only where it begins as root, which a namespace of one user does not
+/// let it do.
+fn resolved(place: &Place) -> Result<Ends> {
+    let root = std::env::var_os("PORTOLAN_ROOT").map(PathBuf::from);
+    let root = root.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."));
+    let folder = root.join("target/tools/systemd-resolved");
+    let program = folder.join("lib/systemd/systemd-resolved");
+    ensure!(
+        program.is_file(),
+        "{} is missing: cargo xtask setup",
+        program.display()
+    );
+    place.file("systemd/resolved.conf", RESOLVED_CONF)?;
+    // It has no right over the network: its port is one that everybody may take.
+    std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")?;
+    let user = [
+        "--user",
+        "--map-user=1000",
+        "--map-group=1000",
+        "--keep-caps",
+    ];
+    let libraries = std::fs::read_dir(folder.join("usr/lib"))?
+        .next()
+        .context("libraries")??;
+    let child = place
+        .command(&user, RESOLVED)
+        .arg(program)
+        .env("LD_LIBRARY_PATH", libraries.path().join("systemd"))
+        .env("SYSTEMD_LOG_TARGET", "console")
+        .env("SYSTEMD_LOG_LEVEL", "warning")
+        .spawn()?;
+    Ok(Ends(child))
+}
+
+/// A process that ends with the test.
+struct Ends(Child);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+#[test]
+fn d3_d19_systemd_resolved_passes_every_kind_of_record_on() {
+    let test = "d3_d19_systemd_resolved_passes_every_kind_of_record_on";
+    in_a_pod(test, |place| {
+        let mut running = resolved(place)?;
+        let end = Instant::now() + DEADLINE;
+        while TcpStream::connect(STUB).is_err() {
+            let ended = running.0.try_wait()?;
+            ensure!(ended.is_none(), "systemd-resolved ended: {ended:?}");
+            ensure!(Instant::now() < end, "systemd-resolved does not listen");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let before = "@127.0.0.53 +tries=1 +timeout=20 -t";
+        check(place, Path::new("dig"), before, &RECORDS)?;
+        let missing: &[Asked] = &[("A missing.default.svc.cluster.local", &["NXDOMAIN"])];
+        check(place, Path::new("dig"), before, missing)?;
+        // As on a machine that has it: programs of glibc ask it.
+        place.file(
+            "resolv.conf",
+            "nameserver 127.0.0.53\noptions edns0 trust-ad\n",
+        )?;
+        let asked: &[Asked] = &[
+            (
+                "ahosts both.default.svc.cluster.local",
+                &["10.96.7.2", "fd00:10:96::72"],
+            ),
+            ("ahosts www.example.com", &["192.0.2.7", "2001:db8::7"]),
+            ("hosts 10.96.7.1", &["web.default.svc.cluster.local"]),
+            ("hosts missing.default.svc.cluster.local", &["exit 2"]),
+        ];
+        check(place, Path::new("getent"), "", asked)
     });
 }
