@@ -9,13 +9,14 @@ use anyhow::{Context, Result, bail};
 use crate::run::say;
 
 /// The targets, as fuzz/Cargo.toml names them.
-pub(crate) const TARGETS: [&str; 7] = [
+pub(crate) const TARGETS: [&str; 8] = [
     "conntrack",
     "decode",
     "dns",
     "intake",
     "netlink",
     "patch",
+    "replies",
     "selectors",
 ];
 

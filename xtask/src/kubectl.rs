@@ -1,4 +1,6 @@
-//! The two kubectl versions that judge the API server.
+//! Programs that tests call and nobody has to install: the two kubectl versions that
+//! judge the API server, and systemd-resolved, which takes a machine's resolv.conf for
+//! itself where it is installed.
 //!
 //! 1.32 is Debian 13's package `kubectl`; 1.20 is Debian 12's
 //! `kubernetes-client`, which asks for OpenAPI v2 as protobuf and knows only
@@ -24,6 +26,25 @@ fn program(root: &Path, folder: &str) -> PathBuf {
     root.join("target/tools")
         .join(folder)
         .join("usr/bin/kubectl")
+}
+
+/// The folder below `target/tools` with systemd-resolved, the packages of Debian 12 that
+/// are unpacked there, and the program.
+pub(crate) const RESOLVED: &str = "systemd-resolved";
+const RESOLVED_PACKAGES: [&str; 2] = ["systemd-resolved", "libsystemd-shared"];
+const RESOLVED_PROGRAM: &str = "lib/systemd/systemd-resolved";
+
+/// Fetches systemd-resolved if it is not there yet.
+pub(crate) fn fetch_resolved(root: &Path) -> Result<()> {
+    let folder = root.join("target/tools").join(RESOLVED);
+    if folder.join(RESOLVED_PROGRAM).is_file() {
+        return Ok(());
+    }
+    for package in RESOLVED_PACKAGES {
+        fetch_one(root, "bookworm", package, RESOLVED)
+            .with_context(|| format!("fetch {package} of Debian bookworm"))?;
+    }
+    Ok(())
 }
 
 /// Fetches what is not there yet.
@@ -54,7 +75,8 @@ fn run_quiet(root: &Path, words: &[&str]) -> Result<()> {
 fn fetch_one(root: &Path, suite: &str, package: &str, folder: &str) -> Result<()> {
     let mirror = debian_mirror().context(
         "no Debian mirror in /etc/apt: the tests need kubectl 1.32 (Debian 13's package kubectl); \
-         on another system unpack it under target/tools/kubectl-1.32",
+         on another system unpack it under target/tools/kubectl-1.32, and Debian 12's \
+         systemd-resolved under target/tools/systemd-resolved",
     )?;
     let apt = root.join("target/tools/apt").join(suite);
     for sub in ["lists/partial", "cache/archives/partial", "etc"] {
@@ -92,7 +114,10 @@ fn fetch_one(root: &Path, suite: &str, package: &str, folder: &str) -> Result<()
     run(download, &format!("apt-get download {package}"))?;
     let deb = fs::read_dir(&apt)?
         .filter_map(|e| e.ok().map(|e| e.path()))
-        .find(|p| p.extension().is_some_and(|x| x == "deb"))
+        .find(|p| {
+            let name = p.file_name().and_then(|name| name.to_str());
+            name.is_some_and(|n| n.starts_with(&format!("{package}_")) && n.ends_with(".deb"))
+        })
         .context("apt-get download left no package")?;
     let into = root.join("target/tools").join(folder);
     fs::create_dir_all(&into)?;

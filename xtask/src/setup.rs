@@ -14,7 +14,7 @@ struct Tool {
     why: &'static str,
 }
 
-const TOOLS: [Tool; 16] = [
+const TOOLS: [Tool; 18] = [
     Tool {
         program: "c++",
         package: "g++",
@@ -66,6 +66,16 @@ const TOOLS: [Tool; 16] = [
         why: "its nslookup asks the DNS server as small images do",
     },
     Tool {
+        program: "musl-gcc",
+        package: "musl-tools",
+        why: "builds a program that resolves names as small images do",
+    },
+    Tool {
+        program: "systemctl",
+        package: "systemd",
+        why: "brings the libraries of systemd-resolved, which is not installed itself",
+    },
+    Tool {
         program: "curl",
         package: "curl",
         why: "asks Services",
@@ -111,6 +121,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
         install(root, &packages, &list)?;
     }
     kubectl::fetch(root)?;
+    kubectl::fetch_resolved(root)?;
     clients::fetch(root)?;
     user_namespaces()?;
     say("everything that the tests need is here");

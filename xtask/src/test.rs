@@ -10,6 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use crate::kubectl::RESOLVED;
 use crate::run::{check, is_root, output, run, say};
 
 /// `nobody` of Debian: a user with no rights at all.
@@ -78,11 +79,13 @@ fn without_root_in(root: &Path, product: &Path, place: &Path) -> Result<()> {
     let from = [
         root.join("target/tools/kubectl-1.32"),
         root.join("target/tools/kubectl-1.20"),
+        root.join("target/tools").join(RESOLVED),
         root.join("examples"),
     ];
     let into = [
         "target/tools/kubectl-1.32",
         "target/tools/kubectl-1.20",
+        "target/tools/systemd-resolved",
         "examples",
     ];
     for (from, into) in from.iter().zip(into) {

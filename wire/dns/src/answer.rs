@@ -147,7 +147,7 @@ impl Reply<'_> {
             self.writer
                 .group(Section::Answer, owner, (&group, ttl), self.rotation)?;
             if rtype == Rtype::SRV {
-                self.glue(group.iter());
+                self.glue(name, group.iter());
             }
             return Ok(None);
         }
@@ -214,9 +214,11 @@ impl Reply<'_> {
                     if let Some(group) = node.group(self.request.rtype) {
                         let owner = self.write_aliases(&chain)?;
                         let ttl = (&group, zone.ttl());
-                        let owner = (owner, target);
                         self.writer
-                            .group(Section::Answer, owner, ttl, self.rotation)?;
+                            .group(Section::Answer, (owner, target), ttl, self.rotation)?;
+                        if self.request.rtype == Rtype::SRV {
+                            self.glue(target, group.iter());
+                        }
                         return Ok(None);
                     }
                     end = (zone, node);
@@ -234,15 +236,15 @@ impl Reply<'_> {
         Ok(owner)
     }
 
-    /// The addresses of SRV targets (D7). They are a courtesy: what does not
-    /// fit is left out without a word (RFC 2181 §9).
-    fn glue<'e>(&mut self, entries: impl Iterator<Item = Entry<'e>>) {
+    /// The addresses of the targets of a name's SRV records (D7). They are a courtesy:
+    /// what does not fit is left out without a word (RFC 2181 §9).
+    fn glue<'e>(&mut self, owner: &Spelled, entries: impl Iterator<Item = Entry<'e>>) {
         let mut last: Option<Spelled> = None;
         for entry in entries.take(MOST_GLUE) {
             let Entry::Target { labels, skip, .. } = entry else {
                 continue;
             };
-            let Some(target) = Spelled::join(labels, &self.request.name, skip) else {
+            let Some(target) = Spelled::join(labels, owner, skip) else {
                 continue;
             };
             // Entries are sorted by port first, so repeats that matter are those

@@ -1,18 +1,23 @@
 //! dnsperf against the echo and against the server, in turn.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{Read as _, Seek as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::resource::{UsageWho, getrusage};
+use portolan_agent::dns::Upstream;
 use portolan_benches::figures::{figure, millis, percentile, say};
 use portolan_render::zone;
 use tokio::runtime::Runtime;
 
 use crate::echo::Echo;
+use crate::outside::{NAMES, Outside};
 use crate::world::{self, SERVICES, Served};
 
 /// Clients that dnsperf acts as, each with a socket of its own.
@@ -50,7 +55,18 @@ impl Questions {
             let rtype = if turn % 2 == 0 { "A" } else { "AAAA" };
             writeln!(walks, "{outside}.{suffix} {rtype}")?;
         }
-        for (name, text) in [("services", services), ("pods", pods), ("walks", walks)] {
+        let mut forwarded = String::new();
+        for turn in 0..NAMES {
+            let number = turn * 7919 % NAMES;
+            writeln!(forwarded, "host-{number}.example.com A")?;
+        }
+        let files = [
+            ("services", services),
+            ("pods", pods),
+            ("walks", walks),
+            ("forwarded", forwarded),
+        ];
+        for (name, text) in files {
             std::fs::write(folder.path().join(name), text)?;
         }
         Ok(Self { folder })
@@ -72,38 +88,67 @@ pub(crate) fn run(runtime: &Runtime, seconds: u32, rounds: usize) -> Result<()> 
         "{rounds} rounds of {seconds} s each: a bare echo, then the server with {} names",
         zones.iter().map(portolan_dns::Zone::len).sum::<usize>()
     ));
-    let mut found: [Vec<f64>; 5] = Default::default();
+    let mut found: BTreeMap<&str, Vec<Run>> = BTreeMap::new();
     for _ in 0..rounds {
         let echo = Echo::start()?;
         let bare = dnsperf(echo.address, &questions.file("services"), seconds, &[])?;
         drop(echo);
         let served = Served::start(zones.clone())?;
-        let ask = |name: &str, words: &[&str]| {
-            dnsperf(served.address, &questions.file(name), seconds, words)
+        let ask = |name: &str, words: &[&str], code: &str| {
+            let run = dnsperf(served.address, &questions.file(name), seconds, words)?;
+            run.all(code).map(|()| run)
         };
-        let services = ask("services", &[])?;
-        services.all("NOERROR")?;
-        let pods = ask("pods", &[])?;
-        pods.all("NOERROR")?;
-        let walks = ask("walks", &[])?;
-        walks.all("NXDOMAIN")?;
-        let streams = ask("services", &["-m", "tcp"])?;
-        streams.all("NOERROR")?;
-        let these = [bare.qps, services.qps, pods.qps, walks.qps, streams.qps];
-        for (all, one) in found.iter_mut().zip(these) {
-            all.push(one);
+        let these = [
+            ("", ask("services", &[], "NOERROR")?),
+            ("pods_", ask("pods", &[], "NOERROR")?),
+            ("nxdomain_", ask("walks", &[], "NXDOMAIN")?),
+            ("tcp_", ask("services", &["-m", "tcp"], "NOERROR")?),
+            ("echo_", bare),
+        ];
+        drop(served);
+        let forwarded = forwarded(zones.clone(), &questions, seconds)?;
+        for (name, run) in these.into_iter().chain([("forwarded_", forwarded)]) {
+            found.entry(name).or_default().push(run);
         }
     }
-    let [bare, services, pods, walks, streams] = found.map(|all| median(&all));
-    figure("echo_qps", bare, "/s");
-    figure("qps", services, "/s");
-    figure("pods_qps", pods, "/s");
-    figure("nxdomain_qps", walks, "/s");
-    figure("qps_ratio_to_echo", services / bare, "");
-    figure("pods_ratio_to_echo", pods / bare, "");
-    figure("nxdomain_ratio_to_echo", walks / bare, "");
-    figure("tcp_qps", streams, "/s");
+    let medians = |name: &str| {
+        let runs = found.get(name).map_or(&[][..], Vec::as_slice);
+        let of = |value: fn(&Run) -> f64| median(&runs.iter().map(value).collect::<Vec<_>>());
+        (of(|run| run.qps), of(|run| run.cpu_us))
+    };
+    let (bare, _) = medians("echo_");
+    let (services, _) = medians("");
+    for name in ["echo_", "", "pods_", "nxdomain_", "forwarded_", "tcp_"] {
+        let (qps, cpu_us) = medians(name);
+        figure(&format!("{name}qps"), qps, "/s");
+        figure(&format!("{name}cpu_us"), cpu_us, "us");
+        if !["echo_", "tcp_"].contains(&name) {
+            let name = if name.is_empty() { "qps_" } else { name };
+            figure(&format!("{name}ratio_to_echo"), qps / bare, "");
+        }
+    }
     latency(zones, &questions, seconds, services / 2.0)
+}
+
+/// Queries per second for names outside the cluster whose answers are kept: each has
+/// been asked for once before.
+fn forwarded(zones: portolan_dns::Zones, questions: &Questions, seconds: u32) -> Result<Run> {
+    let outside = Outside::start()?;
+    let forwarder = outside.forwarder();
+    let upstream = Arc::clone(&forwarder) as Arc<dyn Upstream>;
+    let served = Served::start_with(zones, Some(upstream))?;
+    let file = questions.file("forwarded");
+    // Once through the file, no faster than questions to others may be under way.
+    dnsperf(served.address, &file, 60, &["-n", "1", "-q", "100"])?.all("NOERROR")?;
+    let asked = forwarder.counts().misses;
+    let run = dnsperf(served.address, &file, seconds, &[])?;
+    run.all("NOERROR")?;
+    let counts = forwarder.counts();
+    ensure!(
+        counts.misses == asked && counts.hits as f64 >= run.sent - run.lost,
+        "not all of them were kept: {counts:?}"
+    );
+    Ok(run)
 }
 
 /// How long replies take at half of what the server can do, and how long those of
@@ -151,6 +196,9 @@ struct Run {
     sent: f64,
     lost: f64,
     codes: String,
+    /// Processor time of this process, the server's, per query in microseconds: what
+    /// others on the machine do hardly changes it.
+    cpu_us: f64,
     /// Of single queries, if it was asked to tell them.
     latencies: Vec<Duration>,
 }
@@ -176,6 +224,7 @@ impl Run {
 fn dnsperf(server: SocketAddr, file: &Path, seconds: u32, more: &[&str]) -> Result<Run> {
     // A file, since a pipe's reader would want a processor as often as there is a line.
     let mut said = tempfile::tempfile()?;
+    let before = cpu()?;
     let output = Command::new("dnsperf")
         .stdout(said.try_clone()?)
         .args([
@@ -191,6 +240,7 @@ fn dnsperf(server: SocketAddr, file: &Path, seconds: u32, more: &[&str]) -> Resu
         .args(more)
         .output()
         .context("start dnsperf, of the package of that name")?;
+    let spent = cpu()? - before;
     let mut text = String::new();
     said.rewind()?;
     said.read_to_string(&mut text)?;
@@ -210,13 +260,25 @@ fn dnsperf(server: SocketAddr, file: &Path, seconds: u32, more: &[&str]) -> Resu
         let first = value(label)?.split_whitespace().next();
         first.unwrap_or_default().parse().context("a number")
     };
+    let sent = number("Queries sent:")?;
     Ok(Run {
         qps: number("Queries per second:")?,
-        sent: number("Queries sent:")?,
+        sent,
+        cpu_us: spent.as_secs_f64() * 1e6 / sent.max(1.0),
         lost: number("Queries lost:")?,
         codes: value("Response codes:")?.to_owned(),
         latencies: latencies(&text),
     })
+}
+
+/// Processor time of all threads of this process so far, the kernel's part included.
+fn cpu() -> Result<Duration> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+    let parts = [usage.user_time(), usage.system_time()];
+    let seconds = parts
+        .iter()
+        .map(|part| part.tv_sec() as f64 + part.tv_usec() as f64 / 1e6);
+    Ok(Duration::from_secs_f64(seconds.sum()))
 }
 
 /// The times in lines such as `> NOERROR name A 0.000123`.

@@ -9,6 +9,7 @@ mod change;
 mod echo;
 mod load;
 mod memory;
+mod outside;
 mod world;
 
 use std::env;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
-use portolan_agent::dns::{DnsConfig, DnsGuard, DnsServer, DnsSockets};
+use portolan_agent::dns::{DnsConfig, DnsGuard, DnsServer, DnsSockets, Upstream};
 use portolan_benches::cluster;
 use portolan_dns::Zones;
 use portolan_kernel::link::Links;
@@ -69,6 +69,11 @@ pub(crate) struct Served {
 impl Served {
     /// Serves these names on a free port; must be called inside a runtime.
     pub(crate) fn start(zones: Zones) -> Result<Self> {
+        Self::start_with(zones, None)
+    }
+
+    /// The same, with somebody who is asked for all other names.
+    pub(crate) fn start_with(zones: Zones, upstream: Option<Arc<dyn Upstream>>) -> Result<Self> {
         let sockets = DnsSockets::bind(&[([127, 0, 0, 1], 0).into()])?;
         let address = sockets.udp.first().context("a socket")?.local_addr()?;
         let zones = Arc::new(ArcSwap::from_pointee(zones));
@@ -78,7 +83,7 @@ impl Served {
             sockets,
             zones: Arc::clone(&zones),
             ready: seen,
-            upstream: None,
+            upstream,
             front: Default::default(),
             guard: DnsGuard::default(),
             stats: Arc::default(),
