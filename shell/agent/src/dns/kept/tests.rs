@@ -123,6 +123,23 @@ fn d20_damaged_foreign_and_old_files_are_refused() {
     assert!(place.write(&names(1)).is_err());
 }
 
+#[test]
+fn d20_what_killed_processes_left_unfinished_goes_once_it_is_old() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = place(dir.path());
+    place.write(&names(3)).unwrap();
+    let [old, new] = ["old", "new"].map(|end| dir.path().join(format!("{UNFINISHED}{end}")));
+    for path in [&old, &new] {
+        fs::write(path, "half of it").unwrap();
+    }
+    let file = File::options().append(true).open(&old).unwrap();
+    file.set_modified(now() - ABANDONED * 2).unwrap();
+    assert_eq!(place.read(now()).unwrap().unwrap().0, names(3));
+    place.write(&names(4)).unwrap();
+    assert!(!old.exists() && new.exists(), "somebody may still write it");
+    assert_eq!(place.read(now()).unwrap().unwrap().0, names(4));
+}
+
 /// Two processes write at the same time, as while one takes over from another.
 #[test]
 fn d20_whoever_reads_finds_one_of_the_files_whole() {
@@ -182,19 +199,19 @@ async fn d20_many_changes_are_few_writings_and_no_change_a_mark() {
     }
     let read = || place(dir.path()).read(now()).ok().flatten();
     until(|| read().is_some_and(|(kept, _)| kept == names(100))).await;
+    // A mark comes after the last writing has been counted.
+    let marked = async || {
+        let file = File::options().append(true).open(&path).unwrap();
+        file.set_modified(now() - OLDEST / 2).unwrap();
+        until(|| read().is_some_and(|(_, age)| age < DEADLINE)).await;
+    };
+    marked().await;
     let most = began.elapsed().as_millis() / pace.pause.as_millis() + 1;
     let writings = u128::from(stats.writings());
     assert!((1..=most).contains(&writings), "{writings} of {most}");
-
-    let long_ago = now() - OLDEST / 2;
-    let file = File::options().append(true).open(&path).unwrap();
-    file.set_modified(long_ago).unwrap();
-    until(|| read().is_some_and(|(_, age)| age < DEADLINE)).await;
-    assert_eq!(
-        u128::from(stats.writings()),
-        writings,
-        "it is not written again"
-    );
+    marked().await;
+    let again = u128::from(stats.writings());
+    assert_eq!(again, writings, "it is not written again");
     keeper.stop().await;
     assert_eq!(read().map(|(kept, _)| kept), Some(names(100)));
 }

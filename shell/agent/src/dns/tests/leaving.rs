@@ -158,7 +158,10 @@ async fn no_query_is_lost_from_one_server_to_the_next() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_datagram_is_lost_between_servers_that_only_share_the_address() {
-    let mut server = start(fresh().apart(), ready());
+    let sockets = fresh().apart();
+    // Nobody else gets the port meanwhile.
+    let _held = sockets.tcp[0].try_clone().unwrap();
+    let mut server = start(sockets, ready());
     let at = server.addresses()[0];
     let load = Load::start(at, false);
     for _ in 0..CHANGES {
