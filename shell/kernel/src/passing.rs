@@ -33,8 +33,6 @@ pub struct Passed {
     pub descriptors: Vec<OwnedFd>,
     /// Open for as long as either process wants the other to know that it lives.
     pub line: UnixStream,
-    /// The number of the process that gave them; 0 if it cannot be seen from here.
-    pub pid: i32,
 }
 
 /// Takes a name, in the network namespace of the calling thread; none if somebody has
@@ -61,9 +59,9 @@ pub fn ask(name: &str) -> io::Result<Option<Passed>> {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Ok(None),
         Err(error) => return Err(error),
     };
-    let Some(pid) = trusted(&line)? else {
+    if !trusted(&line)? {
         return Ok(None);
-    };
+    }
     line.set_read_timeout(Some(PATIENCE))?;
     let mut mark = [0];
     let mut beside = nix::cmsg_space!([i32; MOST]);
@@ -87,11 +85,7 @@ pub fn ask(name: &str) -> io::Result<Option<Passed>> {
         return Ok(None);
     }
     line.set_read_timeout(None)?;
-    Ok(Some(Passed {
-        descriptors,
-        line,
-        pid,
-    }))
+    Ok(Some(Passed { descriptors, line }))
 }
 
 /// Gives descriptors to whoever has asked, without waiting; says whether it is somebody
@@ -100,7 +94,7 @@ pub fn ask(name: &str) -> io::Result<Option<Passed>> {
 /// # Errors
 /// If there is no room, or nobody there any more.
 pub fn give(line: &UnixStream, descriptors: &[BorrowedFd<'_>]) -> io::Result<bool> {
-    if trusted(line)?.is_none() {
+    if !trusted(line)? {
         return Ok(false);
     }
     let numbers: Vec<i32> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
@@ -116,11 +110,11 @@ pub fn give(line: &UnixStream, descriptors: &[BorrowedFd<'_>]) -> io::Result<boo
     Ok(true)
 }
 
-/// The process at the other end, if its user counts.
-fn trusted(line: &impl AsFd) -> io::Result<Option<i32>> {
+/// Whether the user at the other end counts. Of a name that was passed on, that is the
+/// one who took it first, whose process may have ended.
+fn trusted(line: &impl AsFd) -> io::Result<bool> {
     let who = getsockopt(line, PeerCredentials)?;
-    let counts = who.uid() == 0 || who.uid() == geteuid().as_raw();
-    Ok(counts.then_some(who.pid()))
+    Ok(who.uid() == 0 || who.uid() == geteuid().as_raw())
 }
 
 #[cfg(test)]
@@ -147,7 +141,6 @@ mod tests {
         let (line, _) = first.accept().unwrap();
         assert!(give(&line, &[socket.as_fd(), first.as_fd()]).unwrap());
         let mut passed = asked.join().unwrap();
-        assert_eq!(passed.pid, i32::try_from(std::process::id()).unwrap());
         drop((socket, first, line));
 
         // The queue and the name have outlived who had them first.

@@ -77,12 +77,11 @@ fn name(address: SocketAddr) -> String {
 pub(super) fn take(address: SocketAddr) -> Option<Taken> {
     match passing::ask(&name(address)) {
         Ok(Some(passed)) => {
-            let pid = passed.pid;
             let taken = sort(address, passed);
             if taken.is_some() {
-                tracing::info!(%address, pid, "the sockets of another process are shared");
+                tracing::info!(%address, "the sockets of another process are shared");
             } else {
-                tracing::warn!(%address, pid, "another process passes on what is not understood");
+                tracing::warn!(%address, "another process passes on what is not understood");
             }
             taken
         }
