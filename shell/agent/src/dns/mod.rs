@@ -99,8 +99,9 @@ pub struct DnsConfig {
     pub stats: Arc<DnsStats>,
 }
 
-/// How long queries that wait for others may take once the server leaves.
-const LEAVING: Duration = Duration::from_secs(3);
+/// How long queries that wait for others, and open connections, may take once the server
+/// leaves.
+const LEAVING: Duration = Duration::from_secs(5);
 
 /// A running server. It stops when the token that it was started with is
 /// cancelled, or when this handle is dropped.

@@ -1,13 +1,12 @@
 //! Streams: messages with a length before them (RFC 1035 §4.2.2), many in
 //! flight, replies in the order in which they are ready (RFC 7766 §7).
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures::{FutureExt, SinkExt, Stream, StreamExt};
+use futures::{FutureExt, SinkExt, StreamExt};
 use portolan_dns::{Transfer, Transport};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -28,6 +27,8 @@ const MOST_CONNECTIONS: usize = 512;
 const IDLE: Duration = Duration::from_secs(8);
 /// How long a connection may be silent once the server leaves.
 const LAST: Duration = Duration::from_millis(250);
+/// How long its first query may take then, or the rest of one that has begun.
+const FIRST: Duration = Duration::from_secs(4);
 /// How long a connection lasts once the server leaves, however much is asked.
 const LEAVING: Duration = Duration::from_secs(2);
 /// Queries of one connection that may wait for other resolvers; the next one is
@@ -122,15 +123,11 @@ async fn read_queries(
     read: impl AsyncRead + Unpin,
     ready: mpsc::Sender<Bytes>,
 ) {
-    let mut messages = FramedRead::new(read, framing());
-    let mut end = None;
+    let mut queries = Queries::new(read, stop);
     let late = Arc::new(Semaphore::new(MOST_LATE));
     let mut out = Vec::new();
     let mut tasks = tokio::task::JoinSet::new();
-    loop {
-        let Some(query) = next_query(&mut messages, &stop, &mut end).await else {
-            break;
-        };
+    while let Some(query) = queries.next().await {
         let asker = Asker {
             peer,
             transport: Transport::Tcp,
@@ -165,22 +162,53 @@ async fn read_queries(
     tasks.join_all().await;
 }
 
-/// The next query. Once the server leaves, it comes soon or never.
-async fn next_query(
-    messages: &mut (impl Stream<Item = io::Result<BytesMut>> + Unpin),
-    stop: &CancellationToken,
-    end: &mut Option<Instant>,
-) -> Option<BytesMut> {
-    if !stop.is_cancelled() {
-        tokio::select! {
-            biased;
-            next = timeout(IDLE, messages.next()) => return next.ok()??.ok(),
-            () = stop.cancelled() => {}
+/// The queries of one connection.
+struct Queries<R> {
+    messages: FramedRead<R, LengthDelimitedCodec>,
+    stop: CancellationToken,
+    /// When the order to leave was seen.
+    left: Option<Instant>,
+    /// There was a query already.
+    asked: bool,
+}
+
+impl<R: AsyncRead + Unpin> Queries<R> {
+    fn new(read: R, stop: CancellationToken) -> Self {
+        Self {
+            messages: FramedRead::new(read, framing()),
+            stop,
+            left: None,
+            asked: false,
         }
     }
-    let end = *end.get_or_insert_with(|| Instant::now() + LEAVING);
-    let next = timeout_at(end.min(Instant::now() + LAST), messages.next()).await;
-    next.ok()??.ok()
+
+    /// The next one; none at the end. Once the server leaves it comes soon or never,
+    /// but for the first one, for which the connection was opened.
+    async fn next(&mut self) -> Option<BytesMut> {
+        let mut next = None;
+        if !self.stop.is_cancelled() {
+            tokio::select! {
+                biased;
+                came = timeout(IDLE, self.messages.next()) => next = Some(came),
+                () = self.stop.cancelled() => {}
+            }
+        }
+        let came = match next {
+            Some(came) => came,
+            None => {
+                let left = *self.left.get_or_insert_with(Instant::now);
+                let begun = !self.messages.read_buffer().is_empty();
+                let end = if begun || !self.asked {
+                    left + FIRST
+                } else {
+                    (left + LEAVING).min(Instant::now() + LAST)
+                };
+                timeout_at(end, self.messages.next()).await
+            }
+        };
+        self.asked = true;
+        came.ok()??.ok()
+    }
 }
 
 /// Sends a whole zone, message by message; the client's pace is ours. Says whether the
