@@ -1,15 +1,19 @@
-//! A query for a name of the cluster is answered without an allocation, from the
-//! socket to the socket: a test of its own, since it counts those of the process.
+//! A query for a name of the cluster, or for one outside whose answer is kept, is
+//! answered without an allocation, from the socket to the socket: a test of its own,
+//! since it counts those of the process.
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails the test")]
 
 use std::alloc::System;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use portolan_agent::dns::{DnsConfig, DnsGuard, DnsServer, DnsSockets};
+use portolan_agent::dns::{
+    Dial, DnsConfig, DnsGuard, DnsServer, DnsSockets, ForwardSettings, Forwarder, RouteSettings,
+    ServerSettings, Upstream,
+};
 use portolan_dns::{Data, Name, Record, Rtype, Zone, Zones, query};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tokio::sync::watch;
@@ -77,18 +81,52 @@ fn queries() -> Vec<Vec<u8>> {
     queries
 }
 
+/// A resolver that has the same address for every name, for an hour.
+fn outside() -> SocketAddr {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = socket.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut message = [0; 512];
+        loop {
+            let (_, peer) = socket.recv_from(&mut message).unwrap();
+            let mut end = 12;
+            while message[end] > 0 {
+                end += usize::from(message[end]) + 1;
+            }
+            let mut reply = message[..end + 5].to_vec();
+            reply[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
+            reply.extend(b"\xc0\x0c\0\x01\0\x01\0\0\x0e\x10\0\x04\xc0\0\x02\x07");
+            socket.send_to(&reply, peer).unwrap();
+        }
+    });
+    address
+}
+
+/// Names outside, which are asked for once and then kept.
+fn forwarded() -> Vec<Vec<u8>> {
+    (0..7)
+        .map(|number| query(9, &name(&format!("n{number}.example.com")), Rtype::A))
+        .collect()
+}
+
 #[test]
-fn d3_d5_d18_a_name_is_answered_without_an_allocation() {
+fn d3_d5_d18_d22_a_name_is_answered_without_an_allocation() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let _inside = runtime.enter();
     let sockets = DnsSockets::bind(&[(Ipv4Addr::LOCALHOST, 0).into()]).unwrap();
     let address = sockets.udp[0].local_addr().unwrap();
     let (_ready, seen) = watch::channel(true);
+    let server = ServerSettings::plain(outside());
+    let settings = ForwardSettings {
+        routes: vec![RouteSettings::new(Name::root(), vec![server])],
+        ..ForwardSettings::default()
+    };
+    let upstream: Arc<dyn Upstream> = Arc::new(Forwarder::new(settings, Dial::Own));
     let config = DnsConfig {
         sockets,
         zones: Arc::new(ArcSwap::from_pointee(zones())),
         ready: seen,
-        upstream: None,
+        upstream: Some(upstream),
         front: Default::default(),
         guard: DnsGuard::default(),
         stats: Arc::default(),
@@ -100,7 +138,7 @@ fn d3_d5_d18_a_name_is_answered_without_an_allocation() {
     client
         .set_read_timeout(Some(Duration::from_secs(30)))
         .unwrap();
-    let queries = queries();
+    let queries = [queries(), forwarded()].concat();
     let mut reply = [0; 4096];
     let mut counts = [usize::MAX; ROUNDS];
     for count in &mut counts {

@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::net::{SocketAddr, UdpSocket};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -129,5 +131,151 @@ fn d3_d22_the_names_of_a_lab_are_answered_outside_of_it() -> Result<()> {
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM)?;
     let ended = server.0.wait()?;
     assert!(ended.success(), "{ended}");
+    Ok(())
+}
+
+/// A message with one question for the addresses of a name.
+fn question(id: u16, name: &str) -> Vec<u8> {
+    let mut message = [&id.to_be_bytes()[..], &[1, 0, 0, 1, 0, 0, 0, 0, 0, 0]].concat();
+    for label in name.split('.') {
+        message.push(label.len() as u8);
+        message.extend_from_slice(label.as_bytes());
+    }
+    message.extend_from_slice(&[0, 0, 1, 0, 1]);
+    message
+}
+
+/// Asks for names that nobody knows without waiting for replies, and counts them.
+struct Flood {
+    sent: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Flood {
+    fn start(server: SocketAddr) -> Result<Self> {
+        let socket = UdpSocket::bind("127.0.0.1:0")?;
+        let (sent, stop) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
+        let (count, end) = (Arc::clone(&sent), Arc::clone(&stop));
+        let thread = std::thread::spawn(move || {
+            while !end.load(Ordering::Relaxed) {
+                let number = count.fetch_add(1, Ordering::Relaxed);
+                let message = question(number as u16, &format!("r{number}.example.com"));
+                // While nobody is there it is refused.
+                drop(socket.send_to(&message, server));
+            }
+        });
+        Ok(Self {
+            sent,
+            stop,
+            thread: Some(thread),
+        })
+    }
+
+    fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        drop(self.thread.take().map(std::thread::JoinHandle::join));
+    }
+}
+
+/// Asks for a name of the cluster until it is answered; in a flood datagrams are lost.
+fn answered(server: SocketAddr) -> Result<()> {
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    socket.set_read_timeout(Some(Duration::from_millis(200)))?;
+    let message = question(7, "kubernetes.default.svc.cluster.local");
+    let end = Instant::now() + DEADLINE;
+    let mut reply = [0; 512];
+    while Instant::now() < end {
+        let sent = socket.send_to(&message, server);
+        let length = sent.and_then(|_| socket.recv(&mut reply)).unwrap_or(0);
+        if length > 4 && reply[3] & 15 == 0 && reply[length - 4..length] == [10, 96, 0, 1] {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("names of the cluster are not answered")
+}
+
+/// Resident memory of a process, in bytes.
+fn resident(pid: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next());
+    Ok(kilobytes.context("VmRSS")?.parse::<u64>()? * 1024)
+}
+
+/// Under a flood of names that nobody outside answers for, names of the cluster are
+/// answered and memory is bounded; kill -9 in the midst of it costs no more than the
+/// time of a start; and without the API server the names stay.
+#[test]
+fn d20_d22_floods_kill_9_and_the_end_of_the_api_server_are_outlived() -> Result<()> {
+    const NAMES: u64 = 200_000;
+    /// What a thousand questions that are under way and the tasks that wait may take,
+    /// whatever the number of names: about a third of this, without optimization.
+    const MOST_GROWTH: u64 = 160 << 20;
+    let lab = Lab::start(1, &[])?;
+    let folder = tempfile::tempdir()?;
+    let (file, kubeconfig) = (
+        folder.path().join("dns.yaml"),
+        folder.path().join("kubeconfig"),
+    );
+    std::fs::copy(lab.data_dir().join("kubeconfig"), &kubeconfig)?;
+    // Somebody who never answers.
+    let silent = UdpSocket::bind("127.0.0.1:0")?;
+    let text = format!(
+        "apiVersion: dns.portolan.dev/v1alpha1\nkind: DNSConfiguration\n\
+         forward: [{{domain: ., servers: ['{}']}}]\n\
+         health: {{address: ''}}\nready: {{address: ''}}\nmetrics: {{address: ''}}\n",
+        silent.local_addr()?
+    );
+    std::fs::write(&file, text)?;
+    let listen = free()?;
+    let start = || -> Result<Server> {
+        let child = Command::new(tools::portolan()?)
+            .args(["dns", "serve", "--zone-from-kubeconfig"])
+            .arg(&kubeconfig)
+            .args(["--listen", &listen.to_string(), "--config"])
+            .arg(&file)
+            .spawn()?;
+        Ok(Server(child))
+    };
+    let mut server = start()?;
+    answered(listen)?;
+    let before = resident(server.0.id())?;
+    let flood = Flood::start(listen)?;
+    let end = Instant::now() + 4 * DEADLINE;
+    while flood.sent() < NAMES {
+        answered(listen)?;
+        let growth = resident(server.0.id())?.saturating_sub(before);
+        ensure!(
+            growth < MOST_GROWTH,
+            "{growth} bytes more after {} names",
+            flood.sent()
+        );
+        ensure!(
+            Instant::now() < end,
+            "only {} names were sent",
+            flood.sent()
+        );
+    }
+    for _ in 0..3 {
+        // SIGKILL: it cannot prepare for that.
+        server.0.kill()?;
+        server.0.wait()?;
+        server = start()?;
+        answered(listen)?;
+    }
+    drop(flood);
+    drop(lab);
+    for _ in 0..100 {
+        answered(listen)?;
+    }
+    let ended = server.0.try_wait()?;
+    ensure!(ended.is_none(), "it ended with the API server: {ended:?}");
     Ok(())
 }

@@ -91,6 +91,15 @@ impl Door {
         step
     }
 
+    /// What is said when there are too many tasks for one more that waits.
+    pub(super) fn too_many(&self, query: &[u8], asker: Asker, out: &mut Vec<u8>) -> Step {
+        let step = self.service.too_many(query, asker.transport, out);
+        if step == Step::Send {
+            self.finish(query, asker, Duration::ZERO, out);
+        }
+        step
+    }
+
     /// Answers with the patience of a resolver; none if there is nothing to send.
     pub(super) async fn eventually(&self, query: &[u8], asker: Asker) -> Option<Vec<u8>> {
         let mut reply = self.service.eventually(query, asker.transport).await?;

@@ -23,6 +23,11 @@ const MOST_WAITING: usize = 1024;
 /// How many queries may wait at the same time for the first sync. Each costs a task
 /// of a few kilobytes.
 const MOST_HELD: usize = 4096;
+/// How many tasks there may be for both: each of the above, with some that are about to
+/// find out that there is no room for them.
+pub(super) const MOST_TASKS: usize = MOST_WAITING + MOST_HELD + 1024;
+/// Said of a query for which there is no room.
+const TOO_MANY: (u16, &str) = (OTHER_ERROR, "too many queries are waiting");
 
 // Extended DNS errors (RFC 8914 §4).
 const OTHER_ERROR: u16 = 0;
@@ -125,7 +130,18 @@ impl Service {
         step
     }
 
-    /// The same for the name that is looked up in the end.
+    /// What is said to a query that would have to wait when there are too many tasks. A
+    /// datagram that came before the first sync is passed over: it will come again.
+    pub(super) fn too_many(&self, query: &[u8], transport: Transport, out: &mut Vec<u8>) -> Step {
+        self.metrics.count(Count::Overflow);
+        let early = transport == Transport::Udp && !self.is_ready();
+        if early || !portolan_dns::failure(query, Rcode::ServFail, TOO_MANY, out) {
+            return Step::Ignore;
+        }
+        self.send(transport, out)
+    }
+
+    /// Answers without waiting for the name that is looked up in the end.
     fn known(&self, query: &[u8], transport: Transport, out: &mut Vec<u8>) -> Step {
         if self.is_early(query) {
             return Step::Wait;
@@ -188,8 +204,7 @@ impl Service {
                 Hold::Over => {}
                 Hold::TooMany if transport == Transport::Udp => return None,
                 Hold::TooMany => {
-                    let reason = (OTHER_ERROR, "too many queries are waiting");
-                    return self.fail(query, transport, reason, out);
+                    return self.fail(query, transport, TOO_MANY, out);
                 }
                 Hold::TooLong => {
                     let reason = (NOT_READY, "the names of the cluster are not known yet");
@@ -199,8 +214,7 @@ impl Service {
         }
         let Ok(_slot) = self.waiting.try_acquire() else {
             self.metrics.count(Count::Overflow);
-            let reason = (OTHER_ERROR, "too many queries are waiting");
-            return self.fail(query, transport, reason, out);
+            return self.fail(query, transport, TOO_MANY, out);
         };
         let answer = self.answer(query, transport, &mut out);
         match (answer, &self.upstream) {

@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use super::door::{Asker, Door, Now};
 use super::heirs::{Heirs, detach};
-use super::service::Step;
+use super::service::{MOST_TASKS, Step};
 
 /// The longest query that is read; what is longer is no query.
 const MOST_QUERY: usize = 4096;
@@ -178,7 +178,12 @@ impl Worker {
                 transport: Transport::Udp,
                 now,
             };
-            match self.door.at_once(query, asker, out) {
+            let mut step = self.door.at_once(query, asker, out);
+            // Tasks begin later than queries come in a flood, so they are counted here.
+            if step == Step::Wait && self.tasks.len() >= MOST_TASKS {
+                step = self.door.too_many(query, asker, out);
+            }
+            match step {
                 Step::Send => batch.reply(index, out),
                 Step::Ignore => {}
                 Step::Wait => self.wait(socket, query, asker),

@@ -11,6 +11,7 @@ mod programs;
 mod resolver;
 mod secret;
 mod serving;
+mod storms;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;

@@ -37,6 +37,12 @@ pub(super) enum Manner {
     Respelling,
     /// Closes each connection after one reply; over UDP as `Cut`.
     OneEach,
+    /// Answers with addresses of another name behind those of the one asked for.
+    WithOthers,
+    /// Over UDP as `Cut`; over a connection as `AfterForgeries`.
+    CutThenForgeries,
+    /// Over UDP as `Cut`; breaks off in the middle of its reply over a connection.
+    Torn,
 }
 
 pub(super) struct Resolver {
@@ -111,6 +117,16 @@ pub(super) fn reply(query: &[u8], last: u8) -> Vec<u8> {
     reply[11] = 0;
     reply.extend_from_slice(b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x1e\x00\x04\xc0\x00\x02");
     reply.push(last);
+    reply
+}
+
+/// The same with 192.0.2.66 for `bank.example`, as an answer and in addition.
+fn with_others(mut reply: Vec<u8>) -> Vec<u8> {
+    let other = b"\x04bank\x07example\0\x00\x01\x00\x01\x00\x00\x00\x1e\x00\x04\xc0\x00\x02\x42";
+    reply[7] = 2;
+    reply[11] = 1;
+    reply.extend_from_slice(other);
+    reply.extend_from_slice(other);
     reply
 }
 
@@ -207,11 +223,21 @@ pub(super) async fn serve_stream(
         if manner == Manner::Silent {
             continue;
         }
-        let reply = reply(&message, last);
-        stream.write_u16(reply.len() as u16).await.unwrap();
-        stream.write_all(&reply).await.unwrap();
+        let all = if manner == Manner::CutThenForgeries {
+            replies(Manner::AfterForgeries, &message, last)
+        } else {
+            vec![reply(&message, last)]
+        };
+        for reply in all {
+            stream.write_u16(reply.len() as u16).await.unwrap();
+            let half = if manner == Manner::Torn { 2 } else { 1 };
+            stream
+                .write_all(&reply[..reply.len() / half])
+                .await
+                .unwrap();
+        }
         stream.flush().await.unwrap();
-        if manner == Manner::OneEach {
+        if matches!(manner, Manner::OneEach | Manner::Torn) {
             return;
         }
     }
@@ -270,7 +296,8 @@ fn replies(manner: Manner, message: &[u8], last: u8) -> Vec<Vec<u8>> {
             })
             .collect(),
         Manner::NoEdns => vec![good],
-        Manner::Cut | Manner::OneEach => {
+        Manner::WithOthers => vec![with_others(good)],
+        Manner::Cut | Manner::OneEach | Manner::CutThenForgeries | Manner::Torn => {
             let mut cut = empty(message, Rcode::NoError);
             cut[2] |= 0x02;
             vec![cut]
