@@ -12,6 +12,7 @@ mod resolver;
 mod secret;
 mod serving;
 mod storms;
+mod streams;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
