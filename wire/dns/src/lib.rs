@@ -46,10 +46,10 @@ mod zones;
 
 pub use answer::Answer;
 pub use cookie::{CookieSecret, Standing};
-pub use edns::{Identity, adorn};
+pub use edns::{Identity, adorn, bad_cookie, cookie_query};
 pub use inspect::{
     Question, failure, fit, granted, id, is_authoritative, is_truncated, query, question, rcode,
-    rtype, same_question, set_id, set_recursion_available, wants_dnssec,
+    rtype, same_question, set_id, set_recursion_available, wants_dnssec, whole_rcode,
 };
 pub use kept::NoZones;
 pub use message::{Rcode, Transport};

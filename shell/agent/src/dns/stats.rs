@@ -44,10 +44,33 @@ const TYPES: [(u16, &str); 19] = [
     (65, "HTTPS"),
     (0, "other"),
 ];
-const CODES: [&str; 12] = [
-    "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET",
-    "NXRRSET", "NOTAUTH", "NOTZONE", "other",
+const CODES: [&str; 14] = [
+    "NOERROR",
+    "FORMERR",
+    "SERVFAIL",
+    "NXDOMAIN",
+    "NOTIMP",
+    "REFUSED",
+    "YXDOMAIN",
+    "YXRRSET",
+    "NXRRSET",
+    "NOTAUTH",
+    "NOTZONE",
+    "BADVERS",
+    "BADCOOKIE",
+    "other",
 ];
+
+/// Where a code stands among them.
+fn code_at(code: Option<u16>) -> usize {
+    match code {
+        Some(code @ 0..=10) => usize::from(code),
+        Some(16) => 11,
+        Some(23) => 12,
+        Some(_) | None => CODES.len() - 1,
+    }
+}
+
 /// Who answered: our zones, or somebody else.
 const PLUGINS: [&str; 2] = ["kubernetes", "forward"];
 const SIZES: [f64; 14] = [
@@ -165,10 +188,10 @@ impl DnsStats {
         let known = TYPES.iter().position(|(number, _)| *number == rtype);
         let types = self.requests.get(protocol).and_then(|of| of.get(family));
         bump(types.and_then(|types| types.get(known.unwrap_or(TYPES.len() - 1))));
-        let code = portolan_dns::rcode(reply).map_or(CODES.len(), usize::from);
+        let code = code_at(portolan_dns::whole_rcode(reply));
         let plugin = usize::from(!portolan_dns::is_authoritative(reply));
         let codes = self.responses.get(plugin);
-        bump(codes.and_then(|codes| codes.get(code.min(CODES.len() - 1))));
+        bump(codes.and_then(|codes| codes.get(code)));
         if portolan_dns::wants_dnssec(query) {
             add(&self.dnssec, 1);
         }
