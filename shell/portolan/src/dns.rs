@@ -182,6 +182,9 @@ pub(crate) fn said(kubernetes: &Kubernetes, view: &mut NodeView) {
             Pods::Verified => PodNames::Verified,
         };
     }
+    if let Some(zonal) = kubernetes.zonal {
+        view.zonal_names = zonal;
+    }
     if let Some(ttl) = kubernetes.ttl {
         view.dns_ttl = u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX);
     }

@@ -36,6 +36,7 @@ mod kept;
 mod message;
 mod name;
 mod packed;
+mod parts;
 mod record;
 mod splice;
 mod transfer;

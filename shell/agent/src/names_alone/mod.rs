@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use kube::Client;
-use portolan_client::facts::{Facts, facts};
+use portolan_client::facts::{Facts, Wanted, facts};
 use portolan_dns::Zones;
 use portolan_model::{Change, Cluster, Dirty, Kind};
 use portolan_plan::{NodePlan, NodeView, PodNames, renode};
@@ -201,7 +201,12 @@ impl NamesAlone {
     /// # Errors
     /// If the stream of facts ends.
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), NamesAloneError> {
-        let stream = facts(self.kube.clone(), self.kinds, self.stop.clone());
+        let wanted = Wanted {
+            kinds: self.kinds.to_vec(),
+            pods_of: None,
+            zones: self.view.zonal_names,
+        };
+        let stream = facts(self.kube.clone(), wanted, self.stop.clone());
         let mut names = Names {
             plan: NodePlan::empty(self.view.clone()),
             view: self.view.clone(),

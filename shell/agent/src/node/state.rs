@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use portolan_client::facts::{Facts, facts};
+use portolan_client::facts::{Facts, Wanted, facts};
 use portolan_kernel::conntrack::ConntrackError;
 use portolan_kernel::release::Release;
 use portolan_model::{Change, Cluster, Dirty, Fact, Kind, Problem};
@@ -126,6 +126,19 @@ struct State {
     quiet_since: Instant,
 }
 
+/// What is watched, and what is kept of it.
+fn wanted(config: &NodeConfig) -> Wanted {
+    let kinds: &[Kind] = match config.given.pod_names {
+        PodNames::Disabled | PodNames::Insecure => &Kind::ALL,
+        PodNames::Verified => &Kind::ALL_AND_PODS,
+    };
+    Wanted {
+        kinds: kinds.to_vec(),
+        pods_of: None,
+        zones: config.given.zonal_names,
+    }
+}
+
 /// A comparison of the whole image.
 #[derive(Debug, Clone, Copy)]
 struct Due {
@@ -164,11 +177,9 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), 
     let names = names.map_err(|cause| NodeError::Names { node, cause })?;
     let _alone = Alone::start(&config.netns, &config.given.node);
     let health = Health::start(&config, &metrics);
-    let kinds: &[Kind] = match config.given.pod_names {
-        PodNames::Disabled | PodNames::Insecure => &Kind::ALL,
-        PodNames::Verified => &Kind::ALL_AND_PODS,
-    };
-    let stream = facts(config.kube, kinds, shutdown.clone());
+    let wanted = wanted(&config);
+    let awaited = wanted.kinds.clone();
+    let stream = facts(config.kube, wanted, shutdown.clone());
     let mut state = State {
         plan: NodePlan::empty(config.given.clone()),
         cluster: Cluster::default(),
@@ -181,7 +192,7 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), 
         health,
         kube_proxy,
         localhost,
-        awaited: kinds.to_vec(),
+        awaited,
         dirty: Dirty::default(),
         repair: Some(Due {
             at: Instant::now(),
