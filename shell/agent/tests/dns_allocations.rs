@@ -90,6 +90,7 @@ fn d3_d5_d18_a_name_is_answered_without_an_allocation() {
         ready: seen,
         upstream: None,
         front: Default::default(),
+        completion: None,
         guard: DnsGuard::default(),
         stats: Arc::default(),
     };

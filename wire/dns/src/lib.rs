@@ -29,6 +29,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod complete;
 mod cookie;
 mod edns;
 mod inspect;
@@ -46,6 +47,7 @@ mod zone;
 mod zones;
 
 pub use answer::Answer;
+pub use complete::{completed, next_names, query_for};
 pub use cookie::{CookieSecret, Standing};
 pub use edns::{Identity, adorn, bad_cookie, cookie_query};
 pub use inspect::{

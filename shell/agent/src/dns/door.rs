@@ -14,7 +14,7 @@ use portolan_dns::{
 
 use super::guard::{DnsGuard, Rates};
 use super::log;
-use super::service::{Service, Step};
+use super::service::{Client, Service, Step};
 use super::stats::{DnsStats, Exchange};
 
 /// Extended error 18, "Prohibited" (RFC 8914 §4.19).
@@ -62,6 +62,15 @@ pub(super) struct Asker {
     pub(super) now: Now,
 }
 
+impl Asker {
+    fn client(&self) -> Client {
+        Client {
+            address: self.peer.ip(),
+            transport: self.transport,
+        }
+    }
+}
+
 impl Door {
     pub(super) fn new(service: Service, guard: DnsGuard, stats: Arc<DnsStats>) -> Self {
         // The library's own keys come from the operating system.
@@ -100,7 +109,7 @@ impl Door {
                 Step::Send
             }
             None => {
-                let step = self.service.at_once(query, asker.transport, out);
+                let step = self.service.at_once(query, asker.client(), out);
                 if step == Step::Send {
                     self.version(query, asker, out);
                 }
@@ -115,7 +124,7 @@ impl Door {
 
     /// Answers with the patience of a resolver; none if there is nothing to send.
     pub(super) async fn eventually(&self, query: &[u8], asker: Asker) -> Option<Vec<u8>> {
-        let mut reply = self.service.eventually(query, asker.transport).await?;
+        let mut reply = self.service.eventually(query, asker.client()).await?;
         self.finish(query, asker, asker.now.at.elapsed(), &mut reply);
         Some(reply)
     }

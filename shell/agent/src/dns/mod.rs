@@ -21,6 +21,8 @@
 //! - **Names outside the zones** go to other resolvers (`forward`), by a file
 //!   (`configured`), after rewriting and written names (`front`). If these do not
 //!   reply, SERVFAIL says so, with the reason as an extended error.
+//! - **Search lists** are completed for pods whose namespace is known, where that was
+//!   asked for (`complete`): who would ask for four names in turn asks for one.
 //! - **Without any resolver** (a lab on a machine that is not connected) names
 //!   outside the zones do not exist: NXDOMAIN, without SOA, so that nobody keeps
 //!   it, and with an extended error. There SERVFAIL would be the other choice,
@@ -29,6 +31,7 @@
 //!   SERVFAIL and REFUSED and then reports a temporary failure, where the user
 //!   wants to read at once that there is no such name (D19).
 
+mod complete;
 mod configured;
 mod door;
 mod forward;
@@ -60,6 +63,7 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+pub use complete::{ClientPods, Completion};
 pub use configured::{Configured, ConvertError, LoadError, check as check_configuration};
 pub use forward::{
     Dial, ForwardCounts, ForwardSettings, Forwarder, RouteSettings, ServerCount, ServerSettings,
@@ -93,6 +97,8 @@ pub struct DnsConfig {
     pub upstream: Option<Arc<dyn Upstream>>,
     /// What is looked at before the zones.
     pub front: SharedFront,
+    /// Completion of search lists, if that is asked for.
+    pub completion: Option<Completion>,
     /// Who is answered.
     pub guard: DnsGuard,
     /// Where queries are counted.
@@ -123,12 +129,14 @@ impl DnsServer {
             ready,
             upstream,
             front,
+            completion,
             guard,
             stats,
         } = config;
         let metrics = Arc::new(DnsMetrics::default());
         let mut service = Service::new(zones, ready, upstream, metrics);
         service.front = front;
+        service.completion = completion;
         Self::serve(sockets, Door::new(service, guard, stats), shutdown)
     }
 

@@ -28,15 +28,15 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::dns::{
-    BindError, Clients, Configured, DnsConfig, DnsGuard, DnsServer, DnsSockets, DnsStats, HandOver,
-    KeepConfig, Keeper, Kept, Upstream,
+    BindError, ClientPods, Clients, Completion, Configured, DnsConfig, DnsGuard, DnsServer,
+    DnsSockets, DnsStats, HandOver, KeepConfig, Keeper, Kept, Upstream,
 };
 use crate::node::{first_serial, frame};
 
 /// What is watched.
 pub const KINDS: [Kind; 3] = [Kind::Service, Kind::Slice, Kind::Namespace];
 
-/// What is watched if the names of pods are verified.
+/// What is watched if the names of pods are verified, or search lists completed.
 pub const KINDS_AND_PODS: [Kind; 4] = [Kind::Service, Kind::Slice, Kind::Namespace, Kind::Pod];
 
 /// What a server of names alone is told.
@@ -104,6 +104,7 @@ pub struct NamesAlone {
     lameduck: Duration,
     hand_over: HandOver,
     server: DnsServer,
+    clients: Option<Arc<ClientPods>>,
     places: Vec<(&'static str, SocketAddr)>,
     stop: CancellationToken,
 }
@@ -131,12 +132,17 @@ impl NamesAlone {
                 ready.send_replace(true);
             }
         }
+        let clients = Arc::<ClientPods>::default();
+        let completes = config.configured.search().is_some();
         let dns = DnsConfig {
             sockets,
             zones: Arc::clone(&published),
             ready: seen.clone(),
             upstream: Some(Arc::clone(&forwarder) as Arc<dyn Upstream>),
             front: config.configured.front(),
+            completion: config.configured.search().and_then(|search| {
+                Completion::new(Arc::clone(&clients), &config.view.cluster_domain, search)
+            }),
             guard: config.guard,
             stats: Arc::clone(&stats),
         };
@@ -166,8 +172,8 @@ impl NamesAlone {
         }
         tokio::spawn(config.configured.follow(config.again, stop.clone()));
         let kinds: &[Kind] = match config.view.pod_names {
-            PodNames::Disabled | PodNames::Insecure => &KINDS,
-            PodNames::Verified => &KINDS_AND_PODS,
+            PodNames::Disabled | PodNames::Insecure if !completes => &KINDS,
+            PodNames::Disabled | PodNames::Insecure | PodNames::Verified => &KINDS_AND_PODS,
         };
         Ok(Self {
             kinds,
@@ -181,6 +187,7 @@ impl NamesAlone {
             lameduck: config.lameduck,
             hand_over: config.hand_over,
             server,
+            clients: completes.then_some(clients),
             places,
             stop,
         })
@@ -214,6 +221,7 @@ impl NamesAlone {
             dirty: Dirty::default(),
             awaited: self.kinds.to_vec(),
             zones: None,
+            clients: self.clients.clone(),
         };
         let followed = self.follow(&mut names, stream, &shutdown).await;
         self.leaving.store(true, Ordering::Relaxed);
@@ -280,6 +288,8 @@ struct Names {
     /// Kinds whose first list has not arrived yet.
     awaited: Vec<Kind>,
     zones: Option<Zones>,
+    /// Where clients are, if their search lists are completed.
+    clients: Option<Arc<ClientPods>>,
 }
 
 impl Names {
@@ -301,6 +311,9 @@ impl Names {
         }
         let dirty = std::mem::take(&mut self.dirty);
         let touched = renode(&mut self.plan, &self.cluster, &self.view, &dirty);
+        if let Some(clients) = &self.clients {
+            clients.follow(&self.plan, self.zones.is_some().then_some(&touched));
+        }
         match &mut self.zones {
             Some(zones) => zone::delta(&self.plan, &touched, zones),
             None => self.zones = Some(zone::image(&self.plan, first_serial())),

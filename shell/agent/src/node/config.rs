@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use kube::Client;
+use portolan_dns::Name;
 use portolan_kernel::netns::NetNs;
 use portolan_plan::NodeView;
 
@@ -33,6 +34,9 @@ pub struct NodeConfig {
     pub upstream: Option<Arc<dyn Upstream>>,
     /// What is looked at before the cluster's names.
     pub front: SharedFront,
+    /// What pods have in their search lists after the cluster's own domains, if search
+    /// lists are completed for them (CoreDNS' autopath).
+    pub completed_search: Option<Vec<Name>>,
     /// Who may ask for names, how often, and what is told of it; whose queries are
     /// answered follows from the view.
     pub dns_guard: DnsGuard,

@@ -128,13 +128,17 @@ struct State {
 
 /// What is watched, and what is kept of it.
 fn wanted(config: &NodeConfig) -> Wanted {
-    let kinds: &[Kind] = match config.given.pod_names {
-        PodNames::Disabled | PodNames::Insecure => &Kind::ALL,
-        PodNames::Verified => &Kind::ALL_AND_PODS,
+    // For whom search lists are completed are pods of this node.
+    let (kinds, pods_of): (&[Kind], _) = match config.given.pod_names {
+        PodNames::Verified => (&Kind::ALL_AND_PODS, None),
+        PodNames::Disabled | PodNames::Insecure if config.completed_search.is_some() => {
+            (&Kind::ALL_AND_PODS, Some(config.given.node.to_string()))
+        }
+        PodNames::Disabled | PodNames::Insecure => (&Kind::ALL, None),
     };
     Wanted {
         kinds: kinds.to_vec(),
-        pods_of: None,
+        pods_of,
         zones: config.given.zonal_names,
     }
 }

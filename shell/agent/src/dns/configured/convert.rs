@@ -14,7 +14,7 @@ use portolan_dns::upstream::{
 use portolan_dns::{Data, Name, NameError, Record, Zone, Zones};
 
 use super::super::forward::{
-    ForwardSettings, RouteSettings, ServerSettings, TlsSettings, nameservers,
+    ForwardSettings, RouteSettings, ServerSettings, TlsSettings, nameservers, search_domains,
 };
 use super::super::front::Front;
 use super::LoadError;
@@ -62,6 +62,9 @@ impl Seen {
 pub(super) struct InUse {
     pub(super) forward: ForwardSettings,
     pub(super) front: Front,
+    /// What pods have in their search lists after the cluster's own domains, if search
+    /// lists are completed.
+    pub(super) search: Option<Vec<Name>>,
 }
 
 /// Reads a file that the configuration names.
@@ -89,7 +92,15 @@ pub(super) fn convert(
         rewrites: rewrites(&configuration.rewrite)?,
         hosts: hosts(&configuration.hosts, read)?,
     };
-    Ok(InUse { forward, front })
+    let search = match &configuration.autopath {
+        Some(autopath) => Some(search_domains(&read(Path::new(&autopath.resolv_conf))?)),
+        None => None,
+    };
+    Ok(InUse {
+        forward,
+        front,
+        search,
+    })
 }
 
 fn name(field: &str, text: &str) -> Result<Name, ConvertError> {

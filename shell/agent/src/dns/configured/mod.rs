@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portolan_api::dns_configuration::{self as file, ConfigurationError, DnsConfiguration};
+use portolan_dns::Name;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -56,6 +57,7 @@ pub struct Configured {
     configuration: DnsConfiguration,
     forwarder: Arc<Forwarder>,
     front: SharedFront,
+    search: Option<Vec<Name>>,
     look: Duration,
 }
 
@@ -83,6 +85,7 @@ impl Configured {
             configuration,
             forwarder: Arc::new(Forwarder::new(in_use.forward, dial)),
             front,
+            search: in_use.search,
             look: LOOK,
         })
     }
@@ -107,6 +110,12 @@ impl Configured {
     /// What is looked at before the zones, by it.
     pub fn front(&self) -> SharedFront {
         Arc::clone(&self.front)
+    }
+
+    /// What pods have in their search lists after the cluster's own domains, if search
+    /// lists are to be completed.
+    pub fn search(&self) -> Option<&[Name]> {
+        self.search.as_deref()
     }
 
     /// Follows the files until `stop`; at once when `again` is notified.
@@ -151,11 +160,13 @@ impl Configured {
         self.front.store(Arc::new(in_use.front));
         let old = std::mem::replace(&mut self.configuration, configuration);
         let new = &self.configuration;
-        if (&old.kubernetes, &old.places, old.log_one_in)
-            != (&new.kubernetes, &new.places, new.log_one_in)
-        {
+        let fixed = |of: &DnsConfiguration| {
+            let (kubernetes, autopath) = (of.kubernetes.clone(), of.autopath.clone());
+            (kubernetes, autopath, of.places.clone(), of.log_one_in)
+        };
+        if fixed(&old) != fixed(new) {
             tracing::warn!(
-                "changes of kubernetes, log, health, ready and metrics in the DNS configuration hold from the next start on"
+                "changes of kubernetes, autopath, log, health, ready and metrics in the DNS configuration hold from the next start on"
             );
         }
         tracing::info!("the DNS configuration was read again");

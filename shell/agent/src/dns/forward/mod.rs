@@ -39,6 +39,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 pub use dial::{Dial, TcpFactory, UdpFactory};
 pub use resolv_conf::nameservers;
+pub(super) use resolv_conf::search_domains;
 pub use settings::{ForwardSettings, RouteSettings, ServerSettings, TlsSettings};
 
 use super::{Upstream, UpstreamError};
