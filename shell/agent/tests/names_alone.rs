@@ -153,11 +153,28 @@ async fn told(places: &[(&str, SocketAddr)]) -> Result<()> {
     let (_, metrics) = get(place("metrics")?, "/metrics").await?;
     for line in [
         "coredns_dns_requests_total{",
-        "coredns_cache_entries 0\n",
+        "coredns_cache_entries{server=\"dns://:53\",type=\"success\",zones=\".\",view=\"\"} 0",
+        "coredns_cache_hits_total{server=\"dns://:53\",type=\"denial\",zones=\".\",view=\"\"} 0\n",
+        "coredns_cache_requests_total{server=\"dns://:53\",zones=\".\",view=\"\"} ",
+        "coredns_forward_max_concurrent_rejects_total 0\n",
+        "coredns_forward_healthcheck_broken_total 0\n",
+        "coredns_hosts_entries 2",
+        "coredns_hosts_reload_timestamp_seconds ",
+        "coredns_reload_failed_total 0\n",
+        "coredns_autopath_success_total{server=\"dns://:53\"} 0\n",
+        "coredns_build_info{",
+        "process_resident_memory_bytes ",
         "# EOF\n",
     ] {
         assert!(metrics.contains(line), "{line}{metrics}");
     }
+    // Nothing is told twice.
+    let names: Vec<&str> = metrics
+        .lines()
+        .filter(|line| line.starts_with("# TYPE"))
+        .collect();
+    let once: std::collections::BTreeSet<&&str> = names.iter().collect();
+    assert_eq!(names.len(), once.len(), "{metrics}");
     Ok(())
 }
 

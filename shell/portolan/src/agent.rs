@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use ipnet::IpNet;
-use portolan_agent::dns::{Configured, Dial, DnsGuard, HandOver, SharedFront, Upstream};
+use portolan_agent::dns::{Configured, Dial, DnsGuard, DnsTold, HandOver, SharedFront, Upstream};
 use portolan_agent::node::{self, HEALTHZ, METRICS, NodeConfig};
 use portolan_api::validate::names::dns1123_subdomain;
 use portolan_dns::Name;
@@ -61,6 +61,7 @@ async fn work(args: AgentArgs, settings: Settings) -> Result<()> {
         cluster_dns: args.serve_dns,
         upstream: outside.upstream,
         front: outside.front,
+        dns_told: outside.told,
         completed_search: outside.completed_search,
         dns_guard: DnsGuard {
             transfers: args.dns_transfer.clone(),
@@ -92,6 +93,8 @@ struct Outside {
     upstream: Option<Arc<dyn Upstream>>,
     /// What comes before the zones.
     front: SharedFront,
+    /// What is counted of both.
+    told: Option<DnsTold>,
     /// The rest of pods' search lists, if these are completed.
     completed_search: Option<Vec<Name>>,
     /// One of so many queries is logged.
@@ -113,6 +116,7 @@ fn names(
     let outside = Outside {
         upstream: Some(configured.forwarder()),
         front: configured.front(),
+        told: Some(configured.told()),
         completed_search: configured.search().map(<[Name]>::to_vec),
         log_one_in: configured.configuration().log_one_in,
     };
@@ -265,7 +269,7 @@ fn node_name(given: Option<&str>, host_name: impl Fn() -> Result<String>) -> Res
     Ok(name)
 }
 
-fn host_name() -> Result<String> {
+pub(crate) fn host_name() -> Result<String> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
     name.context("read the host name")
 }

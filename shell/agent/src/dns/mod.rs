@@ -45,6 +45,7 @@ mod service;
 mod sockets;
 mod stats;
 mod tcp;
+mod told;
 mod udp;
 mod upstream;
 
@@ -66,8 +67,8 @@ use tokio_util::task::TaskTracker;
 pub use complete::{ClientPods, Completion};
 pub use configured::{Configured, ConvertError, LoadError, check as check_configuration};
 pub use forward::{
-    Dial, ForwardCounts, ForwardSettings, Forwarder, RouteSettings, ServerCount, ServerSettings,
-    TcpFactory, TlsSettings, UdpFactory, nameservers,
+    Dial, Durations, ForwardCounts, ForwardSettings, Forwarder, RouteSettings, ServerCount,
+    ServerSettings, TcpFactory, TlsSettings, UdpFactory, nameservers,
 };
 pub use front::{Front, SharedFront};
 pub use guard::{Clients, DnsGuard};
@@ -78,6 +79,7 @@ pub use metrics::{DnsCounts, DnsMetrics};
 pub use sockets::{BindError, DnsSockets};
 pub use stats::DnsStats;
 pub(crate) use stats::Told;
+pub use told::DnsTold;
 pub use upstream::{Upstream, UpstreamError};
 
 use door::Door;
@@ -133,7 +135,7 @@ impl DnsServer {
             guard,
             stats,
         } = config;
-        let metrics = Arc::new(DnsMetrics::default());
+        let metrics = Arc::clone(&stats.served);
         let mut service = Service::new(zones, ready, upstream, metrics);
         service.front = front;
         service.completion = completion;

@@ -8,29 +8,30 @@
 //! `/ready`, `/metrics`), and needs to read Services, EndpointSlices and Namespaces;
 //! pods only where their names are to be verified.
 
-mod metrics;
 mod web;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use kube::Client;
 use portolan_client::facts::{Facts, Wanted, facts};
 use portolan_dns::Zones;
-use portolan_model::{Change, Cluster, Dirty, Kind};
+use portolan_model::{Change, Cluster, Dirty, Fact, Kind};
 use portolan_plan::{NodePlan, NodeView, PodNames, renode};
 use portolan_render::zone;
+use prometheus_client::registry::Registry;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::dns::{
     BindError, ClientPods, Clients, Completion, Configured, DnsConfig, DnsGuard, DnsServer,
-    DnsSockets, DnsStats, HandOver, KeepConfig, Keeper, Kept, Upstream,
+    DnsSockets, DnsStats, HandOver, KeepConfig, Keeper, Kept, Told, Upstream,
 };
+use crate::metrics::process::Process;
 use crate::node::{first_serial, frame};
 
 /// What is watched.
@@ -147,13 +148,15 @@ impl NamesAlone {
             stats: Arc::clone(&stats),
         };
         let server = DnsServer::start(dns, &stop).map_err(NamesAloneError::Start)?;
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Told(Arc::clone(&stats))));
+        registry.register_collector(Box::new(config.configured.told()));
+        registry.register_collector(Box::new(Process));
         let leaving = Arc::new(AtomicBool::new(false));
         let state = web::State {
             ready: seen,
             leaving: Arc::clone(&leaving),
-            dns: server.metrics(),
-            stats: Arc::clone(&stats),
-            forwarder,
+            registry: Arc::new(registry),
         };
         let mut places = Vec::new();
         for (what, address) in [
@@ -222,6 +225,7 @@ impl NamesAlone {
             awaited: self.kinds.to_vec(),
             zones: None,
             clients: self.clients.clone(),
+            triggers: Vec::new(),
         };
         let followed = self.follow(&mut names, stream, &shutdown).await;
         self.leaving.store(true, Ordering::Relaxed);
@@ -270,6 +274,12 @@ impl NamesAlone {
                 }
                 self.published.store(Arc::new(zones));
                 self.ready.send_replace(true);
+                let now = SystemTime::now();
+                for at in names.triggers.drain(..) {
+                    if let Ok(took) = now.duration_since(at) {
+                        self.stats.programmed(took);
+                    }
+                }
                 if first {
                     self.stats.kept_names(None);
                     tracing::info!("the names of the cluster are known");
@@ -290,6 +300,8 @@ struct Names {
     zones: Option<Zones>,
     /// Where clients are, if their search lists are completed.
     clients: Option<Arc<ClientPods>>,
+    /// When changes of endpoints that have names were asked for that no answer tells yet.
+    triggers: Vec<SystemTime>,
 }
 
 impl Names {
@@ -299,6 +311,13 @@ impl Names {
         }
         if let Change::Replace(kind, _) = &facts.change {
             self.awaited.retain(|awaited| awaited != kind);
+        }
+        if let (Some((_, at)), Change::Upsert(Fact::Slice(slice))) =
+            (facts.triggered, &facts.change)
+            && slice.headless
+            && self.awaited.is_empty()
+        {
+            self.triggers.push(at);
         }
         let dirty = self.cluster.apply(facts.change);
         self.dirty.merge(dirty);

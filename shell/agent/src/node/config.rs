@@ -9,7 +9,7 @@ use portolan_dns::Name;
 use portolan_kernel::netns::NetNs;
 use portolan_plan::NodeView;
 
-use crate::dns::{DnsGuard, HandOver, KeepConfig, SharedFront, Upstream};
+use crate::dns::{DnsGuard, DnsTold, HandOver, KeepConfig, SharedFront, Upstream};
 
 /// Where kube-proxy answers `/healthz` and `/livez`: on every address.
 pub const HEALTHZ: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 10256);
@@ -32,6 +32,8 @@ pub struct NodeConfig {
     pub cluster_dns: bool,
     /// Who answers for names outside the cluster, if anybody.
     pub upstream: Option<Arc<dyn Upstream>>,
+    /// What is counted of forwarding, to be told with everything else.
+    pub dns_told: Option<DnsTold>,
     /// What is looked at before the cluster's names.
     pub front: SharedFront,
     /// What pods have in their search lists after the cluster's own domains, if search

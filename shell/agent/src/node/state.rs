@@ -165,7 +165,7 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), 
         node: node.clone(),
         cause,
     })?;
-    let metrics = Metrics::new();
+    let metrics = Metrics::new().telling(config.dns_told.clone());
     let flows = Flows::counted(&config.netns, &node, metrics.clone());
     let flows = flows.map_err(|cause| NodeError::Flows {
         node: node.clone(),

@@ -233,6 +233,7 @@ impl Shared {
             upstream: self.upstream.clone(),
             front: Default::default(),
             completed_search: None,
+            dns_told: None,
             dns_guard: DnsGuard {
                 name: node.name.clone(),
                 ..DnsGuard::default()

@@ -37,6 +37,7 @@ impl Running {
             upstream: None,
             front: Default::default(),
             completed_search: None,
+            dns_told: None,
             dns_guard: DnsGuard::default(),
             dns_allowed: Vec::new(),
             dns_keep: None,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use portolan_api::dns_configuration::{
     Cache, DnsConfiguration, Forward, HostEntry, Hosts, Policy, Rewrite, RewriteKind, Upstream,
@@ -88,9 +88,14 @@ pub(super) fn convert(
         stale_after: stale.map_or(Duration::ZERO, |stale| stale.answer_after),
         most_in_flight: configuration.max_concurrent,
     };
+    let hosts = hosts(&configuration.hosts, read)?;
+    let written = hosts.iter().flat_map(Zone::entries);
+    let written = written.map(|(_, records)| records.len()).sum();
     let front = Front {
         rewrites: rewrites(&configuration.rewrite)?,
-        hosts: hosts(&configuration.hosts, read)?,
+        hosts,
+        written,
+        read_at: (written > 0).then(SystemTime::now),
     };
     let search = match &configuration.autopath {
         Some(autopath) => Some(search_domains(&read(Path::new(&autopath.resolv_conf))?)),

@@ -9,6 +9,7 @@ mod convert;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use portolan_api::dns_configuration::{self as file, ConfigurationError, DnsConfiguration};
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::forward::{Dial, Forwarder};
 use super::front::SharedFront;
+use super::told::DnsTold;
 pub use convert::ConvertError;
 use convert::Seen;
 
@@ -58,6 +60,7 @@ pub struct Configured {
     forwarder: Arc<Forwarder>,
     front: SharedFront,
     search: Option<Vec<Name>>,
+    failed: Arc<AtomicU64>,
     look: Duration,
 }
 
@@ -86,6 +89,7 @@ impl Configured {
             forwarder: Arc::new(Forwarder::new(in_use.forward, dial)),
             front,
             search: in_use.search,
+            failed: Arc::default(),
             look: LOOK,
         })
     }
@@ -118,6 +122,15 @@ impl Configured {
         self.search.as_deref()
     }
 
+    /// What is counted of all this, for whoever tells it.
+    pub fn told(&self) -> DnsTold {
+        DnsTold {
+            forwarder: self.forwarder(),
+            front: self.front(),
+            failed_reloads: Arc::clone(&self.failed),
+        }
+    }
+
     /// Follows the files until `stop`; at once when `again` is notified.
     pub async fn follow(mut self, again: Arc<Notify>, stop: CancellationToken) {
         // What was told of a faulty file, so that it is told once.
@@ -147,6 +160,8 @@ impl Configured {
                 Err(error) => {
                     let error = in_a_line(&error);
                     if asked || error != told {
+                        // Once per fault, as the file is looked at again and again.
+                        self.failed.fetch_add(1, Ordering::Relaxed);
                         tracing::error!(error, "the DNS configuration stays as it was");
                     }
                     told = error;

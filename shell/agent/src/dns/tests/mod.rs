@@ -12,6 +12,7 @@ mod programs;
 mod resolver;
 mod secret;
 mod serving;
+mod telling;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
