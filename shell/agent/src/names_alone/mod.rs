@@ -32,7 +32,7 @@ use crate::dns::{
     DnsSockets, DnsStats, HandOver, KeepConfig, Keeper, Kept, Told, Upstream,
 };
 use crate::metrics::process::Process;
-use crate::node::{first_serial, frame};
+use crate::node::{first_serial, frame, service_addresses};
 
 /// What is watched.
 pub const KINDS: [Kind; 3] = [Kind::Service, Kind::Slice, Kind::Namespace];
@@ -328,6 +328,8 @@ impl Names {
         if !self.awaited.is_empty() {
             return None;
         }
+        // The name of the zones' server leads to the Service that clients ask (D17).
+        self.view.dns_addresses = service_addresses(&self.cluster);
         let dirty = std::mem::take(&mut self.dirty);
         let touched = renode(&mut self.plan, &self.cluster, &self.view, &dirty);
         if let Some(clients) = &self.clients {

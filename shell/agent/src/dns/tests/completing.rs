@@ -95,6 +95,32 @@ async fn d19_a_search_list_is_completed_in_one_answer() {
     assert_eq!(lab.counts().completed, 7);
 }
 
+/// Search lists may be long: more than six domains, and more than 256 characters. Each
+/// name that is not there is NXDOMAIN, whether the client or the server goes through.
+#[tokio::test]
+async fn d21_long_search_lists_are_walked_to_their_ends() {
+    let search: Vec<_> = (0..32)
+        .map(|number| name(&format!("a-rather-long-domain-{number}.corp.example")))
+        .collect();
+    let pods = pods(&["default"], NodeView::default());
+    let lab = Lab::start_with(None, true, |service| {
+        service.completion = Completion::new(pods, "cluster.local", &search);
+    });
+    let own = ["default.svc", "svc"].map(|label| format!("{label}.cluster.local."));
+    let domains = search.iter().map(ToString::to_string);
+    for domain in own.into_iter().chain(domains) {
+        let text = lab.dig(&format!("db.shop.{domain} A")).await;
+        assert!(text.contains("status: NXDOMAIN,"), "{text}");
+    }
+    let mut all = zones();
+    let zone = all.zone_mut(&name("cluster.local")).unwrap();
+    zone.set(&name("db.shop.cluster.local"), &[v4("10.96.7.7")])
+        .unwrap();
+    lab.zones.store(Arc::new(all));
+    let text = lab.dig("db.shop.default.svc.cluster.local A").await;
+    assert!(text.contains("10.96.7.7"), "{text}");
+}
+
 #[tokio::test]
 async fn d19_only_the_first_name_of_a_clients_own_list_is_completed() {
     let own = pods(&["default"], NodeView::default());
