@@ -74,6 +74,13 @@ impl Parts {
     }
 }
 
+impl Parts {
+    /// The parts with their labels, in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &Node)> {
+        self.0.iter().map(|(label, Same(node))| (&**label, node))
+    }
+}
+
 /// Reads a relative name as that of a part.
 pub(crate) fn find<'z>(zone: &'z Zone, key: &[u8]) -> Option<Part<'z>> {
     let (label, rest) = split(key)?;

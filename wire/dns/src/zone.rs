@@ -168,6 +168,11 @@ impl Zone {
         Ok(true)
     }
 
+    /// The names that have parts.
+    pub(crate) fn wholes(&self) -> impl Iterator<Item = (&[u8], &Parts)> {
+        self.parts.iter().map(|(key, parts)| (&**key, &**parts))
+    }
+
     pub(crate) fn parts_of(&self, key: &[u8]) -> Option<&Parts> {
         self.parts.get(key).map(|parts| &**parts)
     }

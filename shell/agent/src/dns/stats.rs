@@ -425,19 +425,43 @@ impl DnsStats {
                 "Queries that failed because too many others were waiting",
                 counts.overflows,
             ),
-            (
-                "portolan_dns_names_kept",
-                "How often names were written for the next start",
-                read(&self.writings),
-            ),
-            (
-                "portolan_dns_names_kept_failures",
-                "How often that failed",
-                read(&self.failed_writings),
-            ),
         ] {
             counters(encoder, (name, help), std::iter::once((Vec::new(), count)))?;
         }
+        self.encode_kept(encoder)?;
+        counters(
+            encoder,
+            (
+                "coredns_autopath_success",
+                "Counter of requests that did autopath",
+            ),
+            std::iter::once((vec![SERVER], counts.completed)),
+        )?;
+        let build = [
+            ("version", env!("CARGO_PKG_VERSION")),
+            ("revision", ""),
+            ("goversion", ""),
+        ];
+        let mut family = encoder.encode_descriptor(
+            "coredns_build_info",
+            "A metric with a constant '1' value labeled by the version that answers as CoreDNS does",
+            None,
+            MetricType::Gauge,
+        )?;
+        family.encode_family(&build)?.encode_gauge(&1_i64)
+    }
+
+    /// Names that were kept, and whether they are answered from.
+    fn encode_kept(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let about = (
+            "portolan_dns_names_kept",
+            "How often names were written for the next start",
+        );
+        let row = (Vec::new(), read(&self.writings));
+        counters(encoder, about, std::iter::once(row))?;
+        let about = ("portolan_dns_names_kept_failures", "How often that failed");
+        let row = (Vec::new(), read(&self.failed_writings));
+        counters(encoder, about, std::iter::once(row))?;
         let since = read(&self.kept);
         let age = if since == 0 {
             0
@@ -459,26 +483,7 @@ impl DnsStats {
             let gauge = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             encode_gauge(gauge, value)?;
         }
-        counters(
-            encoder,
-            (
-                "coredns_autopath_success",
-                "Counter of requests that did autopath",
-            ),
-            std::iter::once((vec![SERVER], counts.completed)),
-        )?;
-        let build = [
-            ("version", env!("CARGO_PKG_VERSION")),
-            ("revision", ""),
-            ("goversion", ""),
-        ];
-        let mut family = encoder.encode_descriptor(
-            "coredns_build_info",
-            "A metric with a constant '1' value labeled by the version that answers as CoreDNS does",
-            None,
-            MetricType::Gauge,
-        )?;
-        family.encode_family(&build)?.encode_gauge(&1_i64)
+        Ok(())
     }
 
     fn encode_histograms(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -141,22 +141,16 @@ impl NamesAlone {
             ready: seen.clone(),
             upstream: Some(Arc::clone(&forwarder) as Arc<dyn Upstream>),
             front: config.configured.front(),
-            completion: config.configured.search().and_then(|search| {
-                Completion::new(Arc::clone(&clients), &config.view.cluster_domain, search)
-            }),
+            completion: completion(&config, &clients),
             guard: config.guard,
             stats: Arc::clone(&stats),
         };
         let server = DnsServer::start(dns, &stop).map_err(NamesAloneError::Start)?;
-        let mut registry = Registry::default();
-        registry.register_collector(Box::new(Told(Arc::clone(&stats))));
-        registry.register_collector(Box::new(config.configured.told()));
-        registry.register_collector(Box::new(Process));
         let leaving = Arc::new(AtomicBool::new(false));
         let state = web::State {
             ready: seen,
             leaving: Arc::clone(&leaving),
-            registry: Arc::new(registry),
+            registry: Arc::new(registry(&stats, &config.configured)),
         };
         let mut places = Vec::new();
         for (what, address) in [
@@ -174,12 +168,8 @@ impl NamesAlone {
             places.push((what, at));
         }
         tokio::spawn(config.configured.follow(config.again, stop.clone()));
-        let kinds: &[Kind] = match config.view.pod_names {
-            PodNames::Disabled | PodNames::Insecure if !completes => &KINDS,
-            PodNames::Disabled | PodNames::Insecure | PodNames::Verified => &KINDS_AND_PODS,
-        };
         Ok(Self {
-            kinds,
+            kinds: kinds(config.view.pod_names, completes),
             view: config.view,
             kube: config.kube,
             published,
@@ -287,6 +277,29 @@ impl NamesAlone {
             }
         }
     }
+}
+
+/// What is watched.
+fn kinds(pods: PodNames, completes: bool) -> &'static [Kind] {
+    match pods {
+        PodNames::Disabled | PodNames::Insecure if !completes => &KINDS,
+        PodNames::Disabled | PodNames::Insecure | PodNames::Verified => &KINDS_AND_PODS,
+    }
+}
+
+/// Everything that is counted.
+fn registry(stats: &Arc<DnsStats>, configured: &Configured) -> Registry {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Told(Arc::clone(stats))));
+    registry.register_collector(Box::new(configured.told()));
+    registry.register_collector(Box::new(Process));
+    registry
+}
+
+/// Completion of search lists, if the file asks for it.
+fn completion(config: &NamesConfig, clients: &Arc<ClientPods>) -> Option<Completion> {
+    let search = config.configured.search()?;
+    Completion::new(Arc::clone(clients), &config.view.cluster_domain, search)
 }
 
 /// What is known, and what follows.
