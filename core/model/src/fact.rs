@@ -269,9 +269,26 @@ pub struct Slice {
     pub ports: Vec<SlicePort>,
     /// Its endpoints.
     pub endpoints: Vec<Endpoint>,
+    /// The zones that its endpoints are in, which they name by number. Only names
+    /// tell of them, so whoever does not answer for those keeps none.
+    pub zones: Box<[Text]>,
 }
 
 impl Slice {
+    /// The zone that an endpoint of the slice is in.
+    pub fn zone_of(&self, endpoint: &Endpoint) -> Option<&Text> {
+        let number = usize::from(endpoint.zone).checked_sub(1)?;
+        self.zones.get(number)
+    }
+
+    /// Forgets the zones of the endpoints.
+    pub fn forget_zones(&mut self) {
+        self.zones = Box::default();
+        for endpoint in &mut self.endpoints {
+            endpoint.zone = 0;
+        }
+    }
+
     /// As [`Fact::share`].
     pub(crate) fn share(&mut self, texts: &mut Interner) {
         texts.share(&mut self.key.namespace);
@@ -283,6 +300,9 @@ impl Slice {
         for endpoint in &mut self.endpoints {
             texts.share_option(&mut endpoint.node);
             texts.share_option(&mut endpoint.pod);
+        }
+        for zone in &mut self.zones {
+            texts.share(zone);
         }
     }
 }
@@ -305,6 +325,9 @@ pub struct Endpoint {
     pub address: IpAddr,
     /// `conditions`, with absent values read as the API tells to.
     pub conditions: Conditions,
+    /// The number of its zone among those of the slice, from 1 on; 0 for none. See
+    /// [`Slice::zone_of`]. It lies where nothing else would.
+    pub zone: u16,
     /// The node it runs on.
     pub node: Option<Text>,
     /// Its own name below a headless Service (D10).

@@ -212,3 +212,35 @@ fn a_relist_is_swapped_in_whole() {
     assert_eq!(before.slices().count(), 2, "a snapshot stays as it was");
     assert!(cluster.slices().all(|slice| slice.family == Family::V4));
 }
+
+#[test]
+fn d8_zones_of_endpoints_are_kept_once_per_slice_at_no_cost_to_each() {
+    let object = serde_json::json!({
+        "metadata": {"name": "db-1", "namespace": "shop", "labels": {"kubernetes.io/service-name": "db"}},
+        "addressType": "IPv4",
+        "endpoints": [
+            {"addresses": ["10.244.1.1"], "zone": "west-a"},
+            {"addresses": ["10.244.1.2"], "zone": "west-b"},
+            {"addresses": ["10.244.1.3"], "zone": "west-a"},
+            {"addresses": ["10.244.1.4"], "zone": ""},
+            {"addresses": ["10.244.1.5"]},
+        ],
+    });
+    let (slice, _) = intake::slice(&serde_json::from_value(object).unwrap());
+    let mut slice = slice.unwrap();
+    let zones = |slice: &portolan_model::Slice| -> Vec<String> {
+        let zone = |endpoint| {
+            slice
+                .zone_of(endpoint)
+                .map_or("-", |zone| &**zone)
+                .to_owned()
+        };
+        slice.endpoints.iter().map(zone).collect()
+    };
+    assert_eq!(zones(&slice), ["west-a", "west-b", "west-a", "-", "-"]);
+    assert_eq!(slice.zones.len(), 2);
+    slice.forget_zones();
+    assert_eq!(zones(&slice), ["-"; 5]);
+    // The number lies in what aligning the fields leaves free.
+    assert_eq!(size_of::<portolan_model::Endpoint>(), 80);
+}

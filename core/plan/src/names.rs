@@ -5,7 +5,7 @@
 //! terminates (D8, D11), and a Service with a cluster address is known by name
 //! whether it has endpoints or not (D3).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -23,7 +23,13 @@ pub enum Names {
     },
     /// Its ready endpoints, each with a name of its own (D8–D10). Without any,
     /// the name does not exist.
-    Endpoints(Vec<NamedEndpoint>),
+    Endpoints {
+        /// All of them.
+        all: Vec<NamedEndpoint>,
+        /// Those of each zone, as far as zones are known, by their places among all.
+        /// Zones have names where [`NodeView::zonal_names`](crate::NodeView) says so.
+        by_zone: BTreeMap<Text, Vec<u32>>,
+    },
     /// Another name (D13).
     Alias(Text),
 }
@@ -56,7 +62,7 @@ pub fn names(cluster: &Cluster, key: &ServiceKey) -> Option<Names> {
     let service = cluster.service(key)?;
     Some(match &service.publication {
         Publication::ExternalName(target) => Names::Alias(target.clone()),
-        Publication::Headless => Names::Endpoints(endpoints(cluster, key)),
+        Publication::Headless => endpoints(cluster, key),
         Publication::ClusterIp | Publication::NodePort | Publication::LoadBalancer => {
             Names::Addresses {
                 addresses: service.cluster_ips.clone(),
@@ -74,8 +80,9 @@ pub fn names(cluster: &Cluster, key: &ServiceKey) -> Option<Names> {
     })
 }
 
-fn endpoints(cluster: &Cluster, key: &ServiceKey) -> Vec<NamedEndpoint> {
-    let mut found = BTreeSet::new();
+fn endpoints(cluster: &Cluster, key: &ServiceKey) -> Names {
+    // Each with the zones that its slices say it is in: mostly one.
+    let mut found: BTreeMap<NamedEndpoint, BTreeSet<Text>> = BTreeMap::new();
     for slice in cluster.slices_of(key) {
         let ports: Arc<[NamedPort]> = slice
             .ports
@@ -97,14 +104,25 @@ fn endpoints(cluster: &Cluster, key: &ServiceKey) -> Vec<NamedEndpoint> {
                 Some(hostname) => hostname.clone(),
                 None => dashed(endpoint.address).into(),
             };
-            found.insert(NamedEndpoint {
+            let named = NamedEndpoint {
                 label,
                 address: endpoint.address,
                 ports: Arc::clone(&ports),
-            });
+            };
+            let zones = found.entry(named).or_default();
+            zones.extend(slice.zone_of(endpoint).cloned());
         }
     }
-    found.into_iter().collect()
+    let mut by_zone: BTreeMap<Text, Vec<u32>> = BTreeMap::new();
+    for (place, zones) in (0..).zip(found.values_mut()) {
+        for zone in std::mem::take(zones) {
+            by_zone.entry(zone).or_default().push(place);
+        }
+    }
+    Names::Endpoints {
+        all: found.into_keys().collect(),
+        by_zone,
+    }
 }
 
 /// An address as one label: dashes for dots and colons. A label may not end in

@@ -108,6 +108,9 @@ pub struct NodeView {
     pub cluster_domain: Text,
     /// Which addresses have names as pods (D15).
     pub pod_names: PodNames,
+    /// Whether the endpoints of each zone have names below those of their headless
+    /// Services: CoreDNS' `zonal`.
+    pub zonal_names: bool,
     /// Seconds for which others may keep names of the cluster (D16).
     pub dns_ttl: u32,
 }
@@ -212,6 +215,7 @@ impl Default for NodeView {
             algorithm: Algorithm::Random,
             cluster_domain: "cluster.local".into(),
             pod_names: PodNames::default(),
+            zonal_names: false,
             dns_ttl: DNS_TTL,
         }
     }

@@ -65,7 +65,7 @@ fn frame(view: &NodeView) -> impl PartialEq + '_ {
         &view.dns_addresses,
         &view.service_cidrs,
         &view.cluster_pod_cidrs,
-        (view.pod_names, view.dns_ttl),
+        (view.pod_names, view.zonal_names, view.dns_ttl),
     )
 }
 
@@ -101,6 +101,7 @@ fn base(view: &NodeView, serial: u32) -> Zones {
 struct Layout {
     origin: Name,
     pods: PodNames,
+    zonal: bool,
 }
 
 type Records = BTreeMap<Name, Vec<Record>>;
@@ -110,6 +111,7 @@ impl Layout {
         Self {
             origin: Name::parse(&view.cluster_domain).unwrap_or_else(|_| Name::root()),
             pods: view.pod_names,
+            zonal: view.zonal_names,
         }
     }
 
@@ -200,7 +202,34 @@ impl Layout {
         for (name, records) in new {
             put(zones, Ok(name), &records);
         }
+        if self.zonal {
+            self.part(zones, key, before, after);
+        }
         self.rename(zones, key, before, after);
+    }
+
+    /// Replaces the names of the zones of one headless Service.
+    fn part(
+        &self,
+        zones: &mut Zones,
+        key: &ServiceKey,
+        before: Option<&Names>,
+        after: Option<&Names>,
+    ) {
+        let service = self.namespace(&key.namespace);
+        let Ok(service) = service.and_then(|name| name.child(key.name.as_bytes())) else {
+            return;
+        };
+        let parts = match (before, after) {
+            (_, Some(Names::Endpoints { all, by_zone })) => {
+                parts(&service, all, by_zone).ok().map(Some)
+            }
+            (Some(Names::Endpoints { .. }), _) => Some(None),
+            (Some(Names::Addresses { .. } | Names::Alias(_)) | None, _) => None,
+        };
+        if let (Some(parts), Some(zone)) = (parts, zones.zone_of_mut(&service)) {
+            ignore(zone.set_parts(&service, parts.as_ref()));
+        }
     }
 
     /// Replaces what the addresses of one Service are called. An address may have
@@ -252,7 +281,7 @@ impl Layout {
                 .iter()
                 .map(|address| (*address, service.clone()))
                 .collect()),
-            Names::Endpoints(endpoints) => endpoints
+            Names::Endpoints { all, .. } => all
                 .iter()
                 .map(|one| Ok((one.address, service.child(one.label.as_bytes())?)))
                 .collect(),
@@ -268,7 +297,7 @@ impl Layout {
                 Ok(Records::from([(service, vec![Data::Cname(target).into()])]))
             }
             Names::Addresses { addresses, ports } => of_addresses(service, addresses, ports),
-            Names::Endpoints(endpoints) => of_endpoints(service, endpoints),
+            Names::Endpoints { all, .. } => of_endpoints(service, all),
         }
     }
 }
@@ -292,7 +321,10 @@ fn of_addresses(
 }
 
 /// A Service that is its endpoints (D8–D10).
-fn of_endpoints(service: Name, endpoints: &[NamedEndpoint]) -> Result<Records, NameError> {
+fn of_endpoints<'e>(
+    service: Name,
+    endpoints: impl IntoIterator<Item = &'e NamedEndpoint>,
+) -> Result<Records, NameError> {
     let mut offers = Offers::default();
     let mut addresses = Records::new();
     for endpoint in endpoints {
@@ -314,6 +346,22 @@ fn of_endpoints(service: Name, endpoints: &[NamedEndpoint]) -> Result<Records, N
         records.entry(name).or_default().extend(found);
     }
     Ok(records)
+}
+
+/// What the Service's name would stand for in each zone if it had no other endpoints:
+/// weights share 100 among those of the zone alone, as CoreDNS has it.
+fn parts(
+    service: &Name,
+    all: &[NamedEndpoint],
+    by_zone: &BTreeMap<Text, Vec<u32>>,
+) -> Result<BTreeMap<Vec<u8>, Vec<Record>>, NameError> {
+    let one = |(zone, places): (&Text, &Vec<u32>)| {
+        let own = places.iter().filter_map(|place| all.get(*place as usize));
+        let mut records = of_endpoints(service.clone(), own)?;
+        let records = records.remove(service).unwrap_or_default();
+        Ok((zone.as_bytes().to_vec(), records))
+    };
+    by_zone.iter().map(one).collect()
 }
 
 /// Who offers what: SRV records in the making, by owner name.

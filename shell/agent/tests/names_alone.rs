@@ -9,7 +9,9 @@ use anyhow::{Context, Result, ensure};
 use portolan_agent::dns::{Configured, Dial, DnsGuard, HandOver, KeepConfig};
 use portolan_agent::names_alone::{NamesAlone, NamesAloneError, NamesConfig};
 use portolan_apiserver::{Config, Server};
-use portolan_client::{Client, Deletion, SERVICES, Target, Writer, from_kubeconfig_text};
+use portolan_client::{
+    Client, Deletion, ENDPOINT_SLICES, PODS, SERVICES, Target, Writer, from_kubeconfig_text,
+};
 use portolan_plan::NodeView;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -71,14 +73,17 @@ impl Bed {
         let head = "apiVersion: dns.portolan.dev/v1alpha1\nkind: DNSConfiguration\n";
         std::fs::write(&path, format!("{head}{configuration}"))?;
         let config = || -> Result<NamesConfig> {
+            let configured = Configured::open(Some(path.clone()), Dial::Own)?;
+            let zonal = configured.configuration().kubernetes.zonal;
             Ok(NamesConfig {
                 view: NodeView {
                     cluster_domain: "cluster.local".into(),
+                    zonal_names: zonal.unwrap_or(false),
                     ..NodeView::default()
                 },
                 kube: kube.clone(),
                 listen: vec![LOOPBACK],
-                configured: Configured::open(Some(path.clone()), Dial::Own)?,
+                configured,
                 again: Arc::new(Notify::new()),
                 guard: DnsGuard::default(),
                 keep: keep.cloned(),
@@ -153,11 +158,121 @@ async fn told(places: &[(&str, SocketAddr)]) -> Result<()> {
     let (_, metrics) = get(place("metrics")?, "/metrics").await?;
     for line in [
         "coredns_dns_requests_total{",
-        "coredns_cache_entries 0\n",
+        "coredns_cache_entries{server=\"dns://:53\",type=\"success\",zones=\".\",view=\"\"} 0",
+        "coredns_cache_hits_total{server=\"dns://:53\",type=\"denial\",zones=\".\",view=\"\"} 0\n",
+        "coredns_cache_requests_total{server=\"dns://:53\",zones=\".\",view=\"\"} ",
+        "coredns_forward_max_concurrent_rejects_total 0\n",
+        "coredns_forward_healthcheck_broken_total 0\n",
+        "coredns_hosts_entries 2",
+        "coredns_hosts_reload_timestamp_seconds ",
+        "coredns_reload_failed_total 0\n",
+        "coredns_autopath_success_total{server=\"dns://:53\"} 0\n",
+        "coredns_build_info{",
+        "process_resident_memory_bytes ",
         "# EOF\n",
     ] {
         assert!(metrics.contains(line), "{line}{metrics}");
     }
+    // Nothing is told twice.
+    let names: Vec<&str> = metrics
+        .lines()
+        .filter(|line| line.starts_with("# TYPE"))
+        .collect();
+    let once: std::collections::BTreeSet<&&str> = names.iter().collect();
+    assert_eq!(names.len(), once.len(), "{metrics}");
+    Ok(())
+}
+
+/// A headless Service with an endpoint in each of two zones.
+async fn headless(writer: &Writer) -> Result<()> {
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "db"},
+        "spec": {"clusterIP": "None", "ports": [{"name": "pg", "port": 5432}]},
+    });
+    writer
+        .create(Target::all(&SERVICES, Some("default")), &service)
+        .await?;
+    let endpoint = |address: &str, zone: &str| json!({"addresses": [address], "zone": zone});
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {
+            "name": "db-1",
+            "labels": {"kubernetes.io/service-name": "db", "service.kubernetes.io/headless": ""},
+            "annotations": {"endpoints.kubernetes.io/last-change-trigger-time": "2026-01-01T00:00:00Z"},
+        },
+        "addressType": "IPv4",
+        "ports": [{"name": "pg", "port": 5432, "protocol": "TCP"}],
+        "endpoints": [endpoint("192.0.2.11", "west-a"), endpoint("192.0.2.12", "west-b")],
+    });
+    writer
+        .create(Target::all(&ENDPOINT_SLICES, Some("default")), &slice)
+        .await?;
+    Ok(())
+}
+
+/// What follows from a pod's namespace, the zones of endpoints, and the address of the
+/// cluster's DNS.
+#[tokio::test(flavor = "multi_thread")]
+async fn d17_d19_search_lists_zones_and_the_servers_own_name() -> Result<()> {
+    let bed = Bed::start().await?;
+    let writer = Writer::new(bed.client.clone(), "test");
+    let resolv_conf = bed.dir.path().join("resolv.conf");
+    std::fs::write(&resolv_conf, "search corp.example\n")?;
+    let names = bed.names(&format!(
+        "kubernetes: {{zonal: true}}\nautopath: {{resolvConf: {}}}\nforward: []\n",
+        resolv_conf.display()
+    ))?;
+    let server = *names.addresses().first().context("an address")?;
+    let places = names.places().to_vec();
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(names.run(stop.clone()));
+
+    // Who asks is this pod.
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "client"},
+        "spec": {"containers": [{"name": "one", "image": "busybox"}]},
+    });
+    let pods = Target::all(&PODS, Some("default"));
+    writer.create(pods, &pod).await?;
+    let status = json!({"phase": "Running", "podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]});
+    let target = Target::one(&PODS, Some("default"), "client");
+    writer.patch_status(target, &status).await?;
+    until(
+        server,
+        "+short kubernetes.default.default.svc.cluster.local",
+        |out| out == "kubernetes.default.svc.cluster.local.\n10.96.0.1\n",
+    )
+    .await?;
+    let unknown = dig(server, "nope.default.svc.cluster.local").await?;
+    assert!(unknown.contains("status: NXDOMAIN,"), "{unknown}");
+
+    headless(&writer).await?;
+    until(
+        server,
+        "+short west-b.pin._zone.db.default.svc.cluster.local",
+        |out| out == "192.0.2.12\n",
+    )
+    .await?;
+    let place = places.iter().find(|(name, _)| *name == "metrics");
+    let (_, metrics) = get(place.context("a place")?.1, "/metrics").await?;
+    for line in [
+        "coredns_kubernetes_dns_programming_duration_seconds_count{service_kind=\"headless_with_selector\"} 1\n",
+        "coredns_autopath_success_total{server=\"dns://:53\"} ",
+    ] {
+        assert!(metrics.contains(line), "{line}{metrics}");
+    }
+
+    // The API server has the Service kube-dns from the start.
+    until(server, "+short ns.dns.cluster.local", |out| {
+        out == "10.96.0.10\n"
+    })
+    .await?;
+    let glue = dig(server, "cluster.local NS").await?;
+    assert!(glue.contains("10.96.0.10"), "{glue}");
+    stop.cancel();
+    tokio::time::timeout(DEADLINE, running).await???;
+    bed.stop.cancel();
+    tokio::time::timeout(DEADLINE, bed.server).await??;
     Ok(())
 }
 

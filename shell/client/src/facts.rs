@@ -51,16 +51,44 @@ pub fn resource(kind: Kind) -> &'static Resource {
     }
 }
 
-/// Watches these kinds of facts until `shutdown`, or until the receiver is dropped.
+/// What is watched, and what is kept of it.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// These kinds.
+    pub kinds: Vec<Kind>,
+    /// The pods of this node alone; those of all nodes without a value.
+    pub pods_of: Option<String>,
+    /// The zones of endpoints are kept: only names may tell of them.
+    pub zones: bool,
+}
+
+impl<const N: usize> From<&[Kind; N]> for Wanted {
+    fn from(kinds: &[Kind; N]) -> Self {
+        Self {
+            kinds: kinds.to_vec(),
+            ..Self::default()
+        }
+    }
+}
+
+/// Watches these facts until `shutdown`, or until the receiver is dropped.
 ///
 /// Each of them is announced by a [`Change::Replace`] first, kinds
 /// that the server does not serve by an empty one.
-pub fn facts(client: Client, kinds: &[Kind], shutdown: CancellationToken) -> mpsc::Receiver<Facts> {
+pub fn facts(
+    client: Client,
+    wanted: impl Into<Wanted>,
+    shutdown: CancellationToken,
+) -> mpsc::Receiver<Facts> {
     let (sender, receiver) = mpsc::channel(CHANNEL_DEPTH);
-    for &kind in kinds {
+    let wanted = wanted.into();
+    for &kind in &wanted.kinds {
+        let of_node = wanted.pods_of.as_ref().filter(|_| kind == Kind::Pod);
         let feed = Feed {
             client: client.clone(),
             kind,
+            fields: of_node.map(|node| format!("spec.nodeName={node}")),
+            zones: wanted.zones,
             sender: sender.clone(),
             shutdown: shutdown.clone(),
         };
@@ -171,10 +199,20 @@ impl<S: Source> Versioned for Known<S> {
     }
 }
 
+/// Nobody else has the slice yet, so it is changed where it lies.
+fn forget_zones(fact: Option<&mut Fact>) {
+    if let Some(Fact::Slice(slice)) = fact {
+        Arc::make_mut(slice).forget_zones();
+    }
+}
+
 /// One kind's way into the stream.
 struct Feed {
     client: Client,
     kind: Kind,
+    /// Only objects with these fields.
+    fields: Option<String>,
+    zones: bool,
     sender: mpsc::Sender<Facts>,
     shutdown: CancellationToken,
 }
@@ -194,6 +232,7 @@ impl Feed {
         let params = Params {
             // Older agents' rights do not name it; the flag gives the ranges.
             optional: self.kind == Kind::ServiceCidr,
+            fields: self.fields.clone(),
             ..Params::all()
         };
         let resource = resource(self.kind).clone();
@@ -203,7 +242,12 @@ impl Feed {
         let mut texts = Interner::default();
         let mut problems = Vec::new();
         let mut triggered = None;
-        while let Some(event) = events.next().await {
+        while let Some(mut event) = events.next().await {
+            if let Event::InitItem(known) | Event::Upsert(known) = &mut event
+                && !self.zones
+            {
+                forget_zones(known.fact.as_mut());
+            }
             let change = match event {
                 Event::Init => {
                     listed.clear();

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use ipnet::IpNet;
-use portolan_agent::dns::{Configured, Dial, DnsGuard, HandOver, SharedFront, Upstream};
+use portolan_agent::dns::{Configured, Dial, DnsGuard, DnsTold, HandOver, SharedFront, Upstream};
 use portolan_agent::node::{self, HEALTHZ, METRICS, NodeConfig};
 use portolan_api::validate::names::dns1123_subdomain;
+use portolan_dns::Name;
 use portolan_kernel::netns::NetNs;
 use portolan_plan::{Detector, LinkName, NodeView};
 use tokio::sync::Notify;
@@ -50,7 +51,7 @@ async fn work(args: AgentArgs, settings: Settings) -> Result<()> {
     })?;
     let mut settings = settings;
     let shutdown = CancellationToken::new();
-    let (upstream, front, log) = names(&args, &mut settings, &shutdown)?;
+    let outside = names(&args, &mut settings, &shutdown)?;
     tell(&args, &settings);
     let name = settings.given.node.to_string();
     let config = NodeConfig {
@@ -58,12 +59,14 @@ async fn work(args: AgentArgs, settings: Settings) -> Result<()> {
         netns: NetNs::current()?,
         kube,
         cluster_dns: args.serve_dns,
-        upstream,
-        front,
+        upstream: outside.upstream,
+        front: outside.front,
+        dns_told: outside.told,
+        completed_search: outside.completed_search,
         dns_guard: DnsGuard {
             transfers: args.dns_transfer.clone(),
             rate: args.dns_rate_limit,
-            log_one_in: args.dns_log_one_in.or(log),
+            log_one_in: args.dns_log_one_in.or(outside.log_one_in),
             name,
             ..DnsGuard::default()
         },
@@ -83,8 +86,20 @@ async fn work(args: AgentArgs, settings: Settings) -> Result<()> {
     Ok(())
 }
 
-/// Who answers other names, what comes before the zones, and which queries are logged.
-type Outside = (Option<Arc<dyn Upstream>>, SharedFront, Option<NonZeroU32>);
+/// What the configuration file of names says.
+#[derive(Default)]
+struct Outside {
+    /// Who answers other names.
+    upstream: Option<Arc<dyn Upstream>>,
+    /// What comes before the zones.
+    front: SharedFront,
+    /// What is counted of both.
+    told: Option<DnsTold>,
+    /// The rest of pods' search lists, if these are completed.
+    completed_search: Option<Vec<Name>>,
+    /// One of so many queries is logged.
+    log_one_in: Option<NonZeroU32>,
+}
 
 /// Who answers for names outside the cluster, by the file; nobody if names are not
 /// answered at all.
@@ -94,16 +109,21 @@ fn names(
     shutdown: &CancellationToken,
 ) -> Result<Outside> {
     if !args.serve_dns {
-        return Ok((None, SharedFront::default(), None));
+        return Ok(Outside::default());
     }
     let configured = Configured::open(args.dns_config.clone(), Dial::Own)?;
     dns::said(&configured.configuration().kubernetes, &mut settings.given);
-    let (upstream, front) = (configured.forwarder(), configured.front());
-    let log = configured.configuration().log_one_in;
+    let outside = Outside {
+        upstream: Some(configured.forwarder()),
+        front: configured.front(),
+        told: Some(configured.told()),
+        completed_search: configured.search().map(<[Name]>::to_vec),
+        log_one_in: configured.configuration().log_one_in,
+    };
     let again = Arc::new(Notify::new());
     dns::read_again_on_hup(Arc::clone(&again))?;
     tokio::spawn(configured.follow(again, shutdown.clone()));
-    Ok((Some(upstream), front, log))
+    Ok(outside)
 }
 
 /// What the flags amount to, in one line of the log.
@@ -249,7 +269,7 @@ fn node_name(given: Option<&str>, host_name: impl Fn() -> Result<String>) -> Res
     Ok(name)
 }
 
-fn host_name() -> Result<String> {
+pub(crate) fn host_name() -> Result<String> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
     name.context("read the host name")
 }

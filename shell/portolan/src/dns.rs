@@ -1,12 +1,17 @@
 //! `portolan dns`: the DNS server alone, and its configuration file.
 
 use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
-use portolan_agent::dns::{Configured, Dial, DnsGuard, HandOver, KeepConfig, check_configuration};
+use ipnet::IpNet;
+use portolan_agent::dns::{
+    Clients, Configured, Dial, DnsGuard, HandOver, KeepConfig, check_configuration,
+};
 use portolan_agent::names_alone::{NamesAlone, NamesConfig};
 use portolan_api::dns_configuration::{self as file, Kubernetes, Pods};
 use portolan_plan::{NodeView, PodNames};
@@ -14,6 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::agent::host_name;
 use crate::cli::{DnsArgs, DnsCommand, ServeArgs};
 use crate::out;
 use crate::verbs::get::print_value;
@@ -81,7 +87,7 @@ async fn serve(args: ServeArgs) -> Result<()> {
     let configured = Configured::open(args.config.clone(), Dial::Own)?;
     let again = Arc::new(Notify::new());
     let places = configured.configuration().places.clone();
-    let log_one_in = configured.configuration().log_one_in;
+    let guard = guard(&args, configured.configuration().log_one_in);
     let mut view = NodeView {
         cluster_domain: CLUSTER_DOMAIN.into(),
         ..NodeView::default()
@@ -98,10 +104,7 @@ async fn serve(args: ServeArgs) -> Result<()> {
         listen: args.listen,
         configured,
         again: Arc::clone(&again),
-        guard: DnsGuard {
-            log_one_in,
-            ..DnsGuard::default()
-        },
+        guard,
         keep: keep(
             args.state_dir.as_ref(),
             args.zone_from_kubeconfig.as_deref(),
@@ -159,6 +162,31 @@ pub(crate) async fn keep(
     }))
 }
 
+/// Who is answered, and what is told of it.
+fn guard(args: &ServeArgs, log: Option<NonZeroU32>) -> DnsGuard {
+    let clients = match args.allow.as_slice() {
+        [] => Clients::Everybody,
+        allowed => {
+            let own = [
+                IpAddr::from(Ipv4Addr::LOCALHOST),
+                Ipv6Addr::LOCALHOST.into(),
+            ];
+            let own = own.map(IpNet::from);
+            Clients::Within(allowed.iter().copied().chain(own).collect())
+        }
+    };
+    let guard = DnsGuard {
+        transfers: args.transfer.clone(),
+        rate: args.rate_limit,
+        log_one_in: args.log_one_in.or(log),
+        // Whoever asks wants to tell replicas apart; without a name that is not to be.
+        name: host_name().unwrap_or_default().trim().to_owned(),
+        ..DnsGuard::default()
+    };
+    guard.clients.store(Arc::new(clients));
+    guard
+}
+
 /// Notifies at each SIGHUP.
 pub(crate) fn read_again_on_hup(again: Arc<Notify>) -> Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
@@ -181,6 +209,9 @@ pub(crate) fn said(kubernetes: &Kubernetes, view: &mut NodeView) {
             Pods::Insecure => PodNames::Insecure,
             Pods::Verified => PodNames::Verified,
         };
+    }
+    if let Some(zonal) = kubernetes.zonal {
+        view.zonal_names = zonal;
     }
     if let Some(ttl) = kubernetes.ttl {
         view.dns_ttl = u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX);

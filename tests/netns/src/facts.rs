@@ -110,6 +110,7 @@ pub fn slices(service: &str, servers: &[Server]) -> [Change; 2] {
             Some(Endpoint {
                 address,
                 conditions: server.conditions,
+                zone: 0,
                 node: Some(server.node.clone()),
                 hostname: None,
                 pod: None,
@@ -132,6 +133,7 @@ pub fn slices(service: &str, servers: &[Server]) -> [Change; 2] {
                 port(Protocol::Udp, UDP_TARGET),
             ],
             endpoints: servers.iter().filter_map(of_family).collect(),
+            zones: Box::default(),
         };
         Change::Upsert(Fact::Slice(slice.into()))
     })

@@ -260,9 +260,11 @@ fn hints() -> impl Strategy<Value = Option<Box<Hints>>> {
 }
 
 /// Hints count only where every endpoint has them: all of a slice's, for zones or
-/// for nodes, or as each has them by itself.
+/// for nodes, or as each has them by itself. The zones that they are in go round, and
+/// some are in none.
 fn hinted(mut endpoints: Vec<Endpoint>, kind: u8) -> Vec<Endpoint> {
     for (index, endpoint) in endpoints.iter_mut().enumerate() {
+        endpoint.zone = (index % (ZONES.len() + 1)) as u16;
         let mut hints = endpoint.hints.take().unwrap_or_default();
         match kind {
             0 => hints.zones = vec![ZONES[index % ZONES.len()].into()],
@@ -297,6 +299,7 @@ fn endpoint(family: Family) -> impl Strategy<Value = Endpoint> {
         |((address, node), conditions, hints, (hostname, pod))| Endpoint {
             address,
             conditions,
+            zone: 0,
             node,
             hostname,
             pod,
@@ -344,6 +347,7 @@ fn slice() -> impl Strategy<Value = Slice> {
                 weight,
                 ports,
                 endpoints,
+                zones: ZONES.map(Text::from).into(),
             },
         )
     })
@@ -491,6 +495,7 @@ pub fn view() -> impl Strategy<Value = NodeView> {
                 masquerade_all: detector == 2,
                 masquerade_bit: if bit { 0x4000 } else { 0x10 },
                 pod_names,
+                zonal_names: external % 2 == 0,
                 dns_ttl,
                 ..NodeView::default()
             }

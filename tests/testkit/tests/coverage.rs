@@ -71,6 +71,7 @@ const ALL: &[&str] = &[
     "pod names: disabled",
     "pod names: insecure",
     "pod names: verified",
+    "names of zones",
     "a pod at an address",
     "two pods at one address",
     "default random",
@@ -254,6 +255,7 @@ fn of_view(view: &NodeView, found: &mut Found) {
         (view.masquerade_all, "masquerade-all"),
         (!view.external_ips, "external addresses switched off"),
         (!view.dns_addresses.is_empty(), "names answered here"),
+        (view.zonal_names, "names of zones"),
     ];
     found.extend(
         rows.into_iter()

@@ -20,6 +20,7 @@ use std::net::IpAddr;
 use crate::message::{CLASS_IN, Rcode, Rejection, Request, Transport, parse};
 use crate::name::{Name, Spelled};
 use crate::packed::{Entry, Node};
+use crate::parts::Part;
 use crate::record::Rtype;
 use crate::write::{Full, Owner, Section, Writer, start};
 use crate::zone::{Found, Zone};
@@ -84,6 +85,7 @@ impl Zones {
             Found::Nothing => (Rcode::NxDomain, Ok(None)),
             Found::Node(node) => (Rcode::NoError, reply.records(node)),
             Found::Address(address) => (Rcode::NoError, reply.spelled(address)),
+            Found::Part(part) => (Rcode::NoError, reply.part(&part)),
         };
         let follow = follow.and_then(|follow| reply.authority().map(|()| follow));
         if follow.is_err() {
@@ -171,6 +173,25 @@ impl Reply<'_> {
         Ok(None)
     }
 
+    /// The answer section for the name of a part of another name.
+    fn part(&mut self, part: &Part<'_>) -> Result<Option<Name>, Full> {
+        let rtype = self.request.rtype;
+        if rtype == Rtype::ANY {
+            return self.writer.hinfo(self.zone.ttl()).map(|()| None);
+        }
+        let group = part.node.and_then(|node| node.group(rtype));
+        let Some((group, whole)) = group.zip(Part::whole(&self.request.name)) else {
+            return Ok(None);
+        };
+        let (owner, ttl) = ((Owner::QUESTION, &whole), (&group, self.zone.ttl()));
+        self.writer
+            .group(Section::Answer, owner, ttl, self.rotation)?;
+        if rtype == Rtype::SRV {
+            self.glue(&whole, group.iter());
+        }
+        Ok(None)
+    }
+
     /// Follows CNAME records. If the end lies in a zone and has no records of
     /// the type, or the chain runs in circles, there is no answer at all, not
     /// even the CNAME: so does CoreDNS, and a reply without it is not cached as
@@ -207,6 +228,16 @@ impl Reply<'_> {
                     if self.request.rtype == rtype_of(address) {
                         let owner = self.write_aliases(&chain)?;
                         self.writer.address(owner, address, zone.ttl())?;
+                    }
+                    return Ok(None);
+                }
+                Some((zone, Found::Part(part))) => {
+                    let group = part.node.and_then(|node| node.group(self.request.rtype));
+                    if let Some((group, whole)) = group.zip(Part::whole(target)) {
+                        let owner = (self.write_aliases(&chain)?, &whole);
+                        let ttl = (&group, zone.ttl());
+                        self.writer
+                            .group(Section::Answer, owner, ttl, self.rotation)?;
                     }
                     return Ok(None);
                 }

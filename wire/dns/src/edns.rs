@@ -3,9 +3,13 @@
 use std::net::IpAddr;
 
 use crate::cookie::{CookieSecret, Standing};
-use crate::message::{COOKIE, HEADER, MOST_NSID, NSID, OPTION_HEAD, Request, parse, skip_name};
+use crate::message::{
+    CLIENT_COOKIE, COOKIE, HEADER, MOST_NSID, NSID, OPTION_HEAD, Options, Rcode, Transport, parse,
+    parse_cookie_query, skip_name,
+};
 use crate::packed::Cursor;
 use crate::record::Rtype;
+use crate::write::{Writer, bare};
 
 /// Who answers.
 #[derive(Clone)]
@@ -38,6 +42,51 @@ impl Identity {
     }
 }
 
+/// Answers a query without a question that asks for a cookie alone (RFC 7873 §5.4):
+/// NOERROR with one, or BADCOOKIE with a new one if what was shown is not ours. Says
+/// whether it was such a query; nothing is written if not. `now` is in seconds since
+/// 1970.
+pub fn cookie_query(
+    query: &[u8],
+    client: IpAddr,
+    now: u32,
+    identity: &Identity,
+    out: &mut Vec<u8>,
+) -> bool {
+    // The count of questions, which all other queries have.
+    if query.get(4..6) != Some(&[0, 0]) {
+        return false;
+    }
+    let Some((edns, options)) = parse_cookie_query(query).filter(|(edns, _)| edns.version == 0)
+    else {
+        return false;
+    };
+    let Some(cookie) = options.cookie else {
+        return false;
+    };
+    let known = identity.secret.judge(cookie, client, now) == Standing::Known;
+    let rcode = if cookie.len() == CLIENT_COOKIE || known {
+        Rcode::NoError
+    } else {
+        Rcode::BadCookie
+    };
+    bare(out, query, rcode, edns);
+    mend(&options, client, now, identity, out).is_some()
+}
+
+/// Writes BADCOOKIE in answer to a query that has a cookie (RFC 7873 §5.2.3): the
+/// client may have an answer once it shows the one that [`adorn`] gives it. Says
+/// whether the query has a cookie; nothing is written if not.
+pub fn bad_cookie(query: &[u8], out: &mut Vec<u8>) -> bool {
+    match parse(query) {
+        Ok(request) if request.options.cookie.is_some() => {
+            Writer::new(out, query, &request, Transport::Udp).finish(Rcode::BadCookie, None);
+            true
+        }
+        Ok(_) | Err(_) => false,
+    }
+}
+
 /// Gives a reply the options that its query asked for: a cookie for the client's
 /// address and the server's name. Cookies and names of other servers go. Room for
 /// them was kept when the reply was written. A reply without an OPT record stays
@@ -51,7 +100,7 @@ pub fn adorn(query: &[u8], client: IpAddr, now: u32, identity: &Identity, reply:
         return;
     }
     // Nothing is sent half done: what cannot be read stays as it is.
-    let _done = mend(&request, client, now, identity, reply);
+    let _done = mend(&request.options, client, now, identity, reply);
 }
 
 /// Only the additional section has options.
@@ -60,7 +109,7 @@ fn may_have_options(query: &[u8]) -> bool {
 }
 
 fn mend(
-    request: &Request<'_>,
+    options: &Options<'_>,
     client: IpAddr,
     now: u32,
     identity: &Identity,
@@ -85,11 +134,11 @@ fn mend(
             at = next;
         }
     }
-    if let Some(cookie) = request.options.cookie {
+    if let Some(cookie) = options.cookie {
         let cookie = identity.secret.make(cookie, client, now)?;
         push_option(reply, COOKIE, &cookie);
     }
-    if request.options.nsid {
+    if options.nsid {
         push_option(reply, NSID, &identity.name);
     }
     let length = u16::try_from(reply.len() - from).ok()?;

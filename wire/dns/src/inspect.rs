@@ -117,6 +117,24 @@ pub fn rcode(message: &[u8]) -> Option<u8> {
     message.get(3).map(|flags| flags & 0x0f)
 }
 
+/// The whole code of a reply of ours, with the eight bits that EDNS adds to it. Only
+/// replies without any other record have such (RFC 6891 §6.1.3).
+pub fn whole_rcode(reply: &[u8]) -> Option<u16> {
+    let low = u16::from(rcode(reply)?);
+    let counts: &[u8; 8] = reply.get(4..HEADER)?.first_chunk()?;
+    let [0, questions, 0, 0, 0, 0, 0, 1] = *counts else {
+        return Some(low);
+    };
+    let mut rest = Cursor(reply.get(HEADER..)?);
+    let high = (0..questions)
+        .try_for_each(|_| {
+            skip_name(&mut rest)?;
+            rest.take(4).map(|_| ())
+        })
+        .and_then(|()| rest.take(6)?.get(5).copied());
+    Some(low | high.map_or(0, |high| u16::from(high) << 4))
+}
+
 /// Whether `reply` is a reply with the ID and the question of `query`: what
 /// tells it from a forged or a late one. Servers may respell the name.
 pub fn same_question(query: &[u8], reply: &[u8]) -> bool {

@@ -3,7 +3,10 @@
 //! ```text
 //! zones = count:u32 zone…
 //! zone  = origin server mailbox ttl:u32 falls_through:u8 serial:u32 count:u32 name…
+//!         count:u32 whole…
 //! name  = being:u8 length:u8 labels size:u32 groups
+//! whole = length:u8 labels count:u32 part…
+//! part  = length:u8 label size:u32 groups
 //! ```
 //!
 //! Numbers are big-endian, names of a zone's head are in wire form, and groups are
@@ -11,10 +14,11 @@
 //! sets each name anew and compares, so that whatever is read is a zone as [`Zone`]
 //! makes them; anything else is an error, never a panic.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::name::{MAX_NAME, Name, Spelled};
 use crate::packed::{Being, Cursor, Node};
+use crate::record::Record;
 use crate::zone::Zone;
 use crate::zones::Zones;
 
@@ -48,6 +52,18 @@ impl Zones {
                 put(node.name())?;
                 put(&number(node.groups().len()))?;
                 put(node.groups())?;
+            }
+            put(&number(zone.wholes().count()))?;
+            for (key, parts) in zone.wholes() {
+                put(&[u8::try_from(key.len()).unwrap_or(u8::MAX)])?;
+                put(key)?;
+                put(&number(parts.iter().count()))?;
+                for (label, node) in parts.iter() {
+                    put(&[u8::try_from(label.len()).unwrap_or(u8::MAX)])?;
+                    put(label)?;
+                    put(&number(node.groups().len()))?;
+                    put(node.groups())?;
+                }
             }
         }
         Ok(())
@@ -108,19 +124,62 @@ fn zone(rest: &mut Cursor<'_>) -> Option<Zone> {
         let size = usize::try_from(rest.u32()?).ok()?;
         set(&mut zone, being, labels, rest.take(size)?)?;
     }
+    for _ in 0..rest.u32()? {
+        whole(&mut zone, rest)?;
+    }
     zone.set_serial(serial);
     Some(zone)
 }
 
+/// The parts of one name.
+fn whole(zone: &mut Zone, rest: &mut Cursor<'_>) -> Option<()> {
+    let length = rest.u8()?;
+    let labels = rest.take(usize::from(length))?;
+    let owner = owner(zone, labels)?;
+    let mut groups = BTreeMap::new();
+    for _ in 0..rest.u32()? {
+        let length = rest.u8()?;
+        let label = rest.take(usize::from(length))?.to_vec();
+        let size = usize::try_from(rest.u32()?).ok()?;
+        if groups.insert(label, rest.take(size)?).is_some() {
+            return None;
+        }
+    }
+    let records = groups.iter().map(|(label, groups)| {
+        let records = records(&owner, labels, groups);
+        (label.clone(), records)
+    });
+    let parts = records.collect();
+    // Whoever wrote it gave each name its parts once.
+    if !zone.set_parts(&owner.to_name(), Some(&parts)).ok()? {
+        return None;
+    }
+    let found = zone.parts_of(owner.prefix_above(zone.origin().as_wire())?)?;
+    let mut read = groups.iter();
+    let same = found.iter().all(|(label, node)| {
+        read.next()
+            .is_some_and(|(other, groups)| label == *other && node.groups() == *groups)
+    });
+    (same && read.next().is_none()).then_some(())
+}
+
+/// The name with these labels before the origin.
+fn owner(zone: &Zone, labels: &[u8]) -> Option<Spelled> {
+    let wire = [labels, zone.origin().as_wire()].concat();
+    Spelled::read(&wire).filter(|owner| owner.wire() == wire)
+}
+
+fn records(owner: &Spelled, labels: &[u8], groups: &[u8]) -> Vec<Record> {
+    let kept = Node::new(labels, 0, Being::Set, groups);
+    kept.all_groups()
+        .flat_map(|group| group.records(owner))
+        .collect()
+}
+
 /// Sets a name by its labels before the origin, to groups.
 fn set(zone: &mut Zone, being: Being, labels: &[u8], groups: &[u8]) -> Option<()> {
-    let wire = [labels, zone.origin().as_wire()].concat();
-    let owner = Spelled::read(&wire).filter(|owner| owner.wire() == wire)?;
-    let kept = Node::new(labels, 0, being, groups);
-    let records: Vec<_> = kept
-        .all_groups()
-        .flat_map(|group| group.records(&owner))
-        .collect();
+    let owner = owner(zone, labels)?;
+    let records = records(&owner, labels, groups);
     zone.put(&owner.to_name(), being, &records).ok()?;
     let key = owner.prefix_above(zone.origin().as_wire())?;
     let node = zone.node(key)?;
@@ -141,7 +200,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::record::{Data, Record, Rtype};
+    use crate::record::{Data, Rtype};
     use crate::{Transport, query};
 
     fn written(zones: &Zones) -> Vec<u8> {
@@ -182,6 +241,14 @@ mod tests {
         zone.set(&n("out.x.svc.cluster.local"), &[out]).unwrap();
         zone.set(&n("y.svc.cluster.local"), &[]).unwrap();
         zone.set_spelling(&n("x.pod.cluster.local")).unwrap();
+        let parts = BTreeMap::from([
+            (b"west-a".to_vec(), vec![all[0].clone(), all[4].clone()]),
+            (b"west-b".to_vec(), vec![]),
+        ]);
+        zone.set_parts(&n("web.x.svc.cluster.local"), Some(&parts))
+            .unwrap();
+        zone.set_parts(&n("cold.x.svc.cluster.local"), Some(&BTreeMap::new()))
+            .unwrap();
         let mut reverse = Zone::with_authority(
             n("in-addr.arpa"),
             7,
@@ -209,7 +276,12 @@ mod tests {
         assert!(same(&read, &zones), "{read:?}");
         assert_eq!(written(&read), octets);
         // Implied names and spelled addresses answer as before, and names can go.
-        for asked in ["svc.cluster.local", "10-0-0-9.x.pod.cluster.local"] {
+        for asked in [
+            "svc.cluster.local",
+            "10-0-0-9.x.pod.cluster.local",
+            "west-a.pin._zone.web.x.svc.cluster.local",
+            "x.prefer._zone.cold.x.svc.cluster.local",
+        ] {
             let asked = query(1, &n(asked), Rtype::A);
             let answer = |zones: &Zones| {
                 let mut out = Vec::new();
@@ -236,7 +308,7 @@ mod tests {
     proptest! {
         /// Damaged octets are refused, or are other zones that are as sound.
         #[test]
-        fn damage_makes_no_unsound_zone(at in 0_usize..400, to: u8) {
+        fn damage_makes_no_unsound_zone(at in 0_usize..600, to: u8) {
             let mut octets = written(&example());
             let at = at % octets.len();
             octets[at] = to;

@@ -29,6 +29,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod complete;
 mod cookie;
 mod edns;
 mod inspect;
@@ -36,6 +37,7 @@ mod kept;
 mod message;
 mod name;
 mod packed;
+mod parts;
 mod record;
 mod splice;
 mod transfer;
@@ -45,11 +47,12 @@ mod zone;
 mod zones;
 
 pub use answer::Answer;
+pub use complete::{completed, next_names, query_for};
 pub use cookie::{CookieSecret, Standing};
-pub use edns::{Identity, adorn};
+pub use edns::{Identity, adorn, bad_cookie, cookie_query};
 pub use inspect::{
     Question, failure, fit, granted, id, is_authoritative, is_truncated, query, question, rcode,
-    rtype, same_question, set_id, set_recursion_available, wants_dnssec,
+    rtype, same_question, set_id, set_recursion_available, wants_dnssec, whole_rcode,
 };
 pub use kept::NoZones;
 pub use message::{Rcode, Transport};

@@ -57,6 +57,8 @@ pub enum Rcode {
     NotAuth = 9,
     /// An EDNS version that this server does not speak (RFC 6891 §6.1.3).
     BadVers = 16,
+    /// The client shows no cookie of this server (RFC 7873 §8).
+    BadCookie = 23,
 }
 
 /// The EDNS record of a query.
@@ -97,6 +99,18 @@ pub(crate) enum Rejection {
     Drop,
     /// A reply with this code and nothing but a header.
     Reply(Rcode),
+}
+
+/// What the OPT record says of a query that has no question and nothing besides:
+/// all that a query for a cookie has (RFC 7873 §5.4).
+pub(crate) fn parse_cookie_query(message: &[u8]) -> Option<(Edns, Options<'_>)> {
+    let header: &[u8; HEADER] = message.first_chunk()?;
+    let [_, _, flags, _, 0, 0, 0, 0, 0, 0, 0, 1] = *header else {
+        return None;
+    };
+    let mut rest = Cursor(message.get(HEADER..)?);
+    let found = skip_record(&mut rest)??.ok()?;
+    (flags & 0xf8 == 0).then_some(found)
 }
 
 pub(crate) fn parse(message: &[u8]) -> Result<Request<'_>, Rejection> {

@@ -3,7 +3,8 @@
 //! The records come in as many messages as they need, SOA first and last. A zone
 //! is a snapshot, so what is sent is of one version however long it takes. IXFR
 //! (RFC 1995) is answered with the whole zone, or with the SOA alone to whoever has
-//! this version; differences are not kept.
+//! this version or asks by datagram, and comes back over TCP if it wants more;
+//! differences are not kept.
 
 use crate::message::{CLASS_IN, HEADER, Rcode, Request, Transport, parse, skip_name};
 use crate::name::Spelled;
@@ -52,7 +53,8 @@ impl Zones {
                 zone.origin().as_wire() == request.name.wire() && !zone.about().falls_through
             })?;
             let newest = request.rtype == Rtype::IXFR
-                && (transport == Transport::Udp || serial_of(query) == Some(zone.serial()));
+                && (transport == Transport::Udp
+                    || serial_of(query).is_some_and(|has| is_newest(has, zone.serial())));
             Some((zone.clone(), newest))
         });
         let (zone, short) = zone.unzip();
@@ -156,6 +158,12 @@ fn records(zone: &Zone, node: &Node, from: Rtype, writer: &mut Writer<'_>) -> Re
         }
     }
     Ok(())
+}
+
+/// Whether who has one version needs no other: it has this one or a newer one
+/// (RFC 1995 §2, by the serial number arithmetic of RFC 1982).
+fn is_newest(has: u32, serial: u32) -> bool {
+    has.wrapping_sub(serial) < 1 << 31
 }
 
 /// The serial number that an IXFR query says its asker has.

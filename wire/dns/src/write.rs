@@ -115,26 +115,30 @@ impl<'a> Writer<'a> {
         self.flag(3, (code & 0x0f) as u8);
         let mut additional = self.counts[Section::Additional as usize];
         if let Some(edns) = self.edns {
-            let option = option.filter(|(_, data)| self.out.len() + 4 + data.len() <= self.limit);
-            self.out.push(0);
-            self.put16(Rtype::OPT.0);
-            self.put16(OWN_UDP_SIZE);
-            let dnssec_ok = if edns.dnssec_ok { 0x80 } else { 0 };
-            self.out
-                .extend_from_slice(&[(code >> 4) as u8, 0, dnssec_ok, 0]);
-            let length = option.map_or(0, |(_, data)| 4 + data.len());
-            self.put16(length as u16);
-            if let Some((number, data)) = option {
-                self.put16(number);
-                self.put16(data.len() as u16);
-                self.out.extend_from_slice(data);
-            }
+            self.put_opt(rcode, edns, option);
             additional += 1;
         }
         let [answer, authority, _] = self.counts;
         let counts = [1, answer, authority, additional].map(u16::to_be_bytes);
         if let Some(field) = self.out.get_mut(4..HEADER) {
             field.copy_from_slice(counts.as_flattened());
+        }
+    }
+
+    fn put_opt(&mut self, rcode: Rcode, edns: Edns, option: Option<(u16, &[u8])>) {
+        let option = option.filter(|(_, data)| self.out.len() + 4 + data.len() <= self.limit);
+        self.out.push(0);
+        self.put16(Rtype::OPT.0);
+        self.put16(OWN_UDP_SIZE);
+        let dnssec_ok = if edns.dnssec_ok { 0x80 } else { 0 };
+        self.out
+            .extend_from_slice(&[(rcode as u16 >> 4) as u8, 0, dnssec_ok, 0]);
+        let length = option.map_or(0, |(_, data)| 4 + data.len());
+        self.put16(length as u16);
+        if let Some((number, data)) = option {
+            self.put16(number);
+            self.put16(data.len() as u16);
+            self.out.extend_from_slice(data);
         }
     }
 
@@ -351,6 +355,21 @@ fn apex<'z>(zone: &'z Zone, name: &Spelled) -> Owner<'z> {
         .prefix_above(origin)
         .and_then(|prefix| u16::try_from(prefix.len() + HEADER).ok());
     offset.map_or(Owner::Spelled(origin), Owner::At)
+}
+
+/// A reply with nothing but an OPT record, to a query with nothing but that.
+pub(crate) fn bare(out: &mut Vec<u8>, query: &[u8], rcode: Rcode, edns: Edns) {
+    start(out, query, rcode, false);
+    let mut writer = Writer {
+        out,
+        limit: usize::from(u16::MAX),
+        edns: Some(edns),
+        counts: [0; 3],
+    };
+    writer.put_opt(rcode, edns, None);
+    if let Some(count) = out.get_mut(HEADER - 1) {
+        *count = 1;
+    }
 }
 
 /// The header of a reply to `query`: its ID, opcode, RD and (with a question)

@@ -1,13 +1,15 @@
 //! A zone: names and their records, cheap to clone and cheap to change.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use imbl::OrdSet;
+use imbl::{OrdMap, OrdSet};
 
 use crate::name::{Name, Spelled};
 use crate::packed::{Being, Key, Node, pack};
+use crate::parts::{self, Part, Parts};
 use crate::record::Record;
 
 /// The name does not lie in the zone that was asked to hold it.
@@ -30,6 +32,8 @@ pub struct Zone {
     about: Arc<About>,
     serial: u32,
     nodes: OrdSet<Node>,
+    /// Names that have parts, which have names of their own.
+    parts: OrdMap<Box<[u8]>, Arc<Parts>>,
 }
 
 /// What a zone says about itself, the same for its whole life.
@@ -79,6 +83,7 @@ impl Zone {
             about: Arc::new(about),
             serial,
             nodes,
+            parts: OrdMap::new(),
         }
     }
 
@@ -137,6 +142,39 @@ impl Zone {
     /// there goes before.
     pub fn set_spelling(&mut self, name: &Name) -> Result<bool, OutOfZone> {
         self.put(name, Being::Spelling, &[])
+    }
+
+    /// Gives `name` exactly these parts, each with its label and records, or takes all
+    /// away; says whether that changed anything. A part is asked for as
+    /// `LABEL.pin._zone.NAME`, or as `LABEL.prefer._zone.NAME`, which stands for the
+    /// whole where the part has no records. What stands for LABEL makes no difference
+    /// to whether such a name exists.
+    pub fn set_parts(
+        &mut self,
+        name: &Name,
+        parts: Option<&BTreeMap<Vec<u8>, Vec<Record>>>,
+    ) -> Result<bool, OutOfZone> {
+        let (spelled, key_len) = self.locate(name)?;
+        let key = spelled.wire().get(..key_len).unwrap_or_default();
+        let new = parts.map(|parts| Parts::new((&spelled, key), parts));
+        if self.parts_of(key) == new.as_ref() {
+            return Ok(false);
+        }
+        match new {
+            Some(new) => drop(self.parts.insert(key.into(), Arc::new(new))),
+            None => drop(self.parts.remove(key)),
+        }
+        self.serial = self.serial.wrapping_add(1);
+        Ok(true)
+    }
+
+    /// The names that have parts.
+    pub(crate) fn wholes(&self) -> impl Iterator<Item = (&[u8], &Parts)> {
+        self.parts.iter().map(|(key, parts)| (&**key, &**parts))
+    }
+
+    pub(crate) fn parts_of(&self, key: &[u8]) -> Option<&Parts> {
+        self.parts.get(key).map(|parts| &**parts)
     }
 
     pub(crate) fn put(
@@ -235,9 +273,11 @@ impl Zone {
     pub(crate) fn find(&self, key: &[u8]) -> Found<'_> {
         match self.node(key) {
             Some(node) => Found::Node(node),
-            None => self
-                .spelled_address(key)
-                .map_or(Found::Nothing, Found::Address),
+            None => match self.spelled_address(key) {
+                Some(address) => Found::Address(address),
+                None if self.parts.is_empty() => Found::Nothing,
+                None => parts::find(self, key).map_or(Found::Nothing, Found::Part),
+            },
         }
     }
 
@@ -304,6 +344,8 @@ pub(crate) enum Found<'a> {
     Node(&'a Node),
     /// It spells this address, below a name where that counts.
     Address(IpAddr),
+    /// It is that of a part of another name.
+    Part(Part<'a>),
 }
 
 /// The address in a label such as `10-0-0-7` or `fd00--7`: three single dashes are
@@ -341,6 +383,7 @@ impl PartialEq for Zone {
                 .iter()
                 .zip(&other.nodes)
                 .all(|(mine, theirs)| mine.same(theirs))
+            && self.parts == other.parts
     }
 }
 
@@ -351,6 +394,9 @@ impl std::fmt::Debug for Zone {
         write!(out, "zone {} (serial {})", self.about.origin, self.serial)?;
         for (name, records) in self.entries() {
             write!(out, "\n{name} {records:?}")?;
+        }
+        for (key, parts) in &self.parts {
+            write!(out, "\n{:?} {parts:?}", String::from_utf8_lossy(key))?;
         }
         Ok(())
     }

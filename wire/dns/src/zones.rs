@@ -1,6 +1,7 @@
 //! All the zones of one server.
 
 use crate::name::{Name, Spelled};
+use crate::parts::Part;
 use crate::record::{Record, Rtype};
 use crate::zone::{Found, Zone};
 
@@ -86,6 +87,13 @@ impl Zones {
         let node = match found {
             Found::Nothing => return Lookup::NoName,
             Found::Node(node) => node,
+            Found::Part(part) => {
+                let group = part.node.and_then(|node| node.group(rtype));
+                return match group.zip(Part::whole(&spelled)) {
+                    Some((group, whole)) => Lookup::Records(group.records(&whole)),
+                    None => Lookup::NoData,
+                };
+            }
             Found::Address(address) => {
                 let record = Record::from(address);
                 return if record.data.rtype() == rtype {
@@ -110,7 +118,7 @@ impl Zones {
             let knows = match &found {
                 Found::Nothing => false,
                 Found::Node(node) => !node.groups().is_empty(),
-                Found::Address(_) => true,
+                Found::Address(_) | Found::Part(_) => true,
             };
             (knows || !zone.about().falls_through).then_some((zone, found))
         })

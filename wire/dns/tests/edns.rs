@@ -8,7 +8,9 @@ mod support;
 use std::net::IpAddr;
 
 use domain::base::Rtype as Type;
-use portolan_dns::{CookieSecret, Identity, Standing, Transport, adorn};
+use portolan_dns::{
+    CookieSecret, Identity, Standing, Transport, adorn, bad_cookie, cookie_query, whole_rcode,
+};
 use support::{Reply, cluster, query};
 
 const COOKIE: u16 = 10;
@@ -85,6 +87,123 @@ fn d18_a_cookie_is_given_and_known_again() {
     let second = reply(&again);
     assert_eq!(second.status(), "NXDOMAIN aa rd");
     assert_eq!(options(&second), [(COOKIE, cookie.clone())]);
+}
+
+/// The same query without its question.
+fn without_question(options: &[(u16, &[u8])]) -> Vec<u8> {
+    let mut bytes = asking(".", Type::A, 1232, options);
+    bytes.drain(12..17);
+    bytes[5] = 0;
+    bytes
+}
+
+#[test]
+fn d18_a_cookie_is_given_to_who_asks_for_nothing_else() {
+    let ask = |asked: &[u8]| {
+        let mut raw = Vec::new();
+        cookie_query(asked, CLIENT, NOW, &identity(), &mut raw).then(|| Reply {
+            message: domain::base::Message::from_octets(raw.clone()).unwrap(),
+            raw,
+        })
+    };
+    let client = [1, 2, 3, 4, 5, 6, 7, 8];
+    let first = ask(&without_question(&[(COOKIE, &client)])).unwrap();
+    assert_eq!(first.status(), "NOERROR rd");
+    let counts = first.message.header_counts();
+    assert_eq!(
+        (counts.qdcount(), counts.ancount(), counts.arcount()),
+        (0, 0, 1)
+    );
+    let [(COOKIE, cookie)] = &options(&first)[..] else {
+        panic!("{:?}", options(&first));
+    };
+    assert_eq!((cookie.len(), &cookie[..8]), (24, &client[..]));
+
+    let again = ask(&without_question(&[(COOKIE, cookie), (NSID, &[])])).unwrap();
+    assert_eq!(again.status(), "NOERROR rd");
+    assert_eq!(
+        options(&again),
+        [(COOKIE, cookie.clone()), (NSID, b"node-1".to_vec())]
+    );
+
+    let mut forged = cookie.clone();
+    forged[23] ^= 1;
+    let told = ask(&without_question(&[(COOKIE, &forged)])).unwrap();
+    assert_eq!(told.status(), "BADCOOKIE rd");
+    assert_eq!(whole_rcode(&told.raw), Some(23));
+    assert_eq!(options(&told), [(COOKIE, cookie.clone())], "the right one");
+
+    // What is no such query is left to others, which call it malformed.
+    let mut version = without_question(&[(COOKIE, &client)]);
+    version[12 + 1 + 2 + 2 + 1] = 1;
+    let mut reply_itself = without_question(&[(COOKIE, &client)]);
+    reply_itself[2] |= 0x80;
+    for other in [
+        asking(
+            "web.prod.svc.cluster.local",
+            Type::A,
+            1232,
+            &[(COOKIE, &client)],
+        ),
+        without_question(&[]),
+        without_question(&[(COOKIE, &[1; 9])]),
+        version,
+        reply_itself,
+        vec![0; 12],
+        vec![],
+    ] {
+        assert!(ask(&other).is_none(), "{other:?}");
+    }
+    assert_eq!(reply(&without_question(&[])).status(), "FORMERR rd");
+    assert_eq!(
+        reply(&without_question(&[(COOKIE, &[1; 9])])).status(),
+        "FORMERR rd"
+    );
+}
+
+#[test]
+fn d18_a_client_is_asked_for_its_cookie() {
+    let client = [1, 2, 3, 4, 5, 6, 7, 8];
+    let owner = "web.prod.svc.cluster.local";
+    let asked = asking(owner, Type::A, 1232, &[(COOKIE, &client)]);
+    let mut raw = Vec::new();
+    assert!(bad_cookie(&asked, &mut raw));
+    adorn(&asked, CLIENT, NOW, &identity(), &mut raw);
+    assert_eq!(whole_rcode(&raw), Some(23));
+    assert!(
+        raw.len() <= asked.len() + 16,
+        "no more than what was asked, and the cookie"
+    );
+    let reply = Reply {
+        message: domain::base::Message::from_octets(raw.clone()).unwrap(),
+        raw,
+    };
+    assert_eq!(reply.status(), "BADCOOKIE rd");
+    assert_eq!(reply.answers(), [""; 0]);
+    let (_, cookie) = options(&reply).remove(0);
+    let again = asking(owner, Type::A, 1232, &[(COOKIE, &cookie)]);
+    assert_eq!(identity().standing(&again, CLIENT, NOW), Standing::Known);
+
+    let mut untouched = vec![1, 2, 3];
+    assert!(!bad_cookie(
+        &asking(owner, Type::A, 1232, &[]),
+        &mut untouched
+    ));
+    assert!(!bad_cookie(&query(owner, Type::A, None), &mut untouched));
+    assert_eq!(untouched, [1, 2, 3]);
+}
+
+#[test]
+fn d18_the_whole_code_of_a_reply_is_read() {
+    let mut asked = asking("web.prod.svc.cluster.local", Type::A, 1232, &[]);
+    assert_eq!(whole_rcode(&reply(&asked).raw), Some(0));
+    let at = asked.len() - 5;
+    asked[at] = 1;
+    assert_eq!(whole_rcode(&reply(&asked).raw), Some(16), "BADVERS");
+    let nothing = query("nope.cluster.local", Type::A, None);
+    assert_eq!(whole_rcode(&reply(&nothing).raw), Some(3));
+    assert_eq!(whole_rcode(&[0; 3]), None);
+    assert_eq!(whole_rcode(&[0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 1]), Some(7));
 }
 
 #[test]

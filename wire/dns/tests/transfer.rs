@@ -107,6 +107,12 @@ fn d17_ixfr_is_the_whole_or_the_version_alone() {
     };
     let newest = messages(&zones, &asking(serial), Transport::Tcp);
     assert_eq!(records(&newest).len(), 1);
+    let newer = messages(&zones, &asking(serial.wrapping_add(3)), Transport::Tcp);
+    assert_eq!(
+        records(&newer).len(),
+        1,
+        "as many as RFC 1995 has for a newer one"
+    );
     let older = messages(&zones, &asking(serial - 1), Transport::Tcp);
     assert!(records(&older).len() > 10);
     let datagram = messages(&zones, &asking(serial - 1), Transport::Udp);

@@ -85,6 +85,7 @@ impl Served {
             ready: seen,
             upstream,
             front: Default::default(),
+            completion: None,
             guard: DnsGuard::default(),
             stats: Arc::default(),
         };

@@ -31,6 +31,8 @@ pub const RESOLV_CONF: &str = "/etc/resolv.conf";
 pub struct DnsConfiguration {
     /// The names of the cluster.
     pub kubernetes: Kubernetes,
+    /// Completion of search lists by the server; none without.
+    pub autopath: Option<Autopath>,
     /// Who is asked for other names.
     pub forward: Vec<Forward>,
     /// How many different questions to others may be under way.
@@ -56,6 +58,24 @@ pub struct Kubernetes {
     pub pods: Option<Pods>,
     /// For how long clients may keep names.
     pub ttl: Option<Duration>,
+    /// Whether the endpoints of each zone have names of their own.
+    pub zonal: Option<bool>,
+}
+
+/// Completion of search lists by the server, in place of its clients: CoreDNS'
+/// `autopath @kubernetes`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Autopath {
+    /// The file whose search list pods have after the cluster's own domains.
+    pub resolv_conf: String,
+}
+
+impl Default for Autopath {
+    fn default() -> Self {
+        Self {
+            resolv_conf: RESOLV_CONF.to_owned(),
+        }
+    }
 }
 
 /// Which pods have names (D15).
@@ -331,6 +351,7 @@ impl Default for DnsConfiguration {
     fn default() -> Self {
         Self {
             kubernetes: Kubernetes::default(),
+            autopath: None,
             forward: vec![Forward {
                 servers: vec![Upstream::File(RESOLV_CONF.to_owned())],
                 ..Forward::default()

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::reader::{At, Faults, check_domain};
 use super::{
-    API_VERSION, Cache, DnsConfiguration, Forward, HostEntry, Hosts, KIND, Kubernetes, Places,
-    Pods, Policy, Prefetch, Rewrite, RewriteAnswer, RewriteKind, ServeStale, Tls, Upstream,
+    API_VERSION, Autopath, Cache, DnsConfiguration, Forward, HostEntry, Hosts, KIND, Kubernetes,
+    Places, Pods, Policy, Prefetch, Rewrite, RewriteAnswer, RewriteKind, ServeStale, Tls, Upstream,
 };
 use crate::Cause;
 use crate::yaml::{self, YamlError};
@@ -131,6 +131,7 @@ fn configuration(at: &At<'_>) -> DnsConfiguration {
         "kind",
         "metadata",
         "kubernetes",
+        "autopath",
         "forward",
         "maxConcurrent",
         "cache",
@@ -145,6 +146,7 @@ fn configuration(at: &At<'_>) -> DnsConfiguration {
         &mut this.kubernetes,
         at.get("kubernetes").map(|at| kubernetes(&at)),
     );
+    this.autopath = at.get("autopath").map(|at| autopath(&at));
     set(&mut this.forward, at.get("forward").map(|at| forwards(&at)));
     let concurrent = at
         .get("maxConcurrent")
@@ -162,8 +164,17 @@ fn configuration(at: &At<'_>) -> DnsConfiguration {
     this
 }
 
+fn autopath(at: &At<'_>) -> Autopath {
+    let mut this = Autopath::default();
+    at.object(&["resolvConf"]);
+    if let Some(at) = at.get("resolvConf") {
+        set(&mut this.resolv_conf, at.path());
+    }
+    this
+}
+
 fn kubernetes(at: &At<'_>) -> Kubernetes {
-    at.object(&["domain", "pods", "ttl"]);
+    at.object(&["domain", "pods", "ttl", "zonal"]);
     let domain = at.get("domain").and_then(|at| at.domain(false));
     let ttl = at.get("ttl").and_then(|at| {
         let ttl = at.seconds()?;
@@ -176,6 +187,7 @@ fn kubernetes(at: &At<'_>) -> Kubernetes {
         domain: domain.map(|name| name.trim_end_matches('.').to_ascii_lowercase()),
         pods: at.get("pods").and_then(|at| at.choice(&PODS)),
         ttl,
+        zonal: at.get("zonal").and_then(|at| at.flag()),
     }
 }
 
@@ -304,13 +316,7 @@ pub(super) fn upstream(text: &str) -> Option<Upstream> {
 
 fn tls(at: &At<'_>) -> Tls {
     at.object(&["serverName", "certificateAuthorities"]);
-    let path = at.get("certificateAuthorities").and_then(|at| {
-        let path = at.text()?;
-        if !path.starts_with('/') {
-            at.invalid("must be an absolute path");
-        }
-        Some(path.to_owned())
-    });
+    let path = at.get("certificateAuthorities").and_then(|at| at.path());
     Tls {
         server_name: at.get("serverName").and_then(|at| at.domain(false)),
         certificate_authorities: path,
@@ -394,13 +400,7 @@ fn hosts(at: &At<'_>) -> Hosts {
         this.entries = at.items().iter().filter_map(host).collect();
     }
     if let Some(at) = at.get("files") {
-        for at in at.items() {
-            let Some(path) = at.text() else { continue };
-            if !path.starts_with('/') {
-                at.invalid("must be an absolute path");
-            }
-            this.files.push(path.to_owned());
-        }
+        this.files = at.items().iter().filter_map(At::path).collect();
     }
     set(&mut this.ttl, at.get("ttl").and_then(|at| at.seconds()));
     set(

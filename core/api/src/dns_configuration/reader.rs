@@ -90,6 +90,15 @@ impl<'a> At<'a> {
         self.value.as_str().or_else(|| self.wrong_type("a string"))
     }
 
+    /// An absolute path.
+    pub(super) fn path(&self) -> Option<String> {
+        let path = self.text()?;
+        if !path.starts_with('/') {
+            self.invalid("must be an absolute path");
+        }
+        Some(path.to_owned())
+    }
+
     pub(super) fn flag(&self) -> Option<bool> {
         self.value
             .as_bool()

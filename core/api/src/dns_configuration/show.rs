@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 
 use super::read::{ANSWERS, KINDS, PODS, POLICIES};
 use super::{
-    API_VERSION, Cache, DnsConfiguration, Forward, Hosts, KIND, Kubernetes, Places, Rewrite,
-    ServeStale, Upstream, duration,
+    API_VERSION, Autopath, Cache, DnsConfiguration, Forward, Hosts, KIND, Kubernetes, Places,
+    Rewrite, ServeStale, Upstream, duration,
 };
 
 /// An object of the fields that say something.
@@ -44,6 +44,7 @@ impl DnsConfiguration {
                 "kubernetes",
                 unusual(&self.kubernetes, &usual.kubernetes, kubernetes),
             ),
+            ("autopath", self.autopath.as_ref().map(autopath)),
             (
                 "forward",
                 unusual(&self.forward, &usual.forward, |all| {
@@ -84,7 +85,16 @@ fn kubernetes(this: &Kubernetes) -> Value {
         ("domain", this.domain.as_ref().map(|domain| json!(domain))),
         ("pods", this.pods.map(|pods| word(&PODS, &pods))),
         ("ttl", this.ttl.as_ref().map(time)),
+        ("zonal", this.zonal.map(|zonal| json!(zonal))),
     ])
+}
+
+fn autopath(this: &Autopath) -> Value {
+    let usual = Autopath::default();
+    object([(
+        "resolvConf",
+        unusual(&this.resolv_conf, &usual.resolv_conf, |path| json!(path)),
+    )])
 }
 
 fn forward(this: &Forward) -> Value {

@@ -11,12 +11,8 @@ fn refused(body: &str) -> String {
     read(&format!("{HEAD}{body}")).expect_err(body).to_string()
 }
 
-#[test]
-fn d22_a_file_says_everything() {
-    let text = format!(
-        "{HEAD}{}",
-        r#"
-kubernetes: {domain: Cluster.Local., pods: Verified, ttl: 30s}
+const EVERYTHING: &str = r#"
+kubernetes: {domain: Cluster.Local., pods: Verified, ttl: 30s, zonal: true}
 forward:
 - servers: [/etc/resolv.conf, 192.0.2.1, "[2001:db8::1]:5353", "tls://192.0.2.2", "tls://[2001:db8::2]:8853"]
   except: [internal.example]
@@ -47,15 +43,24 @@ log: {oneIn: 100}
 health: {lameduck: 5s}
 ready: {address: ":99"}
 metrics: {address: ""}
-"#
-    );
+"#;
+
+#[test]
+fn d22_a_file_says_everything() {
+    let text = format!("{HEAD}{EVERYTHING}");
     let found = read(&text).unwrap();
-    let kubernetes = Kubernetes {
-        domain: Some("cluster.local".into()),
-        pods: Some(Pods::Verified),
-        ttl: Some(Duration::from_secs(30)),
-    };
-    assert_eq!(found.kubernetes, kubernetes);
+    let domain = Some("cluster.local".to_owned());
+    let ttl = Some(Duration::from_secs(30));
+    let (pods, zonal) = (Some(Pods::Verified), Some(true));
+    assert_eq!(
+        found.kubernetes,
+        Kubernetes {
+            domain,
+            pods,
+            ttl,
+            zonal
+        }
+    );
     let server = |address: &str, tls| Upstream::Server {
         address: address.parse().unwrap(),
         tls,
@@ -92,6 +97,12 @@ fn d22_what_is_not_said_is_usual() {
     assert_eq!(shown, json!({"apiVersion": API_VERSION, "kind": KIND}));
     let off = read(&format!("{HEAD}cache: {{enabled: false}}\nforward: []\n")).unwrap();
     assert!(off.cache.is_none() && off.forward.is_empty());
+    let on = read(&format!("{HEAD}autopath: {{}}\n")).unwrap();
+    assert_eq!(on.autopath, Some(Autopath::default()));
+    let text = format!("{HEAD}autopath: {{resolvConf: /etc/own}}\n");
+    let own = read(&text).unwrap();
+    let shown = own.to_value();
+    assert_eq!(shown["autopath"], json!({"resolvConf": "/etc/own"}));
 }
 
 /// Faulty fields, and what is said of them.
@@ -152,6 +163,14 @@ const FAULTS: &[(&str, &str)] = &[
     (
         "cache: {positive: {minTTL: 1m, maxTTL: 5s}}\n",
         "cache.positive: Invalid value: {\"maxTTL\":\"5s\",\"minTTL\":\"1m\"}: minTTL must not be above maxTTL",
+    ),
+    (
+        "autopath: {resolvConf: here}\n",
+        "autopath.resolvConf: Invalid value: \"here\": must be an absolute path",
+    ),
+    (
+        "kubernetes: {zonal: 1}\n",
+        "kubernetes.zonal: Invalid value: 1: must be true or false",
     ),
     ("log: {}\n", "log.oneIn: Required value"),
     (
@@ -344,6 +363,32 @@ fn d22_stub_zones_hosts_and_rewrites_are_converted() {
             "files": ["/etc/hosts"],
             "reverse": false,
         })
+    );
+}
+
+#[test]
+fn d19_search_completion_and_zonal_names_are_converted() {
+    let (value, left) = converted(
+        "cluster.local {
+    autopath @kubernetes
+    kubernetes {
+        pods verified
+        zonal
+    }
+}
+. {
+    autopath example.org /etc/resolv.conf
+}
+",
+    );
+    assert_eq!(value["autopath"], json!({}));
+    assert_eq!(
+        value["kubernetes"],
+        json!({"domain": "cluster.local", "pods": "Verified", "zonal": true})
+    );
+    assert_eq!(
+        left,
+        ["line 9: autopath example.org /etc/resolv.conf: only autopath @kubernetes is there"]
     );
 }
 

@@ -8,6 +8,7 @@ use super::{Problems, exact};
 use crate::fact::{Conditions, Endpoint, Hints, Slice, SlicePort};
 use crate::key::{Family, Protocol, ServiceKey, SliceKey};
 use crate::problem::Problem;
+use crate::text::Text;
 
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 const HEADLESS: &str = "service.kubernetes.io/headless";
@@ -38,9 +39,12 @@ pub fn slice(object: &lean::EndpointSlice) -> (Option<Slice>, Vec<Problem>) {
     };
     let ports = object.ports.iter();
     let ports = exact(ports.filter_map(|port| slice_port(port, &mut problems)));
-    let endpoints = object.endpoints.iter();
-    let endpoints =
-        exact(endpoints.filter_map(|endpoint| self::endpoint(endpoint, family, &mut problems)));
+    let mut zones = Vec::new();
+    let endpoints = exact(object.endpoints.iter().filter_map(|object| {
+        let mut endpoint = endpoint(object, family, &mut problems)?;
+        endpoint.zone = number_of(object.zone.as_deref(), &mut zones);
+        Some(endpoint)
+    }));
     let slice = Slice {
         key: SliceKey::new(&metadata.namespace, &metadata.name),
         service: ServiceKey::new(&metadata.namespace, service),
@@ -49,8 +53,22 @@ pub fn slice(object: &lean::EndpointSlice) -> (Option<Slice>, Vec<Problem>) {
         weight: super::spread::of_slice(metadata, &mut problems),
         ports,
         endpoints,
+        zones: zones.into(),
     };
     (Some(slice), problems.found)
+}
+
+/// The number of a zone among those of a slice, to which it is added.
+fn number_of(zone: Option<&str>, zones: &mut Vec<Text>) -> u16 {
+    let Some(zone) = zone.filter(|zone| !zone.is_empty()) else {
+        return 0;
+    };
+    let at = zones.iter().position(|known| **known == *zone);
+    let at = at.unwrap_or_else(|| {
+        zones.push(zone.into());
+        zones.len() - 1
+    });
+    u16::try_from(at + 1).unwrap_or(0)
 }
 
 fn slice_port(port: &lean::EndpointPort, problems: &mut Problems) -> Option<SlicePort> {
@@ -111,6 +129,7 @@ fn endpoint(
     Some(Endpoint {
         address,
         conditions,
+        zone: 0,
         node: nonempty(&endpoint.node_name),
         hostname: nonempty(&endpoint.hostname),
         pod: endpoint

@@ -71,6 +71,7 @@ impl World {
         let endpoint = |(address, conditions): &(&str, Conditions)| Endpoint {
             address: at(address).ip(),
             conditions: *conditions,
+            zone: 0,
             node: Some(if *address == A { "n1" } else { "n2" }.into()),
             hostname: None,
             pod: None,
@@ -88,6 +89,7 @@ impl World {
                 port: Some(5353),
             }],
             endpoints: endpoints.iter().map(endpoint).collect(),
+            zones: Box::default(),
         };
         self.apply(Change::Upsert(Fact::Slice(slice.into())));
     }

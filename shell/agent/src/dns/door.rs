@@ -7,11 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use portolan_dns::{CookieSecret, Identity, Rcode, Transfer, Transport, adorn};
+use portolan_dns::{
+    CookieSecret, Identity, Rcode, Rtype, Standing, Transfer, Transport, adorn, bad_cookie,
+    cookie_query,
+};
 
 use super::guard::{DnsGuard, Rates};
 use super::log;
-use super::service::{Service, Step};
+use super::service::{Client, Service, Step};
 use super::stats::{DnsStats, Exchange};
 
 /// Extended error 18, "Prohibited" (RFC 8914 §4.19).
@@ -23,6 +26,8 @@ pub(super) struct Door {
     pub(super) service: Arc<Service>,
     guard: DnsGuard,
     rates: Option<Rates>,
+    /// How often a client above its rate is told so by datagram.
+    warnings: Option<Rates>,
     identity: Identity,
     stats: Arc<DnsStats>,
     started: Instant,
@@ -57,6 +62,15 @@ pub(super) struct Asker {
     pub(super) now: Now,
 }
 
+impl Asker {
+    fn client(&self) -> Client {
+        Client {
+            address: self.peer.ip(),
+            transport: self.transport,
+        }
+    }
+}
+
 impl Door {
     pub(super) fn new(service: Service, guard: DnsGuard, stats: Arc<DnsStats>) -> Self {
         // The library's own keys come from the operating system.
@@ -71,6 +85,7 @@ impl Door {
         Self {
             service: Arc::new(service),
             rates: guard.rate.map(Rates::new),
+            warnings: guard.rate.map(Rates::new),
             identity: Identity::new(&guard.name, CookieSecret::new(secret)),
             guard,
             stats,
@@ -83,7 +98,23 @@ impl Door {
     pub(super) fn at_once(&self, query: &[u8], asker: Asker, out: &mut Vec<u8>) -> Step {
         let step = match self.stop(query, asker, out) {
             Some(step) => step,
-            None => self.service.at_once(query, asker.transport, out),
+            None if cookie_query(
+                query,
+                asker.peer.ip(),
+                asker.now.seconds,
+                &self.identity,
+                out,
+            ) =>
+            {
+                Step::Send
+            }
+            None => {
+                let step = self.service.at_once(query, asker.client(), out);
+                if step == Step::Send {
+                    self.version(query, asker, out);
+                }
+                step
+            }
         };
         if step == Step::Send {
             self.finish(query, asker, Duration::ZERO, out);
@@ -102,7 +133,7 @@ impl Door {
 
     /// Answers with the patience of a resolver; none if there is nothing to send.
     pub(super) async fn eventually(&self, query: &[u8], asker: Asker) -> Option<Vec<u8>> {
-        let mut reply = self.service.eventually(query, asker.transport).await?;
+        let mut reply = self.service.eventually(query, asker.client()).await?;
         self.finish(query, asker, asker.now.at.elapsed(), &mut reply);
         Some(reply)
     }
@@ -113,6 +144,20 @@ impl Door {
             return None;
         }
         self.service.transfer(query, asker.transport)
+    }
+
+    /// A zone that is asked for by datagram is refused, but who asks for what has
+    /// changed in it (IXFR) is told its version, and comes back over TCP if it has
+    /// another one (RFC 1995 §2).
+    fn version(&self, query: &[u8], asker: Asker, out: &mut Vec<u8>) {
+        if asker.transport == Transport::Udp
+            && portolan_dns::rcode(out) == Some(Rcode::Refused as u8)
+            && portolan_dns::rtype(query) == Some(Rtype::IXFR)
+            && let Some(mut transfer) = self.transfer(query, asker)
+        {
+            // One message, whatever it says.
+            let _more = transfer.next(query, asker.transport, out);
+        }
     }
 
     /// Counts a message of a transfer.
@@ -145,10 +190,23 @@ impl Door {
         }
         self.stats.limited();
         Some(match asker.transport {
-            // Who forges addresses gets nothing for it.
-            Transport::Udp => Step::Ignore,
             Transport::Tcp => answer(TOO_MANY),
+            Transport::Udp => self.warn(query, asker, at, out),
         })
+    }
+
+    /// What a client above its rate is told by datagram. Who forges addresses gets
+    /// nothing for it. Who speaks of cookies is asked to show the one that it has in
+    /// the reply, and who has shown it is not forged; neither too often.
+    fn warn(&self, query: &[u8], asker: Asker, at: u64, out: &mut Vec<u8>) -> Step {
+        let client = asker.peer.ip();
+        let written = match self.identity.standing(query, client, asker.now.seconds) {
+            Standing::Known => portolan_dns::failure(query, Rcode::Refused, TOO_MANY, out),
+            Standing::Unknown => bad_cookie(query, out),
+        };
+        let may = |warnings: &Rates| !warnings.is_too_many(client, at);
+        let written = written && self.warnings.as_ref().is_some_and(may);
+        if written { Step::Send } else { Step::Ignore }
     }
 
     fn finish(&self, query: &[u8], asker: Asker, took: Duration, reply: &mut Vec<u8>) {

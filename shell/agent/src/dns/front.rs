@@ -2,6 +2,7 @@
 //! are written down.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use portolan_dns::upstream::{Rewrites, Rewritten};
@@ -15,6 +16,10 @@ pub struct Front {
     /// Asked before the cluster's zones. They fall through: what they do not have
     /// is answered as if they were not there.
     pub hosts: Zones,
+    /// How many entries the written names have, each way.
+    pub written: usize,
+    /// When they were read, if there are any.
+    pub read_at: Option<SystemTime>,
 }
 
 /// A place where the current value is found.

@@ -41,7 +41,7 @@ const FILE: &str = "names";
 /// How the files begin that are being written.
 const UNFINISHED: &str = "names.new-";
 /// What the file begins with: the number is that of its layout.
-const MAGIC: &[u8] = b"portolan names 1\n";
+const MAGIC: &[u8] = b"portolan names 2\n";
 const DIGEST: usize = 32;
 /// The longest head that is read.
 const MOST_HEAD: usize = 1 << 20;

@@ -71,7 +71,7 @@ fn line(peer: SocketAddr, exchange: &Exchange<'_>) -> String {
 }
 
 fn code(reply: &[u8]) -> String {
-    const KNOWN: [(Rcode, &str); 7] = [
+    const KNOWN: [(Rcode, &str); 9] = [
         (Rcode::NoError, "NOERROR"),
         (Rcode::FormErr, "FORMERR"),
         (Rcode::ServFail, "SERVFAIL"),
@@ -79,8 +79,10 @@ fn code(reply: &[u8]) -> String {
         (Rcode::NotImp, "NOTIMP"),
         (Rcode::Refused, "REFUSED"),
         (Rcode::NotAuth, "NOTAUTH"),
+        (Rcode::BadVers, "BADVERS"),
+        (Rcode::BadCookie, "BADCOOKIE"),
     ];
-    let code = portolan_dns::rcode(reply).map_or(u16::MAX, u16::from);
+    let code = portolan_dns::whole_rcode(reply).unwrap_or(u16::MAX);
     let known = KNOWN.iter().find(|(known, _)| *known as u16 == code);
     known.map_or_else(|| format!("RCODE{code}"), |(_, name)| (*name).to_owned())
 }

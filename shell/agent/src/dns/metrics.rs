@@ -18,6 +18,7 @@ pub struct DnsMetrics {
     forwarded: AtomicU64,
     forward_failures: AtomicU64,
     overflows: AtomicU64,
+    completed: AtomicU64,
 }
 
 /// The counters at one moment.
@@ -37,6 +38,8 @@ pub struct DnsCounts {
     pub forward_failures: u64,
     /// Queries that failed because too many others were waiting.
     pub overflows: u64,
+    /// Queries whose search list was completed.
+    pub completed: u64,
 }
 
 /// An event that has a counter of its own.
@@ -47,6 +50,7 @@ pub(super) enum Count {
     Forwarded,
     ForwardFailure,
     Overflow,
+    Completed,
 }
 
 impl DnsMetrics {
@@ -61,6 +65,7 @@ impl DnsMetrics {
             forwarded: read(&self.forwarded),
             forward_failures: read(&self.forward_failures),
             overflows: read(&self.overflows),
+            completed: read(&self.completed),
         }
     }
 
@@ -82,6 +87,7 @@ impl DnsMetrics {
             Count::Forwarded => &self.forwarded,
             Count::ForwardFailure => &self.forward_failures,
             Count::Overflow => &self.overflows,
+            Count::Completed => &self.completed,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }

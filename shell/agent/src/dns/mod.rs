@@ -21,6 +21,8 @@
 //! - **Names outside the zones** go to other resolvers (`forward`), by a file
 //!   (`configured`), after rewriting and written names (`front`). If these do not
 //!   reply, SERVFAIL says so, with the reason as an extended error.
+//! - **Search lists** are completed for pods whose namespace is known, where that was
+//!   asked for (`complete`): who would ask for four names in turn asks for one.
 //! - **Without any resolver** (a lab on a machine that is not connected) names
 //!   outside the zones do not exist: NXDOMAIN, without SOA, so that nobody keeps
 //!   it, and with an extended error. There SERVFAIL would be the other choice,
@@ -29,6 +31,7 @@
 //!   SERVFAIL and REFUSED and then reports a temporary failure, where the user
 //!   wants to read at once that there is no such name (D19).
 
+mod complete;
 mod configured;
 mod door;
 mod forward;
@@ -42,6 +45,7 @@ mod service;
 mod sockets;
 mod stats;
 mod tcp;
+mod told;
 mod udp;
 mod upstream;
 
@@ -60,10 +64,11 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+pub use complete::{ClientPods, Completion};
 pub use configured::{Configured, ConvertError, LoadError, check as check_configuration};
 pub use forward::{
-    Dial, ForwardCounts, ForwardSettings, Forwarder, RouteSettings, ServerCount, ServerSettings,
-    TcpFactory, TlsSettings, UdpFactory, nameservers,
+    Dial, Durations, ForwardCounts, ForwardSettings, Forwarder, RouteSettings, ServerCount,
+    ServerSettings, TcpFactory, TlsSettings, UdpFactory, nameservers,
 };
 pub use front::{Front, SharedFront};
 pub use guard::{Clients, DnsGuard};
@@ -74,6 +79,7 @@ pub use metrics::{DnsCounts, DnsMetrics};
 pub use sockets::{BindError, DnsSockets};
 pub use stats::DnsStats;
 pub(crate) use stats::Told;
+pub use told::DnsTold;
 pub use upstream::{Upstream, UpstreamError};
 
 use door::Door;
@@ -93,6 +99,8 @@ pub struct DnsConfig {
     pub upstream: Option<Arc<dyn Upstream>>,
     /// What is looked at before the zones.
     pub front: SharedFront,
+    /// Completion of search lists, if that is asked for.
+    pub completion: Option<Completion>,
     /// Who is answered.
     pub guard: DnsGuard,
     /// Where queries are counted.
@@ -123,12 +131,14 @@ impl DnsServer {
             ready,
             upstream,
             front,
+            completion,
             guard,
             stats,
         } = config;
-        let metrics = Arc::new(DnsMetrics::default());
+        let metrics = Arc::clone(&stats.served);
         let mut service = Service::new(zones, ready, upstream, metrics);
         service.front = front;
+        service.completion = completion;
         Self::serve(sockets, Door::new(service, guard, stats), shutdown)
     }
 

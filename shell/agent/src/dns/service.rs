@@ -1,5 +1,6 @@
 //! From a query to a reply: at once where the zones know, else by waiting.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use portolan_dns::{Answer, Lookup, Name, Question, Rcode, Transfer, Transport, Z
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
+use super::complete::Completion;
 use super::front::SharedFront;
 use super::metrics::{Count, DnsMetrics};
 use super::upstream::{Upstream, UpstreamError};
@@ -46,11 +48,29 @@ pub(super) struct Service {
     was_ready: AtomicBool,
     upstream: Option<Arc<dyn Upstream>>,
     pub(super) front: SharedFront,
+    pub(super) completion: Option<Completion>,
     pub(super) metrics: Arc<DnsMetrics>,
     pub(super) hold: Duration,
     waiting: Semaphore,
     holding: Semaphore,
     turn: AtomicU64,
+}
+
+/// How a query came, and from whom.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Client {
+    pub(super) address: IpAddr,
+    pub(super) transport: Transport,
+}
+
+/// What completing a search list has led to.
+enum Completed {
+    /// This reply.
+    Reply(Vec<u8>),
+    /// It takes asking others.
+    Later,
+    /// Nothing: the reply to the first name stands.
+    Nothing,
 }
 
 /// What the receiving loop is to do.
@@ -88,6 +108,7 @@ impl Service {
             was_ready: AtomicBool::new(false),
             upstream,
             front: SharedFront::default(),
+            completion: None,
             metrics,
             hold: HOLD,
             waiting: Semaphore::new(MOST_WAITING),
@@ -118,14 +139,14 @@ impl Service {
     }
 
     /// Answers without waiting, if that is possible.
-    pub(super) fn at_once(&self, query: &[u8], transport: Transport, out: &mut Vec<u8>) -> Step {
+    pub(super) fn at_once(&self, query: &[u8], client: Client, out: &mut Vec<u8>) -> Step {
         let front = self.front.load();
         let Some(rewritten) = front.rewrite(query) else {
-            return self.known(query, transport, out);
+            return self.known(query, client, out);
         };
-        let step = self.known(rewritten.query(), transport, out);
+        let step = self.known(rewritten.query(), client, out);
         if step == Step::Send {
-            rewritten.restore(query, transport, out);
+            rewritten.restore(query, client.transport, out);
         }
         step
     }
@@ -141,13 +162,22 @@ impl Service {
         self.send(transport, out)
     }
 
-    /// Answers without waiting for the name that is looked up in the end.
-    fn known(&self, query: &[u8], transport: Transport, out: &mut Vec<u8>) -> Step {
+    /// The same for the name that is looked up in the end.
+    fn known(&self, query: &[u8], client: Client, out: &mut Vec<u8>) -> Step {
+        let transport = client.transport;
         if self.is_early(query) {
             return Step::Wait;
         }
         match self.answer(query, transport, out) {
-            Answer::Reply => self.send(transport, out),
+            Answer::Reply => match self.complete(query, client, out) {
+                Completed::Later => Step::Wait,
+                Completed::Nothing => self.send(transport, out),
+                Completed::Reply(reply) => {
+                    *out = reply;
+                    self.metrics.count(Count::Completed);
+                    self.send(transport, out)
+                }
+            },
             Answer::Follow(_) if self.upstream.is_none() => self.send(transport, out),
             Answer::Forward if self.upstream.is_none() => {
                 portolan_dns::failure(query, Rcode::NxDomain, NOBODY, out);
@@ -187,17 +217,18 @@ impl Service {
 
     /// Answers with the patience of a resolver; `None` if there is nothing to
     /// send.
-    pub(super) async fn eventually(&self, query: &[u8], transport: Transport) -> Option<Vec<u8>> {
+    pub(super) async fn eventually(&self, query: &[u8], client: Client) -> Option<Vec<u8>> {
         let front = self.front.load_full();
         let Some(rewritten) = front.rewrite(query) else {
-            return self.wait(query, transport).await;
+            return self.wait(query, client).await;
         };
-        let mut reply = self.wait(rewritten.query(), transport).await?;
-        rewritten.restore(query, transport, &mut reply);
+        let mut reply = self.wait(rewritten.query(), client).await?;
+        rewritten.restore(query, client.transport, &mut reply);
         Some(reply)
     }
 
-    async fn wait(&self, query: &[u8], transport: Transport) -> Option<Vec<u8>> {
+    async fn wait(&self, query: &[u8], client: Client) -> Option<Vec<u8>> {
+        let transport = client.transport;
         let mut out = Vec::new();
         if self.is_early(query) {
             match self.hold(query).await {
@@ -225,9 +256,16 @@ impl Service {
                 self.follow((query, transport), &target, upstream.as_ref(), &mut out)
                     .await;
             }
+            (Answer::Reply, Some(upstream)) => {
+                let asked = (query, client);
+                if let Some(reply) = self.complete_later(asked, upstream.as_ref(), &out).await {
+                    self.metrics.count(Count::Completed);
+                    out = reply;
+                }
+            }
             // The zones may have changed in between: the short way knows.
-            (Answer::Forward | Answer::Follow(_), None) | (Answer::Reply | Answer::Drop, _) => {
-                return match self.known(query, transport, &mut out) {
+            (Answer::Forward | Answer::Follow(_) | Answer::Reply, None) | (Answer::Drop, _) => {
+                return match self.known(query, client, &mut out) {
                     Step::Send => Some(out),
                     Step::Ignore | Step::Wait => None,
                 };
@@ -318,6 +356,77 @@ impl Service {
         }
     }
 
+    /// The names that stand in a search list after the one that was asked for, if that
+    /// does not exist and search lists are completed for the client.
+    fn next_names(&self, query: &[u8], client: IpAddr, reply: &[u8]) -> Option<Vec<Name>> {
+        let completion = self.completion.as_ref()?;
+        if portolan_dns::rcode(reply) != Some(Rcode::NxDomain as u8) {
+            return None;
+        }
+        completion.next_names(query, client)
+    }
+
+    /// Looks up what stands in the client's search list after a name that `first` says
+    /// does not exist, as far as that goes without waiting.
+    fn complete(&self, query: &[u8], client: Client, first: &[u8]) -> Completed {
+        let Some(names) = self.next_names(query, client.address, first) else {
+            return Completed::Nothing;
+        };
+        let mut reply = Vec::new();
+        for name in names {
+            let Some(asked) = portolan_dns::query_for(query, &name) else {
+                continue;
+            };
+            match (
+                self.answer(&asked, Transport::Tcp, &mut reply),
+                &self.upstream,
+            ) {
+                (Answer::Reply, _) | (Answer::Follow(_), None) => {}
+                (Answer::Forward, Some(_)) if self.is_kept(&asked, Transport::Tcp, &mut reply) => {}
+                (Answer::Forward | Answer::Follow(_), Some(_)) => return Completed::Later,
+                (Answer::Forward, None) | (Answer::Drop, _) => continue,
+            }
+            if let Some(reply) = found(query, &name, client.transport, &reply) {
+                return Completed::Reply(reply);
+            }
+        }
+        Completed::Nothing
+    }
+
+    /// The same, asking others too. If that fails, the client goes on by itself.
+    async fn complete_later(
+        &self,
+        (query, client): (&[u8], Client),
+        upstream: &dyn Upstream,
+        first: &[u8],
+    ) -> Option<Vec<u8>> {
+        for name in self.next_names(query, client.address, first)? {
+            let Some(asked) = portolan_dns::query_for(query, &name) else {
+                continue;
+            };
+            let mut reply = Vec::new();
+            // Over TCP a long answer arrives whole, and room for it is ours to judge.
+            match self.answer(&asked, Transport::Tcp, &mut reply) {
+                Answer::Reply => {}
+                Answer::Follow(target) => {
+                    let whole = (&*asked, Transport::Tcp);
+                    self.follow(whole, &target, upstream, &mut reply).await;
+                }
+                Answer::Forward => {
+                    self.metrics.count(Count::Forwarded);
+                    let asked = Bytes::from(asked);
+                    reply = upstream.forward(asked, Transport::Tcp).await.ok()?.to_vec();
+                }
+                Answer::Drop => continue,
+            }
+            let reply = found(query, &name, client.transport, &reply);
+            if reply.is_some() {
+                return reply;
+            }
+        }
+        None
+    }
+
     /// Completes a chain of aliases that ends outside the zones. If that fails
     /// the chain alone is the answer, as CoreDNS has it.
     async fn follow(
@@ -389,4 +498,12 @@ impl Service {
         let mixed = turn.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         mixed ^ (mixed >> 32)
     }
+}
+
+/// The reply to a query that follows from one for another name, if that name exists.
+fn found(query: &[u8], name: &Name, transport: Transport, reply: &[u8]) -> Option<Vec<u8>> {
+    let exists = portolan_dns::rcode(reply) == Some(Rcode::NoError as u8);
+    exists
+        .then(|| portolan_dns::completed(query, name, transport, reply))
+        .flatten()
 }

@@ -4,10 +4,13 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use portolan_dns::Transport;
+
+use super::metrics::DnsMetrics;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -15,9 +18,9 @@ use prometheus_client::metrics::exemplar::Exemplar;
 
 /// What CoreDNS calls a server at the usual port, and the zone that a block for
 /// everything has.
-const SERVER: (&str, &str) = ("server", "dns://:53");
+pub(super) const SERVER: (&str, &str) = ("server", "dns://:53");
 const ZONE: (&str, &str) = ("zone", ".");
-const VIEW: (&str, &str) = ("view", "");
+pub(super) const VIEW: (&str, &str) = ("view", "");
 
 const PROTOCOLS: [&str; 2] = ["udp", "tcp"];
 /// The numbers of the address families (IANA).
@@ -44,18 +47,41 @@ const TYPES: [(u16, &str); 19] = [
     (65, "HTTPS"),
     (0, "other"),
 ];
-const CODES: [&str; 12] = [
-    "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET",
-    "NXRRSET", "NOTAUTH", "NOTZONE", "other",
+pub(super) const CODES: [&str; 14] = [
+    "NOERROR",
+    "FORMERR",
+    "SERVFAIL",
+    "NXDOMAIN",
+    "NOTIMP",
+    "REFUSED",
+    "YXDOMAIN",
+    "YXRRSET",
+    "NXRRSET",
+    "NOTAUTH",
+    "NOTZONE",
+    "BADVERS",
+    "BADCOOKIE",
+    "other",
 ];
+
+/// Where a code stands among them.
+pub(super) fn code_at(code: Option<u16>) -> usize {
+    match code {
+        Some(code @ 0..=10) => usize::from(code),
+        Some(16) => 11,
+        Some(23) => 12,
+        Some(_) | None => CODES.len() - 1,
+    }
+}
+
 /// Who answered: our zones, or somebody else.
 const PLUGINS: [&str; 2] = ["kubernetes", "forward"];
 const SIZES: [f64; 14] = [
     0.0, 100.0, 200.0, 300.0, 400.0, 511.0, 1023.0, 2047.0, 4095.0, 8291.0, 16e3, 32e3, 48e3, 64e3,
 ];
 /// Times start at 0.25 ms and double, sixteen of them.
-const TIMES: usize = 16;
-const FIRST_TIME: f64 = 0.000_25;
+pub(super) const TIMES: usize = 16;
+pub(super) const FIRST_TIME: f64 = 0.000_25;
 /// Times until a change is answered start at 1 ms and double, twenty of them.
 const PROGRAMMINGS: usize = 20;
 const FIRST_PROGRAMMING: f64 = 0.001;
@@ -113,6 +139,8 @@ pub struct DnsStats {
     kept: AtomicU64,
     writings: AtomicU64,
     failed_writings: AtomicU64,
+    /// What servers that tell of themselves here have counted, one after the other.
+    pub(super) served: Arc<DnsMetrics>,
 }
 
 impl Default for DnsStats {
@@ -133,6 +161,7 @@ impl Default for DnsStats {
             kept: AtomicU64::new(0),
             writings: AtomicU64::new(0),
             failed_writings: AtomicU64::new(0),
+            served: Arc::default(),
         }
     }
 }
@@ -165,10 +194,10 @@ impl DnsStats {
         let known = TYPES.iter().position(|(number, _)| *number == rtype);
         let types = self.requests.get(protocol).and_then(|of| of.get(family));
         bump(types.and_then(|types| types.get(known.unwrap_or(TYPES.len() - 1))));
-        let code = portolan_dns::rcode(reply).map_or(CODES.len(), usize::from);
+        let code = code_at(portolan_dns::whole_rcode(reply));
         let plugin = usize::from(!portolan_dns::is_authoritative(reply));
         let codes = self.responses.get(plugin);
-        bump(codes.and_then(|codes| codes.get(code.min(CODES.len() - 1))));
+        bump(codes.and_then(|codes| codes.get(code)));
         if portolan_dns::wants_dnssec(query) {
             add(&self.dnssec, 1);
         }
@@ -245,7 +274,7 @@ fn read(cell: &AtomicU64) -> u64 {
 }
 
 /// The first of the bounds `first`, twice that and so on that is not below a time.
-fn doubling(took: Duration, first: f64) -> usize {
+pub(super) fn doubling(took: Duration, first: f64) -> usize {
     let ratio = took.as_secs_f64() / first;
     if ratio <= 1.0 {
         return 0;
@@ -253,7 +282,7 @@ fn doubling(took: Duration, first: f64) -> usize {
     ratio.log2().ceil() as usize
 }
 
-fn doubled(first: f64) -> impl Fn(usize) -> f64 {
+pub(super) fn doubled(first: f64) -> impl Fn(usize) -> f64 {
     move |index| first * f64::from(1_u32 << index.min(31))
 }
 
@@ -263,7 +292,7 @@ fn encode_gauge(mut gauge: MetricEncoder<'_>, value: u64) -> fmt::Result {
 }
 
 /// Counters under one name.
-fn counters<'l>(
+pub(super) fn counters<'l>(
     encoder: &mut DescriptorEncoder<'_>,
     (name, help): (&str, &str),
     rows: impl Iterator<Item = (Vec<(&'l str, &'l str)>, u64)>,
@@ -281,7 +310,7 @@ fn counters<'l>(
 }
 
 /// Histograms under one name.
-fn histograms<'l>(
+pub(super) fn histograms<'l>(
     encoder: &mut DescriptorEncoder<'_>,
     (name, help): (&str, &str),
     rows: impl Iterator<Item = (Vec<(&'l str, &'l str)>, (Vec<(f64, u64)>, u64, f64))>,
@@ -359,34 +388,80 @@ impl DnsStats {
 
     /// Those that CoreDNS does not have, and who this is.
     fn encode_own(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        for (name, help, cell) in [
+        let counts = self.served.counts();
+        for (name, help, count) in [
             (
                 "portolan_dns_refused_queries",
                 "Queries of clients that are not answered",
-                &self.refused,
+                read(&self.refused),
             ),
             (
                 "portolan_dns_limited_queries",
                 "Queries above the rate of their client",
-                &self.limited,
+                read(&self.limited),
             ),
             (
-                "portolan_dns_names_kept",
-                "How often names were written for the next start",
-                &self.writings,
+                "portolan_dns_ignored",
+                "Messages that were no queries",
+                counts.ignored,
             ),
             (
-                "portolan_dns_names_kept_failures",
-                "How often that failed",
-                &self.failed_writings,
+                "portolan_dns_held",
+                "Queries that waited for the first names of the cluster",
+                counts.held,
+            ),
+            (
+                "portolan_dns_forwarded",
+                "Queries for names outside the cluster that nothing was kept for",
+                counts.forwarded,
+            ),
+            (
+                "portolan_dns_forward_failures",
+                "Those of them that no resolver answered",
+                counts.forward_failures,
+            ),
+            (
+                "portolan_dns_overflows",
+                "Queries that failed because too many others were waiting",
+                counts.overflows,
             ),
         ] {
-            counters(
-                encoder,
-                (name, help),
-                std::iter::once((Vec::new(), read(cell))),
-            )?;
+            counters(encoder, (name, help), std::iter::once((Vec::new(), count)))?;
         }
+        self.encode_kept(encoder)?;
+        counters(
+            encoder,
+            (
+                "coredns_autopath_success",
+                "Counter of requests that did autopath",
+            ),
+            std::iter::once((vec![SERVER], counts.completed)),
+        )?;
+        let build = [
+            ("version", env!("CARGO_PKG_VERSION")),
+            ("revision", ""),
+            ("goversion", ""),
+        ];
+        let mut family = encoder.encode_descriptor(
+            "coredns_build_info",
+            "A metric with a constant '1' value labeled by the version that answers as CoreDNS does",
+            None,
+            MetricType::Gauge,
+        )?;
+        family.encode_family(&build)?.encode_gauge(&1_i64)
+    }
+
+    /// Names that were kept, and whether they are answered from.
+    fn encode_kept(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let about = (
+            "portolan_dns_names_kept",
+            "How often names were written for the next start",
+        );
+        let row = (Vec::new(), read(&self.writings));
+        counters(encoder, about, std::iter::once(row))?;
+        let about = ("portolan_dns_names_kept_failures", "How often that failed");
+        let row = (Vec::new(), read(&self.failed_writings));
+        counters(encoder, about, std::iter::once(row))?;
         let since = read(&self.kept);
         let age = if since == 0 {
             0
@@ -408,18 +483,7 @@ impl DnsStats {
             let gauge = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             encode_gauge(gauge, value)?;
         }
-        let build = [
-            ("version", env!("CARGO_PKG_VERSION")),
-            ("revision", ""),
-            ("goversion", ""),
-        ];
-        let mut family = encoder.encode_descriptor(
-            "coredns_build_info",
-            "A metric with a constant '1' value labeled by the version that answers as CoreDNS does",
-            None,
-            MetricType::Gauge,
-        )?;
-        family.encode_family(&build)?.encode_gauge(&1_i64)
+        Ok(())
     }
 
     fn encode_histograms(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -4,7 +4,7 @@
 //! Every update costs what changed and takes no lock that a scrape holds for long.
 
 mod local;
-mod process;
+pub(crate) mod process;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +19,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets, linear_buckets};
 use prometheus_client::registry::Registry;
 
-use crate::dns::{DnsStats, Told};
+use crate::dns::{DnsStats, DnsTold, Told};
 use local::Unserved;
 use process::Process;
 
@@ -154,6 +154,16 @@ impl Metrics {
         }
         metrics.registry = Arc::new(metrics.registered());
         metrics
+    }
+
+    /// The same, which tell of forwarding too.
+    pub(crate) fn telling(mut self, told: Option<DnsTold>) -> Self {
+        let mut all = self.registered();
+        if let Some(told) = told {
+            all.register_collector(Box::new(told));
+        }
+        self.registry = Arc::new(all);
+        self
     }
 
     fn registered(&self) -> Registry {

@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 /// The process that asks.
 #[derive(Debug)]
-pub(super) struct Process;
+pub(crate) struct Process;
 
 /// Parts of /proc/self/stat behind the program's name, counted from the state.
 const UTIME: usize = 11;

@@ -8,35 +8,36 @@
 //! `/ready`, `/metrics`), and needs to read Services, EndpointSlices and Namespaces;
 //! pods only where their names are to be verified.
 
-mod metrics;
 mod web;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use kube::Client;
-use portolan_client::facts::{Facts, facts};
+use portolan_client::facts::{Facts, Wanted, facts};
 use portolan_dns::Zones;
-use portolan_model::{Change, Cluster, Dirty, Kind};
+use portolan_model::{Change, Cluster, Dirty, Fact, Kind};
 use portolan_plan::{NodePlan, NodeView, PodNames, renode};
 use portolan_render::zone;
+use prometheus_client::registry::Registry;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::dns::{
-    BindError, Clients, Configured, DnsConfig, DnsGuard, DnsServer, DnsSockets, DnsStats, HandOver,
-    KeepConfig, Keeper, Kept, Upstream,
+    BindError, ClientPods, Clients, Completion, Configured, DnsConfig, DnsGuard, DnsServer,
+    DnsSockets, DnsStats, HandOver, KeepConfig, Keeper, Kept, Told, Upstream,
 };
-use crate::node::{first_serial, frame};
+use crate::metrics::process::Process;
+use crate::node::{first_serial, frame, service_addresses};
 
 /// What is watched.
 pub const KINDS: [Kind; 3] = [Kind::Service, Kind::Slice, Kind::Namespace];
 
-/// What is watched if the names of pods are verified.
+/// What is watched if the names of pods are verified, or search lists completed.
 pub const KINDS_AND_PODS: [Kind; 4] = [Kind::Service, Kind::Slice, Kind::Namespace, Kind::Pod];
 
 /// What a server of names alone is told.
@@ -104,6 +105,7 @@ pub struct NamesAlone {
     lameduck: Duration,
     hand_over: HandOver,
     server: DnsServer,
+    clients: Option<Arc<ClientPods>>,
     places: Vec<(&'static str, SocketAddr)>,
     stop: CancellationToken,
 }
@@ -131,12 +133,15 @@ impl NamesAlone {
                 ready.send_replace(true);
             }
         }
+        let clients = Arc::<ClientPods>::default();
+        let completes = config.configured.search().is_some();
         let dns = DnsConfig {
             sockets,
             zones: Arc::clone(&published),
             ready: seen.clone(),
             upstream: Some(Arc::clone(&forwarder) as Arc<dyn Upstream>),
             front: config.configured.front(),
+            completion: completion(&config, &clients),
             guard: config.guard,
             stats: Arc::clone(&stats),
         };
@@ -145,9 +150,7 @@ impl NamesAlone {
         let state = web::State {
             ready: seen,
             leaving: Arc::clone(&leaving),
-            dns: server.metrics(),
-            stats: Arc::clone(&stats),
-            forwarder,
+            registry: Arc::new(registry(&stats, &config.configured)),
         };
         let mut places = Vec::new();
         for (what, address) in [
@@ -165,12 +168,8 @@ impl NamesAlone {
             places.push((what, at));
         }
         tokio::spawn(config.configured.follow(config.again, stop.clone()));
-        let kinds: &[Kind] = match config.view.pod_names {
-            PodNames::Disabled | PodNames::Insecure => &KINDS,
-            PodNames::Verified => &KINDS_AND_PODS,
-        };
         Ok(Self {
-            kinds,
+            kinds: kinds(config.view.pod_names, completes),
             view: config.view,
             kube: config.kube,
             published,
@@ -181,6 +180,7 @@ impl NamesAlone {
             lameduck: config.lameduck,
             hand_over: config.hand_over,
             server,
+            clients: completes.then_some(clients),
             places,
             stop,
         })
@@ -201,7 +201,12 @@ impl NamesAlone {
     /// # Errors
     /// If the stream of facts ends.
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), NamesAloneError> {
-        let stream = facts(self.kube.clone(), self.kinds, self.stop.clone());
+        let wanted = Wanted {
+            kinds: self.kinds.to_vec(),
+            pods_of: None,
+            zones: self.view.zonal_names,
+        };
+        let stream = facts(self.kube.clone(), wanted, self.stop.clone());
         let mut names = Names {
             plan: NodePlan::empty(self.view.clone()),
             view: self.view.clone(),
@@ -209,6 +214,8 @@ impl NamesAlone {
             dirty: Dirty::default(),
             awaited: self.kinds.to_vec(),
             zones: None,
+            clients: self.clients.clone(),
+            triggers: Vec::new(),
         };
         let followed = self.follow(&mut names, stream, &shutdown).await;
         self.leaving.store(true, Ordering::Relaxed);
@@ -257,6 +264,12 @@ impl NamesAlone {
                 }
                 self.published.store(Arc::new(zones));
                 self.ready.send_replace(true);
+                let now = SystemTime::now();
+                for at in names.triggers.drain(..) {
+                    if let Ok(took) = now.duration_since(at) {
+                        self.stats.programmed(took);
+                    }
+                }
                 if first {
                     self.stats.kept_names(None);
                     tracing::info!("the names of the cluster are known");
@@ -264,6 +277,29 @@ impl NamesAlone {
             }
         }
     }
+}
+
+/// What is watched.
+fn kinds(pods: PodNames, completes: bool) -> &'static [Kind] {
+    match pods {
+        PodNames::Disabled | PodNames::Insecure if !completes => &KINDS,
+        PodNames::Disabled | PodNames::Insecure | PodNames::Verified => &KINDS_AND_PODS,
+    }
+}
+
+/// Everything that is counted.
+fn registry(stats: &Arc<DnsStats>, configured: &Configured) -> Registry {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Told(Arc::clone(stats))));
+    registry.register_collector(Box::new(configured.told()));
+    registry.register_collector(Box::new(Process));
+    registry
+}
+
+/// Completion of search lists, if the file asks for it.
+fn completion(config: &NamesConfig, clients: &Arc<ClientPods>) -> Option<Completion> {
+    let search = config.configured.search()?;
+    Completion::new(Arc::clone(clients), &config.view.cluster_domain, search)
 }
 
 /// What is known, and what follows.
@@ -275,6 +311,10 @@ struct Names {
     /// Kinds whose first list has not arrived yet.
     awaited: Vec<Kind>,
     zones: Option<Zones>,
+    /// Where clients are, if their search lists are completed.
+    clients: Option<Arc<ClientPods>>,
+    /// When changes of endpoints that have names were asked for that no answer tells yet.
+    triggers: Vec<SystemTime>,
 }
 
 impl Names {
@@ -285,6 +325,13 @@ impl Names {
         if let Change::Replace(kind, _) = &facts.change {
             self.awaited.retain(|awaited| awaited != kind);
         }
+        if let (Some((_, at)), Change::Upsert(Fact::Slice(slice))) =
+            (facts.triggered, &facts.change)
+            && slice.headless
+            && self.awaited.is_empty()
+        {
+            self.triggers.push(at);
+        }
         let dirty = self.cluster.apply(facts.change);
         self.dirty.merge(dirty);
     }
@@ -294,8 +341,13 @@ impl Names {
         if !self.awaited.is_empty() {
             return None;
         }
+        // The name of the zones' server leads to the Service that clients ask (D17).
+        self.view.dns_addresses = service_addresses(&self.cluster);
         let dirty = std::mem::take(&mut self.dirty);
         let touched = renode(&mut self.plan, &self.cluster, &self.view, &dirty);
+        if let Some(clients) = &self.clients {
+            clients.follow(&self.plan, self.zones.is_some().then_some(&touched));
+        }
         match &mut self.zones {
             Some(zones) => zone::delta(&self.plan, &touched, zones),
             None => self.zones = Some(zone::image(&self.plan, first_serial())),

@@ -13,13 +13,12 @@ use http_body_util::Full;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
-
-use super::metrics;
-use crate::dns::{DnsMetrics, DnsStats, Forwarder};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 64;
@@ -38,9 +37,8 @@ pub(super) struct State {
     pub(super) ready: watch::Receiver<bool>,
     /// The order to stop has come.
     pub(super) leaving: Arc<AtomicBool>,
-    pub(super) dns: Arc<DnsMetrics>,
-    pub(super) stats: Arc<DnsStats>,
-    pub(super) forwarder: Arc<Forwarder>,
+    /// Everything that is counted.
+    pub(super) registry: Arc<Registry>,
 }
 
 /// Answers one path at an address until `stop`; returns where it is, port 0 resolved.
@@ -151,7 +149,10 @@ fn respond(state: &State, what: &str, path: &str) -> Response<Full<Bytes>> {
             told(StatusCode::SERVICE_UNAVAILABLE, "kubernetes".to_owned())
         }
         "metrics" => {
-            let text = metrics::text(&state.stats, &state.dns, &state.forwarder);
+            let mut text = String::new();
+            if let Err(error) = encode(&mut text, &state.registry) {
+                tracing::warn!(%error, "the counters cannot be written");
+            }
             let mut response = told(StatusCode::OK, text);
             let kind = header::HeaderValue::from_static(PROMETHEUS);
             response.headers_mut().insert(header::CONTENT_TYPE, kind);

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use kube::Client;
+use portolan_dns::Name;
 use portolan_kernel::netns::NetNs;
 use portolan_plan::NodeView;
 
-use crate::dns::{DnsGuard, HandOver, KeepConfig, SharedFront, Upstream};
+use crate::dns::{DnsGuard, DnsTold, HandOver, KeepConfig, SharedFront, Upstream};
 
 /// Where kube-proxy answers `/healthz` and `/livez`: on every address.
 pub const HEALTHZ: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 10256);
@@ -31,8 +32,13 @@ pub struct NodeConfig {
     pub cluster_dns: bool,
     /// Who answers for names outside the cluster, if anybody.
     pub upstream: Option<Arc<dyn Upstream>>,
+    /// What is counted of forwarding, to be told with everything else.
+    pub dns_told: Option<DnsTold>,
     /// What is looked at before the cluster's names.
     pub front: SharedFront,
+    /// What pods have in their search lists after the cluster's own domains, if search
+    /// lists are completed for them (CoreDNS' autopath).
+    pub completed_search: Option<Vec<Name>>,
     /// Who may ask for names, how often, and what is told of it; whose queries are
     /// answered follows from the view.
     pub dns_guard: DnsGuard,

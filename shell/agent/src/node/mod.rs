@@ -24,6 +24,6 @@ pub use alone::PRESENCE;
 pub use config::{HEALTHZ, METRICS, NodeConfig};
 pub use flows::Flows;
 pub use names::NamesError;
-pub(crate) use names::{LOOPBACK, first_serial, frame};
+pub(crate) use names::{LOOPBACK, first_serial, frame, service_addresses};
 pub use plane::{PlaneError, forget_clients};
 pub use state::{NodeError, run};

@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
-use portolan_dns::Zones;
+use portolan_dns::{Name, Zones};
 use portolan_kernel::link::{LinkError, Links};
 use portolan_kernel::netns::{NetNs, NetNsError};
 use portolan_model::{Cluster, ServiceKey};
@@ -22,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::NodeConfig;
 use crate::dns::{
-    BindError, Clients, DnsConfig, DnsGuard, DnsServer, DnsSockets, DnsStats, HandOver, Keeper,
-    Kept, SharedFront, Upstream,
+    BindError, ClientPods, Clients, Completion, DnsConfig, DnsGuard, DnsServer, DnsSockets,
+    DnsStats, HandOver, Keeper, Kept, SharedFront, Upstream,
 };
 
 /// The link that carries the DNS addresses: they are the node's own, on no wire.
@@ -59,6 +59,8 @@ pub(crate) struct Names {
     published: Arc<ArcSwap<Zones>>,
     ready: watch::Sender<bool>,
     serving: Option<Serving>,
+    /// Where clients are, and the rest of their search lists, if these are completed.
+    completed: Option<(Arc<ClientPods>, Vec<Name>)>,
     guard: DnsGuard,
     /// Networks that are answered beside the node and its pods.
     allowed: Vec<IpNet>,
@@ -115,6 +117,10 @@ impl Names {
             published: Arc::new(ArcSwap::from_pointee(frame(&config.given))),
             ready: watch::Sender::new(false),
             serving: None,
+            completed: config
+                .completed_search
+                .clone()
+                .map(|search| (Arc::default(), search)),
             guard: config.dns_guard.clone(),
             allowed: config.dns_allowed.clone(),
             stats,
@@ -143,7 +149,7 @@ impl Names {
             None => self.clients(&view),
         };
         self.guard.clients.store(Arc::new(clients));
-        self.serve(&view.dns_addresses).await
+        self.serve(&view).await
     }
 
     /// The addresses that an earlier agent has put on the node for answering.
@@ -204,6 +210,9 @@ impl Names {
             || !touched.namespaces.is_empty()
             || !touched.pods.is_empty()
             || touched.view.is_some();
+        if let Some((clients, _)) = &self.completed {
+            clients.follow(plan, self.zones.is_some().then_some(touched));
+        }
         match &mut self.zones {
             Some(zones) if changed => zone::delta(plan, touched, zones),
             Some(_) => {}
@@ -233,11 +242,12 @@ impl Names {
                 clients,
             });
         }
-        self.serve(&plan.view.dns_addresses).await
+        self.serve(&plan.view).await
     }
 
-    /// Moves the server to these addresses.
-    async fn serve(&mut self, addresses: &[IpAddr]) -> Result<(), NamesError> {
+    /// Moves the server to the view's addresses.
+    async fn serve(&mut self, view: &NodeView) -> Result<(), NamesError> {
+        let addresses = &*view.dns_addresses;
         if self
             .serving
             .as_ref()
@@ -279,6 +289,9 @@ impl Names {
             ready: self.ready.subscribe(),
             upstream: self.upstream.clone(),
             front: Arc::clone(&self.front),
+            completion: self.completed.as_ref().and_then(|(clients, search)| {
+                Completion::new(Arc::clone(clients), &view.cluster_domain, search)
+            }),
             guard: self.guard.clone(),
             stats: Arc::clone(&self.stats),
         };

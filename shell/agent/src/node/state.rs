@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use portolan_client::facts::{Facts, facts};
+use portolan_client::facts::{Facts, Wanted, facts};
 use portolan_kernel::conntrack::ConntrackError;
 use portolan_kernel::release::Release;
 use portolan_model::{Change, Cluster, Dirty, Fact, Kind, Problem};
@@ -126,6 +126,23 @@ struct State {
     quiet_since: Instant,
 }
 
+/// What is watched, and what is kept of it.
+fn wanted(config: &NodeConfig) -> Wanted {
+    // For whom search lists are completed are pods of this node.
+    let (kinds, pods_of): (&[Kind], _) = match config.given.pod_names {
+        PodNames::Verified => (&Kind::ALL_AND_PODS, None),
+        PodNames::Disabled | PodNames::Insecure if config.completed_search.is_some() => {
+            (&Kind::ALL_AND_PODS, Some(config.given.node.to_string()))
+        }
+        PodNames::Disabled | PodNames::Insecure => (&Kind::ALL, None),
+    };
+    Wanted {
+        kinds: kinds.to_vec(),
+        pods_of,
+        zones: config.given.zonal_names,
+    }
+}
+
 /// A comparison of the whole image.
 #[derive(Debug, Clone, Copy)]
 struct Due {
@@ -148,7 +165,7 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), 
         node: node.clone(),
         cause,
     })?;
-    let metrics = Metrics::new();
+    let metrics = Metrics::new().telling(config.dns_told.clone());
     let flows = Flows::counted(&config.netns, &node, metrics.clone());
     let flows = flows.map_err(|cause| NodeError::Flows {
         node: node.clone(),
@@ -164,11 +181,9 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), 
     let names = names.map_err(|cause| NodeError::Names { node, cause })?;
     let _alone = Alone::start(&config.netns, &config.given.node);
     let health = Health::start(&config, &metrics);
-    let kinds: &[Kind] = match config.given.pod_names {
-        PodNames::Disabled | PodNames::Insecure => &Kind::ALL,
-        PodNames::Verified => &Kind::ALL_AND_PODS,
-    };
-    let stream = facts(config.kube, kinds, shutdown.clone());
+    let wanted = wanted(&config);
+    let awaited = wanted.kinds.clone();
+    let stream = facts(config.kube, wanted, shutdown.clone());
     let mut state = State {
         plan: NodePlan::empty(config.given.clone()),
         cluster: Cluster::default(),
@@ -181,7 +196,7 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), 
         health,
         kube_proxy,
         localhost,
-        awaited: kinds.to_vec(),
+        awaited,
         dirty: Dirty::default(),
         repair: Some(Due {
             at: Instant::now(),

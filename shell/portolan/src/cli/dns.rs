@@ -1,9 +1,11 @@
 //! What may be typed of the DNS server alone.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use ipnet::IpNet;
 
 /// What the help ends with.
 pub(super) const EXAMPLES: &str = "Examples:
@@ -61,4 +63,21 @@ pub(crate) struct ServeArgs {
     /// The cluster's DNS domain [default: that of the configuration, else cluster.local]
     #[arg(long, value_name = "DOMAIN")]
     pub(crate) cluster_domain: Option<String>,
+    /// Networks whose queries are answered, beside the machine's own [default: everybody's]
+    #[arg(long, alias = "dns-allow", value_delimiter = ',', value_name = "CIDR")]
+    pub(crate) allow: Vec<IpNet>,
+    /// Networks that may have whole zones (AXFR) [default: nobody]
+    #[arg(
+        long,
+        alias = "dns-transfer",
+        value_delimiter = ',',
+        value_name = "CIDR"
+    )]
+    pub(crate) transfer: Vec<IpNet>,
+    /// How many queries per second one client may ask [default: no limit]
+    #[arg(long, alias = "dns-rate-limit", value_name = "NUMBER")]
+    pub(crate) rate_limit: Option<NonZeroU32>,
+    /// Log one of so many queries, in CoreDNS' format [default: as the configuration says]
+    #[arg(long, alias = "dns-log-one-in", value_name = "NUMBER")]
+    pub(crate) log_one_in: Option<NonZeroU32>,
 }

@@ -232,6 +232,8 @@ impl Shared {
             cluster_dns: true,
             upstream: self.upstream.clone(),
             front: Default::default(),
+            completed_search: None,
+            dns_told: None,
             dns_guard: DnsGuard {
                 name: node.name.clone(),
                 ..DnsGuard::default()

@@ -149,6 +149,7 @@ fn serve(at: &[SocketAddr], zones: Zones, upstream: Option<Arc<dyn Upstream>>) -
         ready: seen,
         upstream,
         front: Default::default(),
+        completion: None,
         guard: DnsGuard::default(),
         stats: Arc::default(),
     };

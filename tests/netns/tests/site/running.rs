@@ -36,6 +36,8 @@ impl Running {
             cluster_dns: true,
             upstream: None,
             front: Default::default(),
+            completed_search: None,
+            dns_told: None,
             dns_guard: DnsGuard::default(),
             dns_allowed: Vec::new(),
             dns_keep: None,

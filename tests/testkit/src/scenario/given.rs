@@ -41,7 +41,7 @@ impl Default for Reader {
 }
 
 impl Reader {
-    /// `node-1 zone=a addresses=… pods=… detector=none masquerade-all pod-names=verified ttl=30`.
+    /// `node-1 zone=a addresses=… pods=… detector=none masquerade-all pod-names=verified zonal ttl=30`.
     pub(super) fn node(&mut self, body: &str) -> Result<()> {
         let mut words = body.split_whitespace();
         self.view.node = words.next().context("no node name")?.into();
@@ -58,6 +58,7 @@ impl Reader {
                 Some(("ttl", seconds)) => self.view.dns_ttl = seconds.parse()?,
                 Some(("dns", "none")) => self.view.dns_addresses.clear(),
                 Some((key, value)) => node.put(key, value),
+                None if word == "zonal" => self.view.zonal_names = true,
                 None if word == "masquerade-all" => self.view.masquerade_all = true,
                 None => bail!("what is {word:?}?"),
             }

@@ -117,12 +117,14 @@ impl Written {
                     headless: true,
                     weight: 1,
                     ports: ports.clone(),
+                    zones: Box::default(),
                     endpoints: vec![Endpoint {
                         address,
                         conditions: Conditions {
                             ready,
                             ..Conditions::READY
                         },
+                        zone: 0,
                         node: None,
                         hostname: has_name.then(|| self.hostname.into()),
                         pod: None,

@@ -195,11 +195,13 @@ fn slice() -> impl Strategy<Value = Slice> {
                 headless: false,
                 weight: 1,
                 ports,
+                zones: Box::default(),
                 endpoints: endpoints
                     .into_iter()
                     .map(|(index, conditions, hostname)| Endpoint {
                         address: pod_ip(family, index),
                         conditions,
+                        zone: 0,
                         node: None,
                         hostname,
                         pod: None,

@@ -129,6 +129,8 @@ pub struct Cache {
     entries: HashMap<Arc<[u8]>, Entry, FixedState>,
     queue: VecDeque<Arc<[u8]>>,
     bytes: usize,
+    /// How many positive and other replies had to make room.
+    evicted: (u64, u64),
 }
 
 impl Cache {
@@ -140,12 +142,24 @@ impl Cache {
             entries: HashMap::with_hasher(FixedState::with_seed(seed)),
             queue: VecDeque::new(),
             bytes: 0,
+            evicted: (0, 0),
         }
     }
 
     /// How many replies it has.
     pub fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// How many of them say that there is nothing. Looks at each.
+    pub fn denials(&self) -> usize {
+        let denies = |entry: &&Entry| entry.reply.outcome() != Outcome::Positive;
+        self.entries.values().filter(denies).count()
+    }
+
+    /// How many positive replies, and how many others, had to make room for others.
+    pub fn evicted(&self) -> (u64, u64) {
+        self.evicted
     }
 
     /// Whether it has none.
@@ -284,6 +298,10 @@ impl Cache {
                 continue;
             }
             if let Some(entry) = self.entries.remove(&key) {
+                match entry.reply.outcome() {
+                    Outcome::Positive => self.evicted.0 += 1,
+                    Outcome::Negative | Outcome::Failure => self.evicted.1 += 1,
+                }
                 self.bytes -= cost(&key, &entry.reply);
             }
             return true;

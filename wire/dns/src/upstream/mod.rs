@@ -14,6 +14,7 @@ pub use ask::{Ask, Key};
 pub use cache::{Cache, Found, Limits, Prefetch, Stale};
 pub use health::{Health, HealthLimits, Policy, order};
 pub use received::{Age, Outcome, Received};
+pub(crate) use rewrite::cut;
 pub use rewrite::{Match, Rewrites, Rewritten, Rule, RuleError};
 pub use routes::Suffixes;
 

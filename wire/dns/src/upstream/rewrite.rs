@@ -6,7 +6,7 @@
 
 use regex::Regex;
 
-use crate::message::{HEADER, Rcode, Transport, parse, skip_name};
+use crate::message::{HEADER, Rcode, Request, Transport, parse, skip_name};
 use crate::name::{Name, Spelled};
 use crate::packed::Cursor;
 use crate::record::Rtype;
@@ -223,6 +223,22 @@ impl Rewrites {
     }
 }
 
+/// A reply without records, with the flags of one that does not fit, and TC.
+pub(crate) fn cut(
+    query: &[u8],
+    request: &Request<'_>,
+    transport: Transport,
+    header: &[u8],
+) -> Option<Vec<u8>> {
+    let mut cut = Vec::new();
+    let mut writer = Writer::new(&mut cut, query, request, transport);
+    writer.truncated();
+    writer.finish(Rcode::NoError, None);
+    *cut.get_mut(2)? = header.get(2)? | 0x02;
+    *cut.get_mut(3)? = *header.get(3)?;
+    Some(cut)
+}
+
 impl Rewritten<'_> {
     /// The query to answer.
     pub fn query(&self) -> &[u8] {
@@ -259,16 +275,7 @@ impl Rewritten<'_> {
             self.record(reply, &mut rest, &mut out)?;
         }
         if out.len() > request.limit(transport) {
-            let [_, _, first, second, ..] = *header else {
-                return None;
-            };
-            let mut cut = Vec::new();
-            let mut writer = Writer::new(&mut cut, query, &request, transport);
-            writer.truncated();
-            writer.finish(Rcode::NoError, None);
-            *cut.get_mut(2)? = first | 0x02;
-            *cut.get_mut(3)? = second;
-            return Some(cut);
+            return cut(query, &request, transport, header);
         }
         Some(out)
     }

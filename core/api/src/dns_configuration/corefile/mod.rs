@@ -9,7 +9,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 
-use super::{DnsConfiguration, Pods, duration};
+use super::{Autopath, DnsConfiguration, Pods, duration};
 use syntax::{Directive, Server, servers};
 
 /// What became of a Corefile.
@@ -145,6 +145,7 @@ impl Import {
         }
         match directive.name() {
             "kubernetes" => self.kubernetes(directive),
+            "autopath" => self.autopath(directive),
             "forward" => self.forward(directive),
             "cache" => self.cache(directive),
             "hosts" => self.hosts(directive),
@@ -225,6 +226,16 @@ impl Import {
         }
     }
 
+    /// The namespace of a client is known here by its pod, so only that of the
+    /// kubernetes directive means something.
+    fn autopath(&mut self, directive: &Directive) {
+        match directive.arguments().as_slice() {
+            [.., "@kubernetes"] => self.out.autopath = Some(Autopath::default()),
+            _ => self.leave(directive, "only autopath @kubernetes is there"),
+        }
+        self.leave_block(directive);
+    }
+
     fn kubernetes_option(&mut self, line: &Directive) {
         const REVERSE: [&str; 3] = ["in-addr.arpa", "ip6.arpa", "arpa"];
         let arguments = line.arguments();
@@ -232,6 +243,7 @@ impl Import {
             ("pods", ["disabled"]) => self.out.kubernetes.pods = Some(Pods::Disabled),
             ("pods", ["insecure"]) => self.out.kubernetes.pods = Some(Pods::Insecure),
             ("pods", ["verified"]) => self.out.kubernetes.pods = Some(Pods::Verified),
+            ("zonal", []) => self.out.kubernetes.zonal = Some(true),
             ("ttl", [seconds]) => match seconds.parse() {
                 Ok(seconds) if seconds <= 3600 => {
                     self.out.kubernetes.ttl = Some(std::time::Duration::from_secs(seconds));

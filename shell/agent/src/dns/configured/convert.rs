@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use portolan_api::dns_configuration::{
     Cache, DnsConfiguration, Forward, HostEntry, Hosts, Policy, Rewrite, RewriteKind, Upstream,
@@ -14,7 +14,7 @@ use portolan_dns::upstream::{
 use portolan_dns::{Data, Name, NameError, Record, Zone, Zones};
 
 use super::super::forward::{
-    ForwardSettings, RouteSettings, ServerSettings, TlsSettings, nameservers,
+    ForwardSettings, RouteSettings, ServerSettings, TlsSettings, nameservers, search_domains,
 };
 use super::super::front::Front;
 use super::LoadError;
@@ -62,6 +62,9 @@ impl Seen {
 pub(super) struct InUse {
     pub(super) forward: ForwardSettings,
     pub(super) front: Front,
+    /// What pods have in their search lists after the cluster's own domains, if search
+    /// lists are completed.
+    pub(super) search: Option<Vec<Name>>,
 }
 
 /// Reads a file that the configuration names.
@@ -85,11 +88,24 @@ pub(super) fn convert(
         stale_after: stale.map_or(Duration::ZERO, |stale| stale.answer_after),
         most_in_flight: configuration.max_concurrent,
     };
+    let hosts = hosts(&configuration.hosts, read)?;
+    let written = hosts.iter().flat_map(Zone::entries);
+    let written = written.map(|(_, records)| records.len()).sum();
     let front = Front {
         rewrites: rewrites(&configuration.rewrite)?,
-        hosts: hosts(&configuration.hosts, read)?,
+        hosts,
+        written,
+        read_at: (written > 0).then(SystemTime::now),
     };
-    Ok(InUse { forward, front })
+    let search = match &configuration.autopath {
+        Some(autopath) => Some(search_domains(&read(Path::new(&autopath.resolv_conf))?)),
+        None => None,
+    };
+    Ok(InUse {
+        forward,
+        front,
+        search,
+    })
 }
 
 fn name(field: &str, text: &str) -> Result<Name, ConvertError> {

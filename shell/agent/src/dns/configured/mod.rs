@@ -9,14 +9,17 @@ mod convert;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use portolan_api::dns_configuration::{self as file, ConfigurationError, DnsConfiguration};
+use portolan_dns::Name;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::forward::{Dial, Forwarder};
 use super::front::SharedFront;
+use super::told::DnsTold;
 pub use convert::ConvertError;
 use convert::Seen;
 
@@ -56,6 +59,8 @@ pub struct Configured {
     configuration: DnsConfiguration,
     forwarder: Arc<Forwarder>,
     front: SharedFront,
+    search: Option<Vec<Name>>,
+    failed: Arc<AtomicU64>,
     look: Duration,
 }
 
@@ -83,6 +88,8 @@ impl Configured {
             configuration,
             forwarder: Arc::new(Forwarder::new(in_use.forward, dial)),
             front,
+            search: in_use.search,
+            failed: Arc::default(),
             look: LOOK,
         })
     }
@@ -107,6 +114,21 @@ impl Configured {
     /// What is looked at before the zones, by it.
     pub fn front(&self) -> SharedFront {
         Arc::clone(&self.front)
+    }
+
+    /// What pods have in their search lists after the cluster's own domains, if search
+    /// lists are to be completed.
+    pub fn search(&self) -> Option<&[Name]> {
+        self.search.as_deref()
+    }
+
+    /// What is counted of all this, for whoever tells it.
+    pub fn told(&self) -> DnsTold {
+        DnsTold {
+            forwarder: self.forwarder(),
+            front: self.front(),
+            failed_reloads: Arc::clone(&self.failed),
+        }
     }
 
     /// Follows the files until `stop`; at once when `again` is notified.
@@ -138,6 +160,8 @@ impl Configured {
                 Err(error) => {
                     let error = in_a_line(&error);
                     if asked || error != told {
+                        // Once per fault, as the file is looked at again and again.
+                        self.failed.fetch_add(1, Ordering::Relaxed);
                         tracing::error!(error, "the DNS configuration stays as it was");
                     }
                     told = error;
@@ -151,11 +175,13 @@ impl Configured {
         self.front.store(Arc::new(in_use.front));
         let old = std::mem::replace(&mut self.configuration, configuration);
         let new = &self.configuration;
-        if (&old.kubernetes, &old.places, old.log_one_in)
-            != (&new.kubernetes, &new.places, new.log_one_in)
-        {
+        let fixed = |of: &DnsConfiguration| {
+            let (kubernetes, autopath) = (of.kubernetes.clone(), of.autopath.clone());
+            (kubernetes, autopath, of.places.clone(), of.log_one_in)
+        };
+        if fixed(&old) != fixed(new) {
             tracing::warn!(
-                "changes of kubernetes, log, health, ready and metrics in the DNS configuration hold from the next start on"
+                "changes of kubernetes, autopath, log, health, ready and metrics in the DNS configuration hold from the next start on"
             );
         }
         tracing::info!("the DNS configuration was read again");

@@ -23,7 +23,7 @@ mod stream;
 mod tls;
 mod watch;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -39,11 +39,13 @@ use tokio::sync::{Semaphore, oneshot};
 
 pub use dial::{Dial, TcpFactory, UdpFactory};
 pub use resolv_conf::nameservers;
+pub(super) use resolv_conf::search_domains;
 pub use settings::{ForwardSettings, RouteSettings, ServerSettings, TlsSettings};
 
 use super::{Upstream, UpstreamError};
 use dial::Random;
 use race::Route;
+pub use server::Durations;
 use server::{Manner, Server};
 
 /// The cache is cut into parts, each with a lock, so that threads seldom meet.
@@ -103,6 +105,8 @@ impl Drop for Landing<'_> {
 /// Counters of a forwarder.
 #[derive(Debug, Default)]
 struct ForwardMetrics {
+    requests: AtomicU64,
+    broken: AtomicU64,
     hits: AtomicU64,
     denials: AtomicU64,
     misses: AtomicU64,
@@ -115,6 +119,10 @@ struct ForwardMetrics {
 /// What a forwarder has counted since it started, and what it holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ForwardCounts {
+    /// Questions for which it was looked whether something is kept.
+    pub requests: u64,
+    /// Questions for which all servers were down, and asked all the same.
+    pub broken: u64,
     /// Positive replies that were kept.
     pub hits: u64,
     /// Negative ones.
@@ -131,6 +139,10 @@ pub struct ForwardCounts {
     pub rejected: u64,
     /// Replies that are kept.
     pub entries: u64,
+    /// Those of them that say that there is nothing.
+    pub denial_entries: u64,
+    /// Positive and other replies that had to make room.
+    pub evictions: (u64, u64),
     /// The octets they take.
     pub bytes: u64,
 }
@@ -138,6 +150,10 @@ pub struct ForwardCounts {
 /// One server's counters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerCount {
+    /// How long it took for its replies, by their codes.
+    pub durations: BTreeMap<u8, Durations>,
+    /// Questions by datagram.
+    pub datagrams: u64,
     /// Where it is, `tls://` before it where it is asked over TLS.
     pub server: String,
     /// Questions to it.
@@ -154,6 +170,23 @@ pub struct ServerCount {
     pub up: bool,
     /// It forwards to here and is not asked.
     pub looping: bool,
+}
+
+impl ServerCount {
+    /// Adds what is counted of the same server in another place.
+    pub(super) fn merge(&mut self, other: &Self) {
+        for (rcode, times) in &other.durations {
+            self.durations.entry(*rcode).or_default().merge(times);
+        }
+        self.datagrams += other.datagrams;
+        self.asked += other.asked;
+        self.failed += other.failed;
+        self.dialled += other.dialled;
+        self.reused += other.reused;
+        self.probes_failed += other.probes_failed;
+        self.up &= other.up;
+        self.looping |= other.looping;
+    }
 }
 
 impl Forwarder {
@@ -210,6 +243,8 @@ impl Forwarder {
         let counts = &self.shared.counts;
         let state = self.shared.state.load();
         let mut all = ForwardCounts {
+            requests: read(&counts.requests),
+            broken: read(&counts.broken),
             hits: read(&counts.hits),
             denials: read(&counts.denials),
             misses: read(&counts.misses),
@@ -223,6 +258,9 @@ impl Forwarder {
             let part = lock(part);
             all.entries += part.len() as u64;
             all.bytes += part.bytes() as u64;
+            all.denial_entries += part.denials() as u64;
+            all.evictions.0 += part.evicted().0;
+            all.evictions.1 += part.evicted().1;
         }
         all
     }
@@ -234,6 +272,8 @@ impl Forwarder {
         servers(&state)
             .map(|server| ServerCount {
                 server: server.settings.to_string(),
+                durations: server.durations(),
+                datagrams: read(&server.counts.datagrams),
                 asked: read(&server.counts.asked),
                 failed: read(&server.counts.failed),
                 dialled: read(&server.counts.dialled),
@@ -284,6 +324,7 @@ impl Upstream for Forwarder {
         };
         drop(cache);
         counter.fetch_add(1, Ordering::Relaxed);
+        self.shared.counts.requests.fetch_add(1, Ordering::Relaxed);
         if prefetch {
             self.shared
                 .counts
@@ -402,6 +443,7 @@ impl Shared {
 
     /// A reply from somebody, or one that has expired where that is better.
     async fn answer(self: &Arc<Self>, key: Key) -> Result<(Arc<Received>, Age), UpstreamError> {
+        self.counts.requests.fetch_add(1, Ordering::Relaxed);
         let stale = self.stale(&key);
         let Some((stale, age, failed)) = stale else {
             self.counts.misses.fetch_add(1, Ordering::Relaxed);

@@ -7,6 +7,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use portolan_dns::upstream::{Key, Outcome, Policy, Received, order};
@@ -109,6 +110,9 @@ impl Route {
             });
         }
         let up: Vec<bool> = usable.iter().map(|server| server.is_up()).collect();
+        if !up.contains(&true) {
+            shared.counts.broken.fetch_add(1, Ordering::Relaxed);
+        }
         let turn = match self.policy {
             Policy::RoundRobin => shared.turn(),
             Policy::Random | Policy::Sequential => shared.random.u64(),

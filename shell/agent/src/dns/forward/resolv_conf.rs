@@ -1,5 +1,6 @@
 //! The resolvers of a machine, as resolv.conf(5) names them.
 
+use portolan_dns::Name;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 /// The servers that are asked, as many as resolv.conf(5) allows.
@@ -19,6 +20,20 @@ pub fn nameservers(resolv_conf: &str) -> Vec<SocketAddr> {
         })
         .take(MOST_SERVERS)
         .collect()
+}
+
+/// The domains that a resolv.conf(5) adds to names, in order. The last line counts
+/// that has some.
+pub(crate) fn search_domains(resolv_conf: &str) -> Vec<Name> {
+    let of_line = |line: &str| {
+        let mut words = line.split_ascii_whitespace();
+        words
+            .next()
+            .filter(|word| ["search", "domain"].contains(word))?;
+        Some(words.filter_map(|word| Name::parse(word).ok()).collect())
+    };
+    let last = resolv_conf.lines().rev().find_map(of_line);
+    last.unwrap_or_default()
 }
 
 fn server_address(text: &str) -> Option<SocketAddr> {

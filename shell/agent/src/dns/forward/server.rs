@@ -1,9 +1,10 @@
 //! One server: asking it, and judging whether it is there.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use portolan_dns::upstream::{Ask, Health, HealthLimits, Key, Received};
@@ -13,6 +14,7 @@ use super::dial::{Dial, Random};
 use super::settings::{RouteSettings, ServerSettings};
 use super::stream::Stream;
 use super::tls;
+use crate::dns::stats::{FIRST_TIME, TIMES, doubling};
 
 /// Connections to one server; each takes many questions at once.
 const MOST_STREAMS: usize = 8;
@@ -50,6 +52,35 @@ pub(super) struct ServerCounts {
     pub(super) dialled: AtomicU64,
     pub(super) reused: AtomicU64,
     pub(super) probes_failed: AtomicU64,
+    pub(super) datagrams: AtomicU64,
+    durations: Mutex<BTreeMap<u8, Durations>>,
+}
+
+/// How long replies took.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Durations {
+    /// How many took up to 0.25 ms; longer, but up to twice that; and so on. The last
+    /// ones took longer than all bounds.
+    pub counts: [u64; TIMES + 1],
+    /// All together.
+    pub sum: Duration,
+}
+
+impl Durations {
+    fn observe(&mut self, took: Duration) {
+        let bucket = doubling(took, FIRST_TIME).min(TIMES);
+        if let Some(count) = self.counts.get_mut(bucket) {
+            *count += 1;
+        }
+        self.sum += took;
+    }
+
+    pub(super) fn merge(&mut self, other: &Self) {
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count += more;
+        }
+        self.sum += other.sum;
+    }
 }
 
 pub(super) struct Server {
@@ -86,6 +117,18 @@ impl Server {
         }
     }
 
+    /// How long it took for its replies, by their codes.
+    pub(super) fn durations(&self) -> BTreeMap<u8, Durations> {
+        let durations = self.counts.durations.lock();
+        durations.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn took(&self, reply: &Received, took: Duration) {
+        let durations = self.counts.durations.lock();
+        let mut durations = durations.unwrap_or_else(PoisonError::into_inner);
+        durations.entry(reply.rcode()).or_default().observe(took);
+    }
+
     fn health(&self) -> MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -107,10 +150,12 @@ impl Server {
     /// whether the server is down by this.
     pub(super) async fn question(&self, key: Key) -> (io::Result<Received>, bool) {
         self.counts.asked.fetch_add(1, Ordering::Relaxed);
+        let began = Instant::now();
         let asked = timeout(self.manner.attempt, self.exchange(key)).await;
         match asked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(reply) => {
                 self.health().replied();
+                self.took(&reply, began.elapsed());
                 (Ok(reply), false)
             }
             Err(error) => {
@@ -168,6 +213,7 @@ impl Server {
         let case = self.manner.random_case.then(|| self.random.bits());
         let ask = Ask::new(&key, self.random.id(), case, edns);
         let socket = self.dial.udp(self.settings.address).await?;
+        self.counts.datagrams.fetch_add(1, Ordering::Relaxed);
         socket.send(ask.message()).await?;
         let mut reply = BytesMut::with_capacity(MOST_DATAGRAM);
         loop {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -108,6 +109,7 @@ async fn d22_changes_of_the_file_hold_and_broken_ones_do_not() {
         .looking_every(Duration::from_millis(10));
     let forwarder = configured.forwarder();
     let front = configured.front();
+    let failed = configured.told().failed_reloads;
     let again = Arc::new(Notify::new());
     let stop = CancellationToken::new();
     let following = tokio::spawn(configured.follow(Arc::clone(&again), stop.clone()));
@@ -130,9 +132,13 @@ async fn d22_changes_of_the_file_hold_and_broken_ones_do_not() {
         ":",
         "forward: [{servers: [/no/such/file]}]\n",
     ] {
+        let before = failed.load(Ordering::Relaxed);
         write(&path, body);
         again.notify_one();
-        sleep(Duration::from_millis(50)).await;
+        until("the fault is counted", || {
+            failed.load(Ordering::Relaxed) > before
+        })
+        .await;
         assert_eq!(ask(&forwarder, "a.example").await, Ok(2), "{body}");
         assert!(check_configuration(&path).is_err(), "{body}");
     }

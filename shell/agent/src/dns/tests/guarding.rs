@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
-use portolan_dns::{Rtype, query, rcode};
+use portolan_dns::{Rtype, query, rcode, whole_rcode};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -67,8 +67,26 @@ async fn only_clients_of_the_networks_are_answered() {
     assert!(told(&lab).contains("portolan_dns_refused_queries_total 2"));
 }
 
+/// Asks again and again until a reply has this code. Some are dropped.
+async fn asked_until(server: SocketAddr, asked: &[u8], code: u16) -> Vec<u8> {
+    let socket = client(server).await;
+    let work = async {
+        loop {
+            socket.send(asked).await.unwrap();
+            let mut reply = Vec::with_capacity(4096);
+            let pause = std::time::Duration::from_millis(20);
+            if let Ok(Ok(_)) = tokio::time::timeout(pause, socket.recv_buf(&mut reply)).await
+                && whole_rcode(&reply) == Some(code)
+            {
+                return reply;
+            }
+        }
+    };
+    within(work).await
+}
+
 #[tokio::test]
-async fn who_asks_too_often_is_not_answered_for_a_while() {
+async fn d18_who_asks_too_often_is_not_answered_for_a_while() {
     let lab = guarded(DnsGuard {
         rate: NonZeroU32::new(5),
         ..DnsGuard::default()
@@ -84,6 +102,21 @@ async fn who_asks_too_often_is_not_answered_for_a_while() {
     while limited() == 0 {
         socket.send(&asking(Rtype::A)).await.unwrap();
     }
+    // Who speaks of cookies is asked to show the one that it is given.
+    let cookie = |octets: &[u8]| {
+        let mut asked = asking(Rtype::A);
+        asked[11] = 1;
+        asked.extend(b"\x00\x00\x29\x04\xd0\x00\x00\x00\x00");
+        asked.extend((octets.len() as u16 + 4).to_be_bytes());
+        asked.extend([0, 10]);
+        asked.extend((octets.len() as u16).to_be_bytes());
+        asked.extend(octets);
+        asked
+    };
+    let told_so = asked_until(lab.address, &cookie(&[7; 8]), 23).await;
+    // Who shows it is told, whatever it asks.
+    let shown = cookie(&told_so[told_so.len() - 24..]);
+    asked_until(lab.address, &shown, 5).await;
     // A connection is told.
     let mut stream = within(tokio::net::TcpStream::connect(lab.address))
         .await
@@ -118,8 +151,15 @@ async fn d17_zones_are_sent_to_those_who_may_have_them() {
     assert!(text.contains("10.96.7.1"), "{text}");
     let text = lab.dig("example.com AXFR").await;
     assert!(text.contains("Transfer failed"), "{text}");
+    // By datagram the version alone: the rest is fetched over TCP (RFC 1995 §2).
+    let text = lab.dig("+notcp cluster.local IXFR=1").await;
+    assert!(text.contains("(UDP)"), "{text}");
+    assert_eq!(text.matches("\tSOA\t").count(), 1, "{text}");
+    assert!(!text.contains("10.96.7.1"), "{text}");
 
     let closed = guarded(DnsGuard::default());
+    let text = closed.dig("+notcp cluster.local IXFR=1").await;
+    assert!(!text.contains("\tSOA\t"), "{text}");
     let text = closed.dig("cluster.local AXFR").await;
     assert!(text.contains("Transfer failed"), "{text}");
     assert!(!text.contains("10.96.7.1"), "{text}");
@@ -141,6 +181,11 @@ async fn d18_dig_gets_a_cookie_that_is_known_again_and_the_servers_name() {
     );
     assert!(text.contains("10.96.7.1"), "{text}");
     let text = lab.dig("+tcp +cookie nope.cluster.local A").await;
+    assert!(text.contains("(good)"), "{text}");
+    // A query for a cookie alone has no question (RFC 7873 §5.4).
+    let text = lab.dig("+cookie +header-only +ednsopt=3 .").await;
+    assert!(text.contains("status: NOERROR"), "{text}");
+    assert!(text.contains("QUERY: 0, ANSWER: 0"), "{text}");
     assert!(text.contains("(good)"), "{text}");
     let text = lab
         .dig("+edns=1 +noednsneg web.default.svc.cluster.local A")

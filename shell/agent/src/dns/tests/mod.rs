@@ -1,6 +1,7 @@
 //! The server over real sockets on the loopback, asked by `dig`
 //! (bind9-dnsutils) and by hand-made messages.
 
+mod completing;
 mod configured;
 mod faults;
 mod forwarding;
@@ -13,6 +14,7 @@ mod secret;
 mod serving;
 mod storms;
 mod streams;
+mod telling;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -28,7 +30,7 @@ use super::guard::DnsGuard;
 use super::metrics::DnsCounts;
 use super::service::Service;
 use super::stats::DnsStats;
-use super::{DnsMetrics, DnsServer, DnsSockets, Upstream};
+use super::{DnsMetrics, DnsServer, DnsSockets, SharedFront, Upstream};
 
 /// The longest that anything here may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -78,6 +80,7 @@ struct Lab {
     address: SocketAddr,
     zones: Arc<ArcSwap<Zones>>,
     ready: watch::Sender<bool>,
+    front: SharedFront,
     stop: CancellationToken,
     stats: Arc<DnsStats>,
 }
@@ -127,6 +130,7 @@ impl Lab {
             Arc::new(DnsMetrics::default()),
         );
         change(&mut service);
+        let front = Arc::clone(&service.front);
         let stats = Arc::new(DnsStats::default());
         let door = Door::new(service, guard, Arc::clone(&stats));
         let server = DnsServer::serve(sockets, door, &stop).unwrap();
@@ -135,6 +139,7 @@ impl Lab {
             address,
             zones,
             ready,
+            front,
             stop,
             stats,
         }
