@@ -100,6 +100,7 @@ fn d22_a_hundred_thousand_random_names_hold_up_nobody() {
         upstream: Some(Arc::clone(&forwarder) as Arc<dyn Upstream>),
         front: Default::default(),
         guard: DnsGuard::default(),
+        completion: None,
         stats: Arc::default(),
     };
     let stop = CancellationToken::new();
