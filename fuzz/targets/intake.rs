@@ -56,7 +56,11 @@ fn fact(object: Value) -> Option<Fact> {
         }
         "Pod" => {
             let lean: lean::PodAddress = serde_json::from_value(object).ok()?;
-            Some(Fact::Pod(intake::pod(&lean).0))
+            Some(Fact::Pod(Arc::new(intake::pod(&lean).0)))
+        }
+        "NetworkPolicy" => {
+            let lean: lean::NetworkPolicy = serde_json::from_value(object).ok()?;
+            Some(Fact::Policy(Arc::new(intake::policy(&lean).0)))
         }
         "Namespace" => {
             let lean: lean::Namespace = serde_json::from_value(object).ok()?;

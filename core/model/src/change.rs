@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::fact::{Fact, Key, Kind};
-use crate::key::ServiceKey;
+use crate::key::{PodKey, PolicyKey, ServiceKey};
 use crate::text::Text;
 
 /// Something the API server told us.
@@ -26,12 +26,16 @@ pub struct Dirty {
     pub services: BTreeSet<ServiceKey>,
     /// Nodes that changed: their own agent looks at its view again.
     pub nodes: BTreeSet<Text>,
-    /// Namespaces that came or went.
+    /// Namespaces that came or went, or whose labels changed.
     pub namespaces: BTreeSet<Text>,
     /// ServiceCIDRs that changed: every agent looks at its view again.
     pub service_cidrs: BTreeSet<Text>,
     /// Addresses that came or went as pods' in a namespace.
     pub pods: BTreeSet<(Text, IpAddr)>,
+    /// Pods that policies may select otherwise than before, themselves or as peers.
+    pub selected: BTreeSet<PodKey>,
+    /// NetworkPolicies that changed.
+    pub policies: BTreeSet<PolicyKey>,
 }
 
 impl Dirty {
@@ -42,6 +46,8 @@ impl Dirty {
             && self.namespaces.is_empty()
             && self.service_cidrs.is_empty()
             && self.pods.is_empty()
+            && self.selected.is_empty()
+            && self.policies.is_empty()
     }
 
     /// Adds another change's dirt, so that one round of planning serves many changes.
@@ -51,5 +57,7 @@ impl Dirty {
         self.namespaces.extend(other.namespaces);
         self.service_cidrs.extend(other.service_cidrs);
         self.pods.extend(other.pods);
+        self.selected.extend(other.selected);
+        self.policies.extend(other.policies);
     }
 }

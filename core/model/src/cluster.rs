@@ -9,9 +9,12 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 
 use crate::change::{Change, Dirty};
-use crate::fact::{Fact, Key, Kind, Node, Pod, Service, ServiceCidr, Slice};
+use crate::fact::{Fact, Key, Kind, Namespace, Node, Pod, Service, ServiceCidr, Slice};
 use crate::fill::by_turns;
-use crate::key::{PodKey, ServiceKey, SliceKey};
+use crate::key::{PodKey, PolicyKey, ServiceKey, SliceKey};
+use crate::labels::Labels;
+use crate::pods::{Pods, place};
+use crate::policy::NetworkPolicy;
 use crate::text::{Interner, Text};
 
 /// How many changes pass between two sweeps of the string table.
@@ -28,12 +31,10 @@ pub struct Cluster {
     by_node_port: OrdSet<(u16, ServiceKey)>,
     by_outer_ip: OrdSet<(IpAddr, ServiceKey)>,
     nodes: OrdMap<Text, Arc<Node>>,
-    namespaces: OrdSet<Text>,
+    namespaces: OrdMap<Text, Labels>,
     service_cidrs: OrdMap<Text, Arc<ServiceCidr>>,
-    /// Only pods that have an address.
-    pods: OrdMap<PodKey, IpAddr>,
-    /// Where pods are, each with how many of its namespace are there.
-    by_pod_ip: OrdMap<(Text, IpAddr), u32>,
+    pods: Pods,
+    policies: OrdMap<PolicyKey, Arc<NetworkPolicy>>,
     texts: Interner,
     changes: u32,
 }
@@ -47,6 +48,7 @@ impl PartialEq for Cluster {
             && self.namespaces == other.namespaces
             && self.service_cidrs == other.service_cidrs
             && self.pods == other.pods
+            && self.policies == other.policies
     }
 }
 
@@ -117,12 +119,17 @@ impl Cluster {
 
     /// Whether a namespace exists.
     pub fn has_namespace(&self, name: &str) -> bool {
-        self.namespaces.contains(name)
+        self.namespaces.contains_key(name)
     }
 
     /// All namespaces by name.
     pub fn namespaces(&self) -> impl Iterator<Item = &Text> {
-        self.namespaces.iter()
+        self.namespaces.keys()
+    }
+
+    /// The labels of a namespace, if it exists.
+    pub fn labels_of(&self, namespace: &str) -> Option<&Labels> {
+        self.namespaces.get(namespace)
     }
 
     /// All ServiceCIDRs by name.
@@ -130,19 +137,61 @@ impl Cluster {
         self.service_cidrs.values()
     }
 
+    /// One pod, if it has an address.
+    pub fn pod(&self, key: &PodKey) -> Option<&Arc<Pod>> {
+        self.pods.get(key)
+    }
+
     /// All pods that have an address, by name.
-    pub fn pods(&self) -> impl Iterator<Item = (&PodKey, &IpAddr)> {
+    pub fn pods(&self) -> impl Iterator<Item = &Arc<Pod>> {
         self.pods.iter()
+    }
+
+    /// Those of one namespace.
+    pub fn pods_of(&self, namespace: &Text) -> impl Iterator<Item = &Arc<Pod>> {
+        self.pods.of(namespace)
+    }
+
+    /// Those that have a label, of one namespace if one is given.
+    pub fn pods_labelled(
+        &self,
+        label: &(Text, Text),
+        namespace: Option<&Text>,
+    ) -> impl Iterator<Item = &Arc<Pod>> {
+        self.pods.labelled(label, namespace)
     }
 
     /// Whether a pod of the namespace has this address.
     pub fn has_pod_at(&self, place: &(Text, IpAddr)) -> bool {
-        self.by_pod_ip.contains_key(place)
+        self.pods.has_at(place)
     }
 
     /// Every namespace and address in it that a pod has.
     pub fn pod_places(&self) -> impl Iterator<Item = &(Text, IpAddr)> {
-        self.by_pod_ip.keys()
+        self.pods.places()
+    }
+
+    /// One NetworkPolicy.
+    pub fn policy(&self, key: &PolicyKey) -> Option<&Arc<NetworkPolicy>> {
+        self.policies.get(key)
+    }
+
+    /// All NetworkPolicies by name.
+    pub fn policies(&self) -> impl Iterator<Item = &Arc<NetworkPolicy>> {
+        self.policies.values()
+    }
+
+    /// Those of one namespace.
+    pub fn policies_of(&self, namespace: &Text) -> impl Iterator<Item = &Arc<NetworkPolicy>> {
+        let inside = namespace.clone();
+        let from = PolicyKey {
+            namespace: inside.clone(),
+            name: "".into(),
+        };
+        self.policies
+            .range(from..)
+            .take_while(move |(key, _)| key.namespace == inside)
+            .map(|(_, policy)| policy)
     }
 }
 
@@ -171,9 +220,11 @@ impl Cluster {
                     self.nodes.insert(node.name.clone(), node);
                 }
             }
-            Fact::Namespace(namespace) => {
-                if self.namespaces.insert(namespace.name.clone()).is_none() {
-                    dirty.namespaces.insert(namespace.name);
+            Fact::Namespace(Namespace { name, mut labels }) => {
+                if self.namespaces.get(&name) != Some(&labels) {
+                    labels.share(&mut self.texts);
+                    self.namespaces.insert(name.clone(), labels);
+                    dirty.namespaces.insert(name);
                 }
             }
             Fact::ServiceCidr(cidr) => {
@@ -183,6 +234,12 @@ impl Cluster {
                 }
             }
             Fact::Pod(pod) => self.upsert_pod(pod, dirty),
+            Fact::Policy(policy) => {
+                if self.policies.get(&policy.key) != Some(&policy) {
+                    dirty.policies.insert(policy.key.clone());
+                    self.policies.insert(policy.key.clone(), policy);
+                }
+            }
         }
     }
 
@@ -216,6 +273,11 @@ impl Cluster {
                 }
             }
             Key::Pod(key) => self.remove_pod(key, dirty),
+            Key::Policy(key) => {
+                if self.policies.remove(key).is_some() {
+                    dirty.policies.insert(key.clone());
+                }
+            }
         }
     }
 
@@ -246,7 +308,7 @@ impl Cluster {
             Kind::Node => self.nodes.keys().cloned().map(Key::Node).collect(),
             Kind::Namespace => self
                 .namespaces
-                .iter()
+                .keys()
                 .cloned()
                 .map(Key::Namespace)
                 .collect(),
@@ -257,6 +319,7 @@ impl Cluster {
                 .map(Key::ServiceCidr)
                 .collect(),
             Kind::Pod => self.pods.keys().cloned().map(Key::Pod).collect(),
+            Kind::Policy => self.policies.keys().cloned().map(Key::Policy).collect(),
         }
     }
 
@@ -301,31 +364,27 @@ impl Cluster {
             .insert((slice.service.clone(), slice.key.name.clone()), slice);
     }
 
-    fn upsert_pod(&mut self, pod: Pod, dirty: &mut Dirty) {
-        let Pod { mut key, address } = pod;
-        if self.pods.get(&key) == address.as_ref() {
+    fn upsert_pod(&mut self, mut pod: Arc<Pod>, dirty: &mut Dirty) {
+        if pod.addresses.is_empty() {
+            return self.remove_pod(&pod.key, dirty);
+        }
+        if self.pods.get(&pod.key) == Some(&pod) {
             return;
         }
-        self.remove_pod(&key, dirty);
-        let Some(address) = address else { return };
-        self.texts.share(&mut key.namespace);
-        let place = (key.namespace.clone(), address);
-        let count = self.by_pod_ip.get(&place).copied().unwrap_or(0);
-        self.by_pod_ip.insert(place.clone(), count + 1);
-        dirty.pods.insert(place);
-        self.pods.insert(key, address);
+        Arc::make_mut(&mut pod).share(&mut self.texts);
+        let before = self.pods.insert(Arc::clone(&pod));
+        let places = (before.as_deref().and_then(place), place(&pod));
+        if places.0 != places.1 {
+            dirty.pods.extend(places.0.into_iter().chain(places.1));
+        }
+        dirty.selected.insert(pod.key.clone());
     }
 
     fn remove_pod(&mut self, key: &PodKey, dirty: &mut Dirty) {
-        let Some(address) = self.pods.remove(key) else {
-            return;
-        };
-        let place = (key.namespace.clone(), address);
-        match self.by_pod_ip.get(&place).copied() {
-            Some(count) if count > 1 => drop(self.by_pod_ip.insert(place.clone(), count - 1)),
-            Some(_) | None => drop(self.by_pod_ip.remove(&place)),
+        if let Some(pod) = self.pods.remove(key) {
+            dirty.pods.extend(place(&pod));
+            dirty.selected.insert(pod.key.clone());
         }
-        dirty.pods.insert(place);
     }
 
     fn unindex(&mut self, service: &Service) {

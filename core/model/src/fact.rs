@@ -9,7 +9,9 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::algorithm::Algorithm;
-use crate::key::{Family, PodKey, Protocol, ServiceKey, SliceKey};
+use crate::key::{Family, PodKey, PolicyKey, Protocol, ServiceKey, SliceKey};
+use crate::labels::Labels;
+use crate::policy::NetworkPolicy;
 use crate::text::{Interner, Text};
 
 /// One known object.
@@ -26,7 +28,9 @@ pub enum Fact {
     /// A ServiceCIDR.
     ServiceCidr(Arc<ServiceCidr>),
     /// A Pod.
-    Pod(Pod),
+    Pod(Arc<Pod>),
+    /// A NetworkPolicy.
+    Policy(Arc<NetworkPolicy>),
 }
 
 /// The kinds that facts are made of.
@@ -42,8 +46,11 @@ pub enum Kind {
     Namespace,
     /// ServiceCIDRs; servers before Kubernetes 1.33 have none.
     ServiceCidr,
-    /// Pods, which only those watch who answer for their names (D15).
+    /// Pods, which only those watch who answer for their names (D15) or enforce
+    /// policies.
     Pod,
+    /// NetworkPolicies, which only those watch who enforce them.
+    Policy,
 }
 
 impl Kind {
@@ -82,6 +89,8 @@ pub enum Key {
     ServiceCidr(Text),
     /// A Pod.
     Pod(PodKey),
+    /// A NetworkPolicy.
+    Policy(PolicyKey),
 }
 
 impl Fact {
@@ -94,6 +103,7 @@ impl Fact {
             Self::Namespace(namespace) => Key::Namespace(namespace.name.clone()),
             Self::ServiceCidr(cidr) => Key::ServiceCidr(cidr.name.clone()),
             Self::Pod(pod) => Key::Pod(pod.key.clone()),
+            Self::Policy(policy) => Key::Policy(policy.key.clone()),
         }
     }
 
@@ -102,7 +112,8 @@ impl Fact {
         match self {
             Self::Service(service) => Arc::make_mut(service).share(texts),
             Self::Slice(slice) => Arc::make_mut(slice).share(texts),
-            Self::Node(_) | Self::Namespace(_) | Self::ServiceCidr(_) | Self::Pod(_) => {}
+            Self::Pod(pod) => Arc::make_mut(pod).share(texts),
+            Self::Node(_) | Self::Namespace(_) | Self::ServiceCidr(_) | Self::Policy(_) => {}
         }
     }
 }
@@ -117,6 +128,7 @@ impl Key {
             Self::Namespace(_) => Kind::Namespace,
             Self::ServiceCidr(_) => Kind::ServiceCidr,
             Self::Pod(_) => Kind::Pod,
+            Self::Policy(_) => Kind::Policy,
         }
     }
 }
@@ -407,11 +419,13 @@ pub struct NodeAddress {
     pub internal: bool,
 }
 
-/// A Namespace: names may be asked for in it (D6).
+/// A Namespace: names may be asked for in it (D6), and policies find pods by it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Namespace {
     /// Its name.
     pub name: Text,
+    /// Its labels.
+    pub labels: Labels,
 }
 
 /// A ServiceCIDR: ranges that cluster addresses come from (A6).
@@ -423,11 +437,60 @@ pub struct ServiceCidr {
     pub ranges: Vec<IpNet>,
 }
 
-/// A Pod: its address has a name (D15).
+/// A Pod: its address has a name (D15), and policies are about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pod {
     /// Its name.
     pub key: PodKey,
-    /// `status.podIP`; none before it has one, and once it has run to its end.
-    pub address: Option<IpAddr>,
+    /// `status.podIPs`; none before it has one, and once it has run to its end.
+    pub addresses: Vec<IpAddr>,
+    /// Its labels.
+    pub labels: Labels,
+    /// The node that it runs on.
+    pub node: Option<Text>,
+    /// Whether it has its node's network: to policies it is its node then (N13).
+    pub host_network: bool,
+    /// The ports of its containers that have names.
+    pub ports: Vec<NamedPort>,
+}
+
+/// A port of a pod that has a name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NamedPort {
+    /// The name.
+    pub name: Text,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The number.
+    pub port: u16,
+}
+
+impl Pod {
+    /// A pod of which only the address is known.
+    pub fn at(key: PodKey, address: Option<IpAddr>) -> Self {
+        Self {
+            key,
+            addresses: address.into_iter().collect(),
+            labels: Labels::default(),
+            node: None,
+            host_network: false,
+            ports: Vec::new(),
+        }
+    }
+
+    /// The numbers of a port that it calls so (N10).
+    pub fn named(&self, name: &str, protocol: Protocol) -> impl Iterator<Item = u16> {
+        let same = move |port: &&NamedPort| *port.name == *name && port.protocol == protocol;
+        self.ports.iter().filter(same).map(|port| port.port)
+    }
+
+    /// Replaces the strings that repeat by the copies that `texts` holds.
+    pub(crate) fn share(&mut self, texts: &mut Interner) {
+        texts.share(&mut self.key.namespace);
+        texts.share_option(&mut self.node);
+        self.labels.share(texts);
+        for port in &mut self.ports {
+            texts.share(&mut port.name);
+        }
+    }
 }

@@ -83,7 +83,7 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// A namespaced name; [`ServiceKey`], [`SliceKey`] and [`PodKey`] keep kinds apart.
+/// A namespaced name; [`ServiceKey`], [`SliceKey`], [`PodKey`] and [`PolicyKey`] keep kinds apart.
 macro_rules! namespaced {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -121,4 +121,8 @@ namespaced!(
 namespaced!(
     /// Names a Pod.
     PodKey
+);
+namespaced!(
+    /// Names a NetworkPolicy.
+    PolicyKey
 );

@@ -21,6 +21,9 @@ mod fact;
 mod fill;
 pub mod intake;
 mod key;
+mod labels;
+mod pods;
+mod policy;
 mod problem;
 mod text;
 pub mod workloads;
@@ -29,10 +32,13 @@ pub use algorithm::{Algorithm, NoAlgorithm};
 pub use change::{Change, Dirty};
 pub use cluster::Cluster;
 pub use fact::{
-    Affinity, Conditions, Endpoint, Fact, Hints, Key, Kind, Namespace, Node, NodeAddress, Outer,
-    Pod, Publication, Service, ServiceCidr, ServicePort, Slice, SlicePort, Spread, TrafficPolicy,
+    Affinity, Conditions, Endpoint, Fact, Hints, Key, Kind, NamedPort, Namespace, Node,
+    NodeAddress, Outer, Pod, Publication, Service, ServiceCidr, ServicePort, Slice, SlicePort,
+    Spread, TrafficPolicy,
 };
 pub use fill::by_turns;
-pub use key::{Family, PodKey, Protocol, ServiceKey, SliceKey};
+pub use key::{Family, PodKey, PolicyKey, Protocol, ServiceKey, SliceKey};
+pub use labels::{Ask, LabelSelector, Labels};
+pub use policy::{Block, Direction, NetworkPolicy, PolicyPeer, PolicyPort, PolicyRule, PortMatch};
 pub use problem::Problem;
 pub use text::{Interner, Text};

@@ -24,6 +24,7 @@ mod masquerade;
 mod names;
 mod node;
 mod outer;
+pub mod policy;
 mod reason;
 mod services;
 pub mod slices;

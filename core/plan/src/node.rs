@@ -14,6 +14,7 @@ use portolan_model::{Cluster, Dirty, Family, Protocol, Service, ServiceKey, Text
 use crate::frontend::{Decision, Frontend, Outlying, Place, Shape, Target, Verdict};
 use crate::health::{Health, health};
 use crate::names::{Names, names};
+use crate::policy::{Policies, TouchedPolicies};
 use crate::services::{Owner, claims, decide, owner};
 use crate::view::NodeView;
 
@@ -48,6 +49,8 @@ pub struct NodePlan {
     pub namespaces: OrdSet<Text>,
     /// Where pods are known to be: these addresses in these namespaces (D15).
     pub pods: OrdSet<(Text, IpAddr)>,
+    /// Which pods of this node are isolated, and from whom (N1).
+    pub policies: Policies,
     /// Each Service as it was when it was last planned: the frontends and addresses
     /// that it asked for have to be looked at again when it changes.
     asked: OrdMap<ServiceKey, Arc<Service>>,
@@ -85,6 +88,8 @@ pub struct Touched {
     pub namespaces: BTreeMap<Text, bool>,
     /// Places of pods that came or went, and whether one was there before.
     pub pods: BTreeMap<(Text, IpAddr), bool>,
+    /// What changed in policies.
+    pub policies: TouchedPolicies,
 }
 
 impl Touched {
@@ -100,6 +105,7 @@ pub fn node(cluster: &Cluster, view: &NodeView) -> NodePlan {
     let places = Dirty {
         namespaces: cluster.namespaces().cloned().collect(),
         pods: cluster.pod_places().cloned().collect(),
+        selected: cluster.pods().map(|pod| pod.key.clone()).collect(),
         ..Dirty::default()
     };
     renode(&mut plan, cluster, view, &places);
@@ -144,6 +150,8 @@ pub fn renode(plan: &mut NodePlan, cluster: &Cluster, view: &NodeView, dirty: &D
     for place in &dirty.pods {
         plan.pod_again(cluster, place, &mut touched);
     }
+    let views = (touched.view.as_deref(), view);
+    touched.policies = plan.policies.again(cluster, views, dirty);
     plan.settle(touched)
 }
 
@@ -181,6 +189,7 @@ impl NodePlan {
             names: OrdMap::new(),
             namespaces: OrdSet::new(),
             pods: OrdSet::new(),
+            policies: Policies::default(),
             asked: OrdMap::new(),
         }
     }

@@ -17,7 +17,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::Resource;
-use crate::resource::{ENDPOINT_SLICES, NAMESPACES, NODES, PODS, SERVICE_CIDRS, SERVICES};
+use crate::resource::{
+    ENDPOINT_SLICES, NAMESPACES, NETWORK_POLICIES, NODES, PODS, SERVICE_CIDRS, SERVICES,
+};
 use crate::watch::{Event, Params, Versioned, watch};
 
 /// Changes buffered between the watches and the loop that plans.
@@ -48,6 +50,7 @@ pub fn resource(kind: Kind) -> &'static Resource {
         Kind::Namespace => &NAMESPACES,
         Kind::ServiceCidr => &SERVICE_CIDRS,
         Kind::Pod => &PODS,
+        Kind::Policy => &NETWORK_POLICIES,
     }
 }
 
@@ -99,6 +102,7 @@ pub fn facts(
             Kind::Namespace => feed.start::<lean::Namespace>(),
             Kind::ServiceCidr => feed.start::<lean::ServiceCidr>(),
             Kind::Pod => feed.start::<lean::PodAddress>(),
+            Kind::Policy => feed.start::<lean::NetworkPolicy>(),
         }
     }
     receiver
@@ -160,10 +164,17 @@ impl Source for lean::ServiceCidr {
     }
 }
 
+impl Source for lean::NetworkPolicy {
+    fn fact(&self) -> (Option<Fact>, Vec<Problem>) {
+        let (fact, problems) = intake::policy(self);
+        (Some(Fact::Policy(Arc::new(fact))), problems)
+    }
+}
+
 impl Source for lean::PodAddress {
     fn fact(&self) -> (Option<Fact>, Vec<Problem>) {
         let (fact, problems) = intake::pod(self);
-        (Some(Fact::Pod(fact)), problems)
+        (Some(Fact::Pod(Arc::new(fact))), problems)
     }
 }
 

@@ -34,6 +34,13 @@ pub static SERVICES: Resource = Resource::fixed("", "services", "Service", true)
 /// networking.k8s.io/v1 ServiceCIDR
 pub static SERVICE_CIDRS: Resource =
     Resource::fixed("networking.k8s.io", "servicecidrs", "ServiceCIDR", false);
+/// networking.k8s.io/v1 NetworkPolicy
+pub static NETWORK_POLICIES: Resource = Resource::fixed(
+    "networking.k8s.io",
+    "networkpolicies",
+    "NetworkPolicy",
+    true,
+);
 /// apps/v1 Deployment
 pub static DEPLOYMENTS: Resource = Resource::fixed("apps", "deployments", "Deployment", true);
 /// apps/v1 ReplicaSet

@@ -94,6 +94,7 @@ versioned!(
     lean::ServiceCidr,
     lean::Pod,
     lean::PodAddress,
+    lean::NetworkPolicy,
     lean::Deployment,
     lean::ReplicaSet,
     Metadata

@@ -49,7 +49,7 @@ pub fn pod(name: &str, words: &[&str]) -> Result<(Fact, Vec<Problem>)> {
     });
     let object: lean::PodAddress = lean::view(&object).context("not a Pod")?;
     let (pod, problems) = intake::pod(&object);
-    Ok((Fact::Pod(pod), problems))
+    Ok((Fact::Pod(pod.into()), problems))
 }
 
 /// The fact of an object that has no problem.

@@ -2,6 +2,7 @@
 //!
 //! - [`build`]: objects of the API by a few words, taken through intake.
 //! - [`scenario`]: the text format of `tests/scenarios`, read and rewritten.
+//! - [`reference`]: NetworkPolicy in the plainest words.
 //! - [`rig`]: a cluster, its plan and its images, kept up change by change.
 //! - [`packets`]: the law that holds nftables to what `why` says.
 //! - [`strategy`]: random clusters, histories, views and packets.
@@ -14,6 +15,7 @@
 
 pub mod build;
 pub mod packets;
+pub mod reference;
 pub mod rig;
 pub mod scenario;
 pub mod strategy;

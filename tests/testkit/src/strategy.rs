@@ -5,9 +5,9 @@
 use std::net::IpAddr;
 
 use portolan_model::{
-    Affinity, Algorithm, Change, Conditions, Endpoint, Fact, Family, Hints, Key, Kind, Namespace,
-    Node, NodeAddress, Outer, Pod, PodKey, Protocol, Publication, Service, ServiceCidr, ServiceKey,
-    ServicePort, Slice, SliceKey, SlicePort, Spread, Text, TrafficPolicy,
+    Affinity, Algorithm, Change, Conditions, Endpoint, Fact, Family, Hints, Key, Kind, Labels,
+    Namespace, Node, NodeAddress, Outer, Pod, PodKey, Protocol, Publication, Service, ServiceCidr,
+    ServiceKey, ServicePort, Slice, SliceKey, SlicePort, Spread, Text, TrafficPolicy,
 };
 use portolan_plan::{
     Detector, LinkName, NodePortAddresses, NodePorts, NodeView, OpenNodePorts, PodNames,
@@ -17,8 +17,10 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 mod knocks;
+mod policies;
 
 pub use knocks::{knocks, self_knocks};
+pub use policies::{POLICY_PORTS, anybody, policy_change};
 
 const NAMESPACES: [&str; 2] = ["default", "shop"];
 const NODES: [&str; 3] = ["node-1", "node-2", "node-3"];
@@ -73,6 +75,11 @@ fn outsider(family: Family, index: u8) -> IpAddr {
         &format!("203.0.113.{index}"),
         &format!("2001:db8::{index}"),
     )
+}
+
+/// Where names are answered, to policies.
+fn policy_dns(family: Family) -> IpAddr {
+    cluster_ip(family, 0)
 }
 
 fn family() -> impl Strategy<Value = Family> {
@@ -392,7 +399,7 @@ fn pod_fact() -> impl Strategy<Value = Pod> {
     let address =
         (family(), 1_u8..3, 0_u8..3).prop_map(|(family, node, index)| pod(family, node, index));
     (pod_key(), proptest::option::weighted(0.8, address))
-        .prop_map(|(key, address)| Pod { key, address })
+        .prop_map(|(key, address)| Pod::at(key, address))
 }
 
 fn fact() -> impl Strategy<Value = Fact> {
@@ -400,7 +407,7 @@ fn fact() -> impl Strategy<Value = Fact> {
         4 => service().prop_map(|service| Fact::Service(service.into())),
         8 => slice().prop_map(|slice| Fact::Slice(slice.into())),
         1 => node().prop_map(|node| Fact::Node(node.into())),
-        1 => text(&NAMESPACES).prop_map(|name| Fact::Namespace(Namespace { name })),
+        1 => text(&NAMESPACES).prop_map(|name| Fact::Namespace(Namespace { name, labels: Labels::default() })),
         1 => service_cidr().prop_map(|cidr| Fact::ServiceCidr(cidr.into())),
     ]
 }
@@ -410,7 +417,7 @@ fn change() -> impl Strategy<Value = Change> {
     let list = proptest::collection::vec(fact(), 0..8);
     prop_oneof![
         12 => fact().prop_map(Change::Upsert),
-        2 => pod_fact().prop_map(|pod| Change::Upsert(Fact::Pod(pod))),
+        2 => pod_fact().prop_map(|pod| Change::Upsert(Fact::Pod(pod.into()))),
         1 => service_key().prop_map(|key| Change::Delete(Key::Service(key))),
         2 => slice_key().prop_map(|key| Change::Delete(Key::Slice(key))),
         1 => (0_usize..3).prop_map(|index| Change::Delete(Key::Node(NODES[index].into()))),
@@ -428,7 +435,7 @@ pub fn changes(most: usize) -> impl Strategy<Value = Vec<Change>> {
 
 /// Facts, at most one of each name, so that their order cannot matter.
 pub fn facts(most: usize) -> impl Strategy<Value = Vec<Fact>> {
-    let pods = proptest::collection::vec(pod_fact().prop_map(Fact::Pod), 0..5);
+    let pods = proptest::collection::vec(pod_fact().prop_map(|pod| Fact::Pod(pod.into())), 0..5);
     (proptest::collection::vec(fact(), 0..most), pods).prop_map(|(facts, pods)| {
         let all = facts.into_iter().chain(pods);
         let by_key: std::collections::BTreeMap<_, _> = all.map(|fact| (fact.key(), fact)).collect();

@@ -24,15 +24,14 @@ pub(crate) fn facts() -> Result<Cluster> {
     let mut facts = cluster::facts(Family::V4, SERVICES)?;
     let namespace = Namespace {
         name: "default".into(),
+        labels: Labels::default(),
     };
     facts.apply(Change::Upsert(Fact::Namespace(namespace)));
     let pods = (0..SERVICES).flat_map(|number| {
         (0..cluster::ENDPOINTS).map(move |slot| {
             let name = format!("svc-{number}-7d9f6c5b4-{slot:05}");
-            Fact::Pod(Pod {
-                key: PodKey::new("default", &name),
-                address: Some(cluster::endpoint_ip(Family::V4, number, slot, 0)),
-            })
+            let address = cluster::endpoint_ip(Family::V4, number, slot, 0);
+            Fact::Pod(Pod::at(PodKey::new("default", &name), Some(address)).into())
         })
     });
     facts.apply(Change::Replace(Kind::Pod, pods.collect()));

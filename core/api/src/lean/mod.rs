@@ -7,6 +7,7 @@ mod endpoints;
 mod event;
 mod node;
 mod pod;
+mod policy;
 mod service;
 mod workload;
 
@@ -20,8 +21,11 @@ pub use node::{
 };
 pub use pod::{
     Condition, Container, ContainerPort, ContainerState, ContainerStatus, HostIp, Pod, PodAddress,
-    PodIp, PodPlace, PodSpec, PodStatus, Probe, ProbeCommand, ProbePort, ReadinessGate,
-    StateRunning, StateTerminated, StateWaiting, Toleration,
+    PodHost, PodIp, PodPlace, PodSpec, PodStatus, PortsOnly, Probe, ProbeCommand, ProbePort,
+    ReadinessGate, StateRunning, StateTerminated, StateWaiting, Toleration,
+};
+pub use policy::{
+    EgressRule, IngressRule, IpBlock, NetworkPolicy, NetworkPolicySpec, PolicyPeer, PolicyPort,
 };
 pub use service::{
     ClientIpConfig, LoadBalancerIngress, LoadBalancerStatus, Service, ServicePort, ServiceSpec,

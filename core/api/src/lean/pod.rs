@@ -18,18 +18,48 @@ pub struct Pod {
     pub status: PodStatus,
 }
 
-/// A pod, as far as its name needs it.
+/// A pod, as far as names and policies need it.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct PodAddress {
     /// Metadata.
     pub metadata: ObjectMeta,
+    /// What is wanted.
+    #[serde(deserialize_with = "nullable")]
+    pub spec: PodHost,
     /// What is.
     #[serde(deserialize_with = "nullable")]
     pub status: PodPlace,
 }
 
-/// `status` of a Pod, as far as its name needs it.
+/// `spec` of a Pod, as far as policies need it.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodHost {
+    /// The node it is bound to, or "".
+    pub node_name: String,
+    /// Whether it shares the node's network.
+    pub host_network: bool,
+    /// Containers, for their ports.
+    #[serde(deserialize_with = "nullable")]
+    pub containers: Vec<PortsOnly>,
+    /// Containers that run before, or all the time beside the others.
+    #[serde(deserialize_with = "nullable")]
+    pub init_containers: Vec<PortsOnly>,
+}
+
+/// A container, as far as policies need it.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PortsOnly {
+    /// Ports.
+    #[serde(deserialize_with = "nullable")]
+    pub ports: Vec<ContainerPort>,
+    /// `Always` makes an init container a sidecar.
+    pub restart_policy: Option<String>,
+}
+
+/// `status` of a Pod, as far as names and policies need it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct PodPlace {
@@ -38,6 +68,9 @@ pub struct PodPlace {
     /// Its first address.
     #[serde(rename = "podIP")]
     pub pod_ip: String,
+    /// Its addresses, the first of which is `podIP`.
+    #[serde(rename = "podIPs", deserialize_with = "nullable")]
+    pub pod_ips: Vec<PodIp>,
 }
 
 impl Pod {

@@ -5,6 +5,7 @@
 //! range; an object that cannot be named or placed at all gives no fact.
 
 mod node;
+mod policy;
 mod service;
 mod slice;
 mod spread;
@@ -14,11 +15,13 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use portolan_api::lean::ObjectMeta;
 
-use crate::fact::{Namespace, Pod, ServiceCidr};
-use crate::key::PodKey;
+use crate::fact::{NamedPort, Namespace, Pod, ServiceCidr};
+use crate::key::{PodKey, Protocol};
+use crate::labels::Labels;
 use crate::problem::Problem;
 
 pub use node::node;
+pub use policy::policy;
 pub use service::service;
 pub use slice::slice;
 
@@ -26,7 +29,16 @@ pub use slice::slice;
 pub fn namespace(object: &portolan_api::lean::Namespace) -> Namespace {
     Namespace {
         name: object.metadata.name.as_str().into(),
+        labels: labels(&object.metadata),
     }
+}
+
+/// The labels of an object.
+fn labels(metadata: &ObjectMeta) -> Labels {
+    let pairs = metadata.labels.iter();
+    pairs
+        .map(|(key, value)| (key.as_str(), value.as_str()))
+        .collect()
 }
 
 /// A ServiceCIDR object as a fact.
@@ -48,19 +60,43 @@ fn exact<T>(items: impl Iterator<Item = T>) -> Vec<T> {
     list
 }
 
-/// A Pod object as a fact: its first address, until it has run to its end.
+/// A Pod object as a fact: its addresses, until it has run to its end.
 pub fn pod(object: &portolan_api::lean::PodAddress) -> (Pod, Vec<Problem>) {
     let mut problems = Problems::of("Pod", &object.metadata);
-    let status = &object.status;
+    let (spec, status) = (&object.spec, &object.status);
     let over = matches!(status.phase.as_str(), "Succeeded" | "Failed");
-    let address = if over || status.pod_ip.is_empty() {
-        None
-    } else {
-        problems.address("status.podIP", &status.pod_ip)
-    };
+    let mut addresses = Vec::new();
+    if !over && !status.pod_ip.is_empty() {
+        let first = std::iter::once(status.pod_ip.as_str());
+        let all = status.pod_ips.iter().map(|one| one.ip.as_str());
+        let others = all.filter(|text| *text != status.pod_ip && !text.is_empty());
+        addresses = problems.addresses("status.podIPs", first.chain(others));
+    }
+    let sidecars = spec.init_containers.iter();
+    let sidecars = sidecars.filter(|own| own.restart_policy.as_deref() == Some("Always"));
+    let ports = spec
+        .containers
+        .iter()
+        .chain(sidecars)
+        .flat_map(|own| &own.ports);
+    let ports = ports.filter_map(|port| {
+        Some(NamedPort {
+            name: Some(port.name.as_str())
+                .filter(|name| !name.is_empty())?
+                .into(),
+            protocol: Protocol::parse(&port.protocol)?,
+            port: Some(port.container_port).filter(|number| *number > 0)?,
+        })
+    });
     let pod = Pod {
         key: PodKey::new(&object.metadata.namespace, &object.metadata.name),
-        address,
+        addresses,
+        labels: labels(&object.metadata),
+        node: Some(spec.node_name.as_str())
+            .filter(|node| !node.is_empty())
+            .map(Into::into),
+        host_network: spec.host_network,
+        ports: exact(ports),
     };
     (pod, problems.found)
 }

@@ -510,7 +510,7 @@ fn counted(change: &Change) -> (usize, usize) {
     match kind {
         Kind::Service => (count, 0),
         Kind::Slice => (0, count),
-        Kind::Node | Kind::Namespace | Kind::ServiceCidr | Kind::Pod => (0, 0),
+        Kind::Node | Kind::Namespace | Kind::ServiceCidr | Kind::Pod | Kind::Policy => (0, 0),
     }
 }
 

@@ -1,0 +1,159 @@
+//! NetworkPolicy in the plainest words: no index, no sharing, every object looked at
+//! for every question. What `plan` compiles must agree with it.
+
+use std::net::IpAddr;
+
+use portolan_model::{
+    Cluster, Direction, LabelSelector, NetworkPolicy, Pod, PolicyPeer, PolicyPort, PolicyRule,
+    PortMatch, Protocol, Text,
+};
+use portolan_plan::NodeView;
+
+/// The destination's protocol and port; none for protocols without ports.
+pub type To = Option<(Protocol, u16)>;
+
+/// Whether the node of `view` lets a new connection of its pod at `own` through:
+/// coming from `peer`, or going to it.
+pub fn allowed(
+    cluster: &Cluster,
+    view: &NodeView,
+    direction: Direction,
+    (own, peer): (IpAddr, IpAddr),
+    to: To,
+) -> bool {
+    if own == peer {
+        return true;
+    }
+    let here = |pod: &&&Pod| pod.node.as_ref() == Some(&view.node) && pod.addresses.contains(&own);
+    let pods = to_policies(cluster);
+    let Some(pod) = pods.iter().find(here) else {
+        return true;
+    };
+    let selecting: Vec<&NetworkPolicy> = cluster
+        .policies()
+        .map(|policy| &**policy)
+        .filter(|policy| policy.key.namespace == pod.key.namespace)
+        .filter(|policy| policy.pods.matches(&pod.labels))
+        .filter(|policy| policy.rules(direction).is_some())
+        .collect();
+    let question = Question {
+        cluster,
+        view,
+        direction,
+        pod,
+        peer,
+        to,
+    };
+    selecting.is_empty()
+        || selecting.iter().any(|policy| {
+            let rules = policy.rules(direction).unwrap_or_default();
+            rules
+                .iter()
+                .any(|rule| question.meets(&policy.key.namespace, rule))
+        })
+}
+
+/// The pods that policies know: hostNetwork pods are their nodes (N13).
+fn to_policies(cluster: &Cluster) -> Vec<&Pod> {
+    let pods = cluster.pods().map(|pod| &**pod);
+    pods.filter(|pod| !pod.host_network).collect()
+}
+
+struct Question<'q> {
+    cluster: &'q Cluster,
+    view: &'q NodeView,
+    direction: Direction,
+    pod: &'q Pod,
+    peer: IpAddr,
+    to: To,
+}
+
+impl Question<'_> {
+    fn meets(&self, namespace: &Text, rule: &PolicyRule) -> bool {
+        match &rule.ports {
+            None => self.is_peer(namespace, rule),
+            Some(ports) => ports
+                .iter()
+                .any(|port| self.meets_at(namespace, rule, port)),
+        }
+    }
+
+    fn meets_at(&self, namespace: &Text, rule: &PolicyRule, port: &PolicyPort) -> bool {
+        let Some((protocol, number)) = self.to else {
+            return false;
+        };
+        if port.protocol != protocol {
+            return false;
+        }
+        match (&port.port, self.direction) {
+            (PortMatch::All, _) => self.is_peer(namespace, rule),
+            (PortMatch::Range(first, last), _) => {
+                (first..=last).contains(&&number) && self.is_peer(namespace, rule)
+            }
+            (PortMatch::Named(name), Direction::Ingress) => {
+                self.pod.named(name, protocol).any(|own| own == number)
+                    && self.is_peer(namespace, rule)
+            }
+            (PortMatch::Named(name), Direction::Egress) => {
+                let named = |pod: &Pod| pod.named(name, protocol).any(|own| own == number);
+                self.peers_at().iter().any(|(labels, pod)| {
+                    let of = |peer: &PolicyPeer| self.selects(namespace, peer, (labels, pod));
+                    let selected = rule.peers.as_ref().is_none_or(|peers| peers.iter().any(of));
+                    let dns = pod.is_none()
+                        && matches!(
+                            (&**name, protocol),
+                            ("dns", Protocol::Udp) | ("dns-tcp", Protocol::Tcp)
+                        )
+                        && number == 53;
+                    selected && (pod.is_some_and(named) || dns)
+                })
+            }
+        }
+    }
+
+    fn is_peer(&self, namespace: &Text, rule: &PolicyRule) -> bool {
+        let Some(peers) = &rule.peers else {
+            return true;
+        };
+        peers.iter().any(|peer| match peer {
+            PolicyPeer::Block(block) => block.contains(self.peer),
+            PolicyPeer::Pods { .. } => {
+                let there = self.peers_at();
+                there
+                    .iter()
+                    .any(|(labels, pod)| self.selects(namespace, peer, (labels, pod)))
+            }
+        })
+    }
+
+    /// The pods at the peer's address, each with its namespace and whether it is one;
+    /// none stands for who answers for names (N21).
+    fn peers_at(&self) -> Vec<(Text, Option<&Pod>)> {
+        let pods = to_policies(self.cluster).into_iter();
+        let there = pods.filter(|pod| pod.addresses.contains(&self.peer));
+        let mut all: Vec<_> = there
+            .map(|pod| (pod.key.namespace.clone(), Some(pod)))
+            .collect();
+        if self.view.dns_addresses.contains(&self.peer) {
+            all.push(("kube-system".into(), None));
+        }
+        all
+    }
+
+    fn selects(&self, own: &Text, peer: &PolicyPeer, (there, pod): (&Text, &Option<&Pod>)) -> bool {
+        let PolicyPeer::Pods { namespaces, pods } = peer else {
+            return false;
+        };
+        let in_namespace = match namespaces {
+            None => own == there,
+            Some(selector) => {
+                let labels = self.cluster.labels_of(there);
+                *selector == LabelSelector::default()
+                    || labels.is_some_and(|labels| selector.matches(labels))
+            }
+        };
+        let dns = [("k8s-app", "kube-dns")].into_iter().collect();
+        let labels = pod.map_or(&dns, |pod| &pod.labels);
+        in_namespace && LabelSelector::matches(pods, labels)
+    }
+}
