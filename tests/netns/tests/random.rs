@@ -43,7 +43,8 @@ fn moved(fact: Fact) -> Fact {
         | Fact::Node(_)
         | Fact::Namespace(_)
         | Fact::ServiceCidr(_)
-        | Fact::Pod(_) => fact,
+        | Fact::Pod(_)
+        | Fact::Policy(_) => fact,
     }
 }
 

@@ -10,7 +10,7 @@ use portolan_benches::cluster;
 use portolan_dns::Zones;
 use portolan_kernel::link::Links;
 use portolan_kernel::netns::NetNs;
-use portolan_model::{Change, Cluster, Fact, Family, Kind, Namespace, Pod, PodKey};
+use portolan_model::{Change, Cluster, Fact, Family, Kind, Labels, Namespace, Pod, PodKey};
 use portolan_plan::{NodeView, PodNames};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
