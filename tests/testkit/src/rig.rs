@@ -72,8 +72,8 @@ impl Rig {
         let ruleset = nft::image(&plan);
         ensure!(
             self.ruleset == ruleset,
-            "deltas differ from image:\n{:#?}\n{ruleset:#?}",
-            self.ruleset
+            "deltas differ from image, which would need {:#?}",
+            portolan_nft::diff(&self.ruleset, &ruleset)
         );
         let mut started = Ruleset::new();
         for batch in nft::start(&plan) {

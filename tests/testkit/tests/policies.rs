@@ -4,10 +4,13 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use portolan_model::{Change, Cluster, Direction, Dirty, Family, Protocol};
-use portolan_plan::policy::{Allowed, Policies, PolicySet, TouchedPolicies};
-use portolan_plan::{NodePlan, NodeView, node, renode};
+use portolan_model::{Change, Direction, Family, Protocol};
+use portolan_nft::interp::{Env, Outcome, Packet, run};
+use portolan_nft::{FibType, Hook, Name};
+use portolan_plan::NodeView;
+use portolan_plan::policy::{Allowed, Policies, PolicySet};
 use portolan_testkit::reference::{To, allowed};
+use portolan_testkit::rig::Rig;
 use portolan_testkit::strategy::{POLICY_PORTS, THIS_NODE, anybody, policy_change};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -43,117 +46,57 @@ fn destinations() -> Vec<To> {
     ports.chain([None]).collect()
 }
 
-/// What a history leaves, built up change by change.
-struct Rig {
-    cluster: Cluster,
-    plan: NodePlan,
-    /// What is told piece by piece to who renders.
-    told: Told,
+fn rig(history: Vec<Change>) -> Rig {
+    let mut rig = Rig::new(view());
+    rig.apply(history).expect("deltas can be applied");
+    rig
 }
 
-/// An image kept up by what rounds say they touched.
-#[derive(Debug, PartialEq, Default)]
-struct Told {
-    isolated: BTreeSet<IpAddr>,
-    sets: BTreeSet<String>,
-    peers: BTreeSet<String>,
-    pods: BTreeSet<(String, IpAddr)>,
-    doors: BTreeSet<String>,
+/// Everybody who can be at an end of a connection: pods, and these others.
+fn ends(rig: &Rig, others: Vec<IpAddr>) -> BTreeSet<IpAddr> {
+    let pods = rig.cluster.pods().flat_map(|pod| pod.addresses.clone());
+    pods.chain(others).collect()
 }
 
-impl Told {
-    fn whole(policies: &Policies) -> Self {
-        let pods = policies.peers().iter().flat_map(|(id, peers)| {
-            let id = id.to_string();
-            peers.pods.keys().map(move |address| (id.clone(), *address))
-        });
-        Self {
-            isolated: policies.isolated.keys().copied().collect(),
-            sets: policies.sets().map(|(id, _)| id.to_string()).collect(),
-            peers: policies.peers().keys().map(ToString::to_string).collect(),
-            pods: pods.collect(),
-            doors: policies.doors().map(|door| format!("{door:?}")).collect(),
-        }
+/// The rules draw no numbers here, and ask for no routes.
+struct Nowhere;
+
+impl Env for Nowhere {
+    fn numgen(&mut self, _chain: &Name, _modulus: u32) -> u32 {
+        0
     }
 
-    /// Takes a report in; each entry must be a difference.
-    fn take(&mut self, touched: &TouchedPolicies, policies: &Policies) {
-        let now = Self::whole(policies);
-        let TouchedPolicies {
-            isolated,
-            sets,
-            peers,
-        } = touched;
-        for (address, before) in isolated {
-            assert_ne!(policies.isolated.get(address), before.as_ref());
-            turn(&mut self.isolated, *address, now.isolated.contains(address));
-        }
-        for id in sets.keys().map(ToString::to_string) {
-            let there = now.sets.contains(&id);
-            assert!(turn(&mut self.sets, id, there));
-        }
-        for id in peers.peers.keys().map(ToString::to_string) {
-            let there = now.peers.contains(&id);
-            assert!(turn(&mut self.peers, id, there));
-        }
-        for (id, address) in peers.pods.keys() {
-            let pod = (id.to_string(), *address);
-            let there = now.pods.contains(&pod);
-            assert!(turn(&mut self.pods, pod, there));
-        }
-        for door in peers.doors.keys().map(|door| format!("{door:?}")) {
-            let there = now.doors.contains(&door);
-            assert!(turn(&mut self.doors, door, there));
-        }
-        assert_eq!(*self, now, "what was touched is not all that changed");
+    fn fib(&self, _address: IpAddr) -> FibType {
+        FibType::Unicast
     }
 }
 
-/// Puts a thing in or takes it out; says whether that made a difference.
-fn turn<K: Ord>(all: &mut BTreeSet<K>, key: K, there: bool) -> bool {
-    if there {
-        all.insert(key)
-    } else {
-        all.remove(&key)
-    }
-}
+/// ICMP: a protocol without ports.
+const PORTLESS: u8 = 1;
 
-impl Rig {
-    fn new() -> Self {
-        let cluster = Cluster::default();
-        let plan = node(&cluster, &view());
-        let told = Told::whole(&plan.policies);
-        Self {
-            cluster,
-            plan,
-            told,
-        }
-    }
-
-    fn apply(&mut self, changes: impl IntoIterator<Item = Change>) {
-        let mut dirty = Dirty::default();
-        for change in changes {
-            dirty.merge(self.cluster.apply(change));
-        }
-        let touched = renode(&mut self.plan, &self.cluster, &view(), &dirty);
-        self.told.take(&touched.policies, &self.plan.policies);
-    }
+/// Whether the rules let a new connection through at a hook.
+fn passes(rig: &Rig, hook: Hook, (from, to): (IpAddr, IpAddr), at: To) -> bool {
+    let packet = Packet {
+        proto: at.map_or(PORTLESS, |(protocol, _)| protocol.number()),
+        ..Packet::tcp(from, to, at.map_or(0, |(_, port)| port))
+    };
+    let outcome = run(&rig.ruleset, &packet, &[hook], &mut Nowhere);
+    matches!(outcome, Outcome::Accept(_))
 }
 
 proptest! {
     #![proptest_config(config(128))]
 
-    /// After every change the compiled form is what it would be from scratch, and
-    /// what rounds say that they touched adds up to it.
+    /// After every change the plan and its image are what they would be from
+    /// scratch, and the kernel would take each step.
     #[test]
     fn n15_changes_lead_where_a_fresh_start_leads(
         history in vec(vec(policy_change(), 1..4), 1..24),
     ) {
-        let mut rig = Rig::new();
+        let mut rig = Rig::new(view());
         for changes in history {
-            rig.apply(changes);
-            let fresh = node(&rig.cluster, &view());
-            prop_assert_eq!(&rig.plan.policies, &fresh.policies);
+            rig.apply(changes).unwrap();
+            rig.check().unwrap();
         }
     }
 
@@ -164,11 +107,9 @@ proptest! {
         history in vec(policy_change(), 20..80),
         others in vec(anybody(), 4),
     ) {
-        let mut rig = Rig::new();
-        rig.apply(history);
+        let rig = rig(history);
         let (view, policies) = (view(), &rig.plan.policies);
-        let pods = rig.cluster.pods().flat_map(|pod| pod.addresses.clone());
-        let anybody: BTreeSet<IpAddr> = pods.chain(others).collect();
+        let anybody = ends(&rig, others);
         let open = anybody.iter().find(|address| !policies.isolated.contains_key(*address));
         for own in policies.isolated.keys().chain(open) {
             for ((direction, to), peer) in questions().flat_map(|question| {
@@ -177,6 +118,31 @@ proptest! {
                 let compiled = policies.allows(direction, (*own, peer), to);
                 let plain = allowed(&rig.cluster, &view, direction, (*own, peer), to);
                 prop_assert_eq!(compiled, plain, "{} {} {} {:?}", direction.name(), own, peer, to);
+            }
+        }
+    }
+
+    /// The rules do to packets what the plan says: at forward both ends have a say,
+    /// and at input who sends.
+    #[test]
+    fn n3_n17_n18_n21_the_rules_agree_with_the_plan(
+        history in vec(policy_change(), 20..80),
+        others in vec(anybody(), 3),
+    ) {
+        let rig = rig(history);
+        let policies = &rig.plan.policies;
+        let anybody = ends(&rig, others);
+        let pairs = anybody.iter().flat_map(|from| anybody.iter().map(move |to| (*from, *to)));
+        for (from, to) in pairs.filter(|(from, to)| Family::of(*from) == Family::of(*to)) {
+            for at in destinations() {
+                let out = policies.allows(Direction::Egress, (from, to), at);
+                let into = policies.allows(Direction::Ingress, (to, from), at);
+                let forward = passes(&rig, Hook::Forward, (from, to), at);
+                prop_assert_eq!(forward, out && into, "{} {} {:?}", from, to, at);
+                if from != to {
+                    let input = passes(&rig, Hook::Input, (from, to), at);
+                    prop_assert_eq!(input, out, "{} here at {} {:?}", from, to, at);
+                }
             }
         }
     }
@@ -248,8 +214,7 @@ fn every_feature_is_generated() {
     let seen = RefCell::new(BTreeMap::<&str, u32>::new());
     let mut runner = TestRunner::new(config(64));
     let result = runner.run(&vec(policy_change(), 20..80), |history| {
-        let mut rig = Rig::new();
-        rig.apply(history);
+        let rig = rig(history);
         for (what, is) in features(&rig.plan.policies) {
             *seen.borrow_mut().entry(what).or_default() += u32::from(is);
         }

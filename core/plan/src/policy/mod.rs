@@ -109,6 +109,11 @@ impl Policies {
         self.terms.doors.keys()
     }
 
+    /// Whether a set opens a door.
+    pub fn has_door(&self, id: SetId, door: Door) -> bool {
+        self.terms.doors.contains_key(&(id, door))
+    }
+
     /// Whether this node lets a new connection of a pod through in one direction:
     /// `own` is the pod, `peer` the other end, `to` the destination's protocol and
     /// port, none for protocols without ports.
@@ -126,9 +131,7 @@ impl Policies {
             return true; // N12
         }
         let Some(set) = self.set(id) else { return true };
-        let by_name = to.is_some_and(|(protocol, port)| {
-            self.terms.doors.contains_key(&(id, (peer, protocol, port)))
-        });
+        let by_name = to.is_some_and(|(protocol, port)| self.has_door(id, (peer, protocol, port)));
         let class = to.and_then(|(protocol, port)| {
             let mut classes = set.classes.iter();
             classes.find(|class| {

@@ -10,7 +10,7 @@ use portolan_nft::{Batch, Chain, Name, Op, Set, SetData, Shape};
 use portolan_plan::{Decision, NodePlan, NodeView, Touched};
 
 use super::elements::{Element, of_external, of_hairpin, of_outlying, of_owner, unlike};
-use super::{affinity, base, shapes, table, table_id};
+use super::{affinity, base, policy, shapes, table, table_id};
 
 /// The sets of the table, whose declarations do not depend on the view.
 struct Sets {
@@ -91,6 +91,7 @@ pub fn delta(plan: &NodePlan, touched: &Touched) -> Batch {
             delete_chain(&mut batch, timeout.0, name);
         }
     }
+    batch.extend(policy::delta(&plan.policies, &touched.policies));
     batch
 }
 

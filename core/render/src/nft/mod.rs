@@ -27,6 +27,7 @@
 mod affinity;
 mod delta;
 mod elements;
+mod policy;
 mod shapes;
 mod strays;
 mod table;
@@ -136,13 +137,16 @@ pub fn start(plan: &NodePlan) -> impl Iterator<Item = Batch> + '_ {
         .chain(std::iter::once(last))
 }
 
-/// What is there without any Service, with the chains that are in use.
+/// What is there without any Service, with the chains that are in use, and all that
+/// policies are made of.
 fn frame(plan: &NodePlan) -> Ruleset {
-    base(
+    let mut ruleset = base(
         &plan.view,
         plan.shapes.keys().copied(),
         plan.timeouts.keys().copied(),
-    )
+    );
+    policy::put(&plan.policies, &mut ruleset);
+    ruleset
 }
 
 /// Every element that Services contribute, one by one.

@@ -146,13 +146,17 @@ impl Reference {
                 Fact::Service(service) => this.service(service, facts),
                 Fact::Namespace(namespace) => this.namespace(&namespace.name, view.pod_names),
                 Fact::Pod(pod) if view.pod_names == PodNames::Verified => {
-                    if let Some(address) = pod.address {
+                    if let Some(&address) = pod.addresses.first() {
                         let label = label_of(address);
                         let owner = format!("{label}.{}.pod.{domain}", pod.key.namespace);
                         this.address(&owner, address);
                     }
                 }
-                Fact::Pod(_) | Fact::Slice(_) | Fact::Node(_) | Fact::ServiceCidr(_) => {}
+                Fact::Pod(_)
+                | Fact::Policy(_)
+                | Fact::Slice(_)
+                | Fact::Node(_)
+                | Fact::ServiceCidr(_) => {}
             }
         }
         this

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use portolan_model::{
-    Affinity, Change, Conditions, Endpoint, Fact, Family, Key, Kind, Namespace, Pod, PodKey,
-    Protocol, Publication, Service, ServiceCidr, ServiceKey, ServicePort, Slice, SliceKey,
+    Affinity, Change, Conditions, Endpoint, Fact, Family, Key, Kind, Labels, Namespace, Pod,
+    PodKey, Protocol, Publication, Service, ServiceCidr, ServiceKey, ServicePort, Slice, SliceKey,
     SlicePort, Text, TrafficPolicy,
 };
 use portolan_plan::{NodeView, PodNames};
@@ -216,10 +216,8 @@ fn pod() -> impl Strategy<Value = Pod> {
     let address = (select(Family::BOTH.as_slice()), 0_u8..3)
         .prop_map(|(family, index)| pod_ip(family, index));
     let key = (text(&NAMESPACES), text(&["p1", "p2", "p3"]));
-    (key, proptest::option::weighted(0.8, address)).prop_map(|((namespace, name), address)| Pod {
-        key: PodKey { namespace, name },
-        address,
-    })
+    (key, proptest::option::weighted(0.8, address))
+        .prop_map(|((namespace, name), address)| Pod::at(PodKey { namespace, name }, address))
 }
 
 fn service_cidr() -> impl Strategy<Value = ServiceCidr> {
@@ -236,8 +234,8 @@ fn fact() -> impl Strategy<Value = Fact> {
         8 => service().prop_map(|service| Fact::Service(service.into())),
         10 => slice().prop_map(|slice| Fact::Slice(slice.into())),
         4 => text(&["default", "1st", "svc", "empty"])
-            .prop_map(|name| Fact::Namespace(Namespace { name })),
-        3 => pod().prop_map(Fact::Pod),
+            .prop_map(|name| Fact::Namespace(Namespace { name, labels: Labels::default() })),
+        3 => pod().prop_map(|pod| Fact::Pod(pod.into())),
         1 => service_cidr().prop_map(|cidr| Fact::ServiceCidr(cidr.into())),
     ]
 }

@@ -1,0 +1,351 @@
+//! NetworkPolicies: who may reach this node's pods, and whom they may reach.
+//!
+//! Judged after translation and before masquerade: at forward for other pods and the
+//! outside, at input for the node itself and for who answers names on it (N17, N21).
+//! What the node itself sends passes no such hook, which lets probes through (N12).
+//!
+//! A new packet meets the same few rules whatever the number of policies, pods and
+//! peers: its pod leads to the chain of its set, its port to that of the peers there,
+//! and these are looked up in one set of addresses and one of ranges. A chain returns
+//! to let pass, since the other end may have a say as well.
+//!
+//! Without an isolated pod nothing of this is there.
+
+use std::net::IpAddr;
+
+use portolan_model::{Direction, Family};
+use portolan_nft::{
+    Batch, Chain, ChainType, CtState, Data, Field, Hook, Key, MatchOp, Name, Rule, Ruleset, Set,
+    Table, Tuple, Value, Verdict, diff,
+};
+use portolan_plan::policy::{
+    Allowed, Door, Isolation, PeersId, Policies, PolicySet, SetId, TouchedPolicies,
+};
+
+use super::{family_of, table_id};
+
+/// Pods that are isolated, and the chains that govern what they send.
+const EGRESS: &str = "policy_egress";
+/// The same for what they get.
+const INGRESS: &str = "policy_ingress";
+/// Isolated pods, each paired with itself (N12).
+const ITSELF: &str = "policy_self";
+
+const FILTER: i32 = 0;
+
+/// What neighbours say to each other in IPv6 is not for policies.
+const NEIGHBOURS: [&str; 2] = ["fe80::/10", "ff02::/16"];
+
+/// Puts everything into the tables.
+pub(super) fn put(policies: &Policies, ruleset: &mut Ruleset) {
+    let mut part = Part { ruleset };
+    if !policies.isolated.is_empty() {
+        part.hooks();
+    }
+    for (address, isolation) in &policies.isolated {
+        part.isolated(*address, isolation);
+    }
+    for (id, set) in policies.sets() {
+        part.set(*id, set);
+    }
+    for (id, peers) in policies.peers() {
+        part.peers(*id, &peers.ranges);
+        for address in peers.pods.keys() {
+            part.peer(*id, *address);
+        }
+    }
+    for (id, door) in policies.doors() {
+        part.door(*id, door);
+    }
+}
+
+/// What a round changed: what there was of it, and what there is now.
+pub(super) fn delta(policies: &Policies, touched: &TouchedPolicies) -> Batch {
+    if *touched == TouchedPolicies::default() {
+        return Batch::new();
+    }
+    let [mut before, mut after] = [(), ()].map(|()| empty());
+    let was = Part {
+        ruleset: &mut before,
+    };
+    let is = Part {
+        ruleset: &mut after,
+    };
+    compare(policies, touched, was, is);
+    diff(&before, &after)
+}
+
+fn compare(policies: &Policies, touched: &TouchedPolicies, mut was: Part<'_>, mut is: Part<'_>) {
+    let came = touched.isolated.values().filter(|before| before.is_none());
+    let gone = |address: &&IpAddr| !policies.isolated.contains_key(*address);
+    let gone = touched.isolated.keys().filter(gone).count();
+    if policies.isolated.len() + gone > came.count() {
+        was.hooks();
+    }
+    if !policies.isolated.is_empty() {
+        is.hooks();
+    }
+    for (address, before) in &touched.isolated {
+        if let Some(before) = before {
+            was.isolated(*address, before);
+        }
+        if let Some(after) = policies.isolated.get(address) {
+            is.isolated(*address, after);
+        }
+    }
+    for (id, before) in &touched.sets {
+        if let Some(before) = before {
+            was.set(*id, before);
+        }
+        if let Some(after) = policies.set(*id) {
+            is.set(*id, after);
+        }
+    }
+    for (id, before) in &touched.peers.peers {
+        if *before {
+            was.peers(*id, &Default::default());
+        }
+        if let Some(after) = policies.peers().get(id) {
+            is.peers(*id, &after.ranges);
+        }
+    }
+    for ((id, address), before) in &touched.peers.pods {
+        let stays = policies.peers().get(id);
+        // Those of peers that come or go are told with them.
+        if !touched.peers.peers.contains_key(id) {
+            was.members(*id);
+            is.members(*id);
+        }
+        if *before {
+            was.peer(*id, *address);
+        }
+        if stays.is_some_and(|peers| peers.pods.contains_key(address)) {
+            is.peer(*id, *address);
+        }
+    }
+    for ((id, door), before) in &touched.peers.doors {
+        if !touched.sets.contains_key(id) {
+            was.doors(*id);
+            is.doors(*id);
+        }
+        if *before {
+            was.door(*id, door);
+        }
+        if policies.has_door(*id, *door) {
+            is.door(*id, door);
+        }
+    }
+}
+
+fn empty() -> Ruleset {
+    let mut ruleset = Ruleset::new();
+    for family in Family::BOTH {
+        ruleset.tables.insert(table_id(family), Table::default());
+    }
+    ruleset
+}
+
+/// Tables to which parts are added.
+struct Part<'r> {
+    ruleset: &'r mut Ruleset,
+}
+
+impl Part<'_> {
+    fn table(&mut self, family: Family) -> &mut Table {
+        self.ruleset.tables.entry(table_id(family)).or_default()
+    }
+
+    fn element(&mut self, family: Family, set: &str, key: Key, data: Data) {
+        if let Some(set) = self.table(family).sets.get_mut(set) {
+            set.elements.insert(key, data);
+        }
+    }
+
+    /// The chains at the hooks, and what they look up.
+    fn hooks(&mut self) {
+        for family in Family::BOTH {
+            let table = self.table(family);
+            let mut base = |name: &str, hook, rules: Vec<Rule>| {
+                let chain = Chain::base(ChainType::Filter, hook, FILTER, rules);
+                table.chains.insert(name.into(), chain);
+            };
+            let known = || {
+                Rule::new()
+                    .ct_state(CtState::ESTABLISHED.or(CtState::RELATED))
+                    .verdict(Verdict::Accept)
+            };
+            let itself = Rule::new()
+                .lookup([Field::Saddr, Field::Daddr], ITSELF)
+                .verdict(Verdict::Accept);
+            let egress = || Rule::new().vmap([Field::Saddr], EGRESS);
+            let ingress = Rule::new().vmap([Field::Daddr], INGRESS);
+            let forward = vec![known(), itself, egress(), ingress];
+            base("policy-forward", Hook::Forward, forward);
+            let neighbours = NEIGHBOURS.iter().filter_map(|range| {
+                let range = range.parse().ok()?;
+                let to = Rule::new().net(Field::Daddr, MatchOp::Eq, range);
+                (family == Family::V6).then(|| to.verdict(Verdict::Accept))
+            });
+            let input = [known()].into_iter().chain(neighbours).chain([egress()]);
+            base("policy-input", Hook::Input, input.collect());
+            for (name, set) in [
+                (EGRESS, Set::vmap([Field::Saddr])),
+                (INGRESS, Set::vmap([Field::Daddr])),
+                (ITSELF, Set::set([Field::Saddr, Field::Daddr])),
+            ] {
+                table.sets.insert(name.into(), set);
+            }
+        }
+    }
+
+    /// An isolated pod.
+    fn isolated(&mut self, address: IpAddr, isolation: &Isolation) {
+        let family = family_of(address);
+        let own = Value::from(address);
+        let pair = Key::from([own.clone(), own.clone()]);
+        self.element(family, ITSELF, pair, Data::None);
+        for (direction, map) in [(Direction::Ingress, INGRESS), (Direction::Egress, EGRESS)] {
+            if let Some(id) = isolation.set(direction) {
+                let jump = Verdict::Jump(chain_of(direction, id));
+                self.element(family, map, Key::from([own.clone()]), Data::Verdict(jump));
+            }
+        }
+    }
+
+    /// What governs pods in one direction.
+    fn set(&mut self, id: SetId, set: &PolicySet) {
+        let (ports, doors) = (ports_of(id), doors_of(id));
+        for family in Family::BOTH {
+            let mut rules = Vec::new();
+            if !set.named.is_empty() {
+                let at = [Field::Daddr, Field::L4Proto, Field::Dport];
+                let rule = Rule::new().lookup(at, doors.clone());
+                rules.push(rule.verdict(Verdict::Return));
+            }
+            if !set.classes.is_empty() {
+                rules.push(Rule::new().vmap([Field::L4Proto, Field::Dport], ports.clone()));
+            }
+            rules.push(Rule::new().verdict(verdict(set.direction, &set.rest)));
+            let chain = chain_of(set.direction, id);
+            self.table(family)
+                .chains
+                .insert(chain, Chain::regular(rules));
+            if !set.classes.is_empty() {
+                let map = Set::vmap([Field::L4Proto, Field::Dport]).interval();
+                let map = set.classes.iter().fold(map, |map, class| {
+                    let [first, last] = [class.first, class.last].map(|port| {
+                        let protocol = Value::Proto(class.protocol.number());
+                        Tuple::new(&[protocol, Value::Port(port)])
+                    });
+                    map.with(
+                        Key::range(first, last),
+                        Data::Verdict(verdict(set.direction, &class.allowed)),
+                    )
+                });
+                self.table(family).sets.insert(ports.clone(), map);
+            }
+        }
+        if !set.named.is_empty() {
+            self.doors(id);
+        }
+    }
+
+    /// Where a set keeps what it allows by name.
+    fn doors(&mut self, id: SetId) {
+        let at = [Field::Daddr, Field::L4Proto, Field::Dport];
+        for family in Family::BOTH {
+            let sets = &mut self.table(family).sets;
+            sets.entry(doors_of(id)).or_insert_with(|| Set::set(at));
+        }
+    }
+
+    fn door(&mut self, id: SetId, (address, protocol, port): &Door) {
+        let protocol = Value::Proto(protocol.number());
+        let key = Key::from([(*address).into(), protocol, Value::Port(*port)]);
+        self.element(family_of(*address), &doors_of(id), key, Data::None);
+    }
+
+    /// Peers, without the pods among them.
+    fn peers(&mut self, id: PeersId, ranges: &[Vec<(IpAddr, IpAddr)>; 2]) {
+        self.members(id);
+        for (family, ranges) in Family::BOTH.into_iter().zip(ranges) {
+            for (direction, field) in [
+                (Direction::Ingress, Field::Saddr),
+                (Direction::Egress, Field::Daddr),
+            ] {
+                let among = |set: Name| {
+                    let rule = Rule::new().lookup([field], set);
+                    rule.verdict(Verdict::Return)
+                };
+                let rules = [
+                    among(members_of(id)),
+                    among(ranges_of(id)),
+                    Rule::new().verdict(Verdict::Drop),
+                ];
+                let chains = &mut self.table(family).chains;
+                chains.insert(peers_of(direction, id), Chain::regular(rules));
+            }
+            let mut set = Set::set([Field::Saddr]).interval();
+            for (first, last) in ranges {
+                let [first, last] = [*first, *last].map(|end| Tuple::new(&[end.into()]));
+                set.elements.insert(Key::range(first, last), Data::None);
+            }
+            self.table(family).sets.insert(ranges_of(id), set);
+        }
+    }
+
+    /// Where the pods among peers are kept.
+    fn members(&mut self, id: PeersId) {
+        for family in Family::BOTH {
+            let sets = &mut self.table(family).sets;
+            let pods = || Set::set([Field::Saddr]);
+            sets.entry(members_of(id)).or_insert_with(pods);
+        }
+    }
+
+    fn peer(&mut self, id: PeersId, address: IpAddr) {
+        let key = Key::from([address.into()]);
+        self.element(family_of(address), &members_of(id), key, Data::None);
+    }
+}
+
+/// Where a packet goes from which only these are allowed.
+fn verdict(direction: Direction, allowed: &Allowed<Option<PeersId>>) -> Verdict {
+    match allowed {
+        Allowed::Everybody => Verdict::Return,
+        Allowed::Only(None) => Verdict::Drop,
+        Allowed::Only(Some(peers)) => Verdict::Goto(peers_of(direction, *peers)),
+    }
+}
+
+fn chain_of(direction: Direction, id: SetId) -> Name {
+    match direction {
+        Direction::Ingress => format!("ingress-{id}"),
+        Direction::Egress => format!("egress-{id}"),
+    }
+    .into()
+}
+
+fn peers_of(direction: Direction, id: PeersId) -> Name {
+    match direction {
+        Direction::Ingress => format!("from-{id}"),
+        Direction::Egress => format!("to-{id}"),
+    }
+    .into()
+}
+
+fn ports_of(id: SetId) -> Name {
+    format!("ports-{id}").into()
+}
+
+fn doors_of(id: SetId) -> Name {
+    format!("doors-{id}").into()
+}
+
+fn members_of(id: PeersId) -> Name {
+    format!("pods-{id}").into()
+}
+
+fn ranges_of(id: PeersId) -> Name {
+    format!("ranges-{id}").into()
+}
