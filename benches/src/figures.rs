@@ -59,6 +59,43 @@ fn status_mb(pid: u32, field: &str) -> anyhow::Result<f64> {
     Ok(kib * 1024.0 / 1e6)
 }
 
+/// Alternates both ways, and tells the median of the ratios of two neighbours.
+///
+/// # Errors
+/// Those of either way, and if there are no rounds.
+pub fn alternate(
+    rounds: usize,
+    mut straight: impl FnMut() -> anyhow::Result<f64>,
+    mut through: impl FnMut() -> anyhow::Result<f64>,
+) -> anyhow::Result<f64> {
+    let mut ratios = Vec::new();
+    for round in 0..rounds {
+        let (direct, service);
+        if round % 2 == 0 {
+            direct = straight()?;
+            service = through()?;
+        } else {
+            service = through()?;
+            direct = straight()?;
+        }
+        // The first one warms up.
+        if round > 0 {
+            ratios.push(service / direct);
+        }
+    }
+    ratios.sort_unstable_by(f64::total_cmp);
+    ratios
+        .get(ratios.len() / 2)
+        .copied()
+        .ok_or_else(|| anyhow::anyhow!("no round was measured"))
+}
+
+/// The middle one.
+pub fn median(samples: &mut [f64]) -> f64 {
+    samples.sort_unstable_by(f64::total_cmp);
+    samples.get(samples.len() / 2).copied().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,3 +4,6 @@
 pub mod cluster;
 pub mod figures;
 pub mod http;
+pub mod inside;
+pub mod talk;
+pub mod wires;

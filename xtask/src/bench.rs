@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use crate::run::check;
 
 /// The benchmarks: name, and what it measures.
-const BENCHES: [(&str, &str); 3] = [
+const BENCHES: [(&str, &str); 4] = [
     (
         "dataplane",
         "Services in the kernel: cold start, changes, packets, the agent's memory",
@@ -15,6 +15,10 @@ const BENCHES: [(&str, &str); 3] = [
     (
         "dns",
         "names: queries per second beside a bare echo, latency, memory, changes",
+    ),
+    (
+        "policy",
+        "NetworkPolicies: cold start, changed labels, packets, memory",
     ),
     (
         "apiserver",

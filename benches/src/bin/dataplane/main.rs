@@ -1,8 +1,7 @@
 //! Services in the kernel: cold start, changes, the agent's memory, packets, and a
 //! ruleset of kube-proxy's shape beside it.
 //!
-//! Runs itself again in a network namespace of its own, without root in a user
-//! namespace as well, so it touches nothing of the host.
+//! Runs in namespaces of its own, so it touches nothing of the host.
 
 mod agent;
 mod api;
@@ -12,20 +11,15 @@ mod kubeproxy;
 mod memory;
 mod packets;
 mod storm;
-mod talk;
-mod wires;
 
-use std::env;
 use std::io::Write as _;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use portolan_benches::figures::say;
+use portolan_benches::inside;
 
-const INSIDE: &str = "PORTOLAN_BENCH_INSIDE";
 /// How many Services there are.
 const SIZES: [usize; 2] = [10_000, 50_000];
 
@@ -53,31 +47,13 @@ enum Part {
     Kubeproxy,
 }
 
-/// Whether this is root of the machine: then a socket's buffer may be as large as
-/// it wants.
-fn is_root() -> bool {
-    const ALL: &str = "0 0 4294967295";
-    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    let words: Vec<&str> = map.split_whitespace().collect();
-    words.join(" ") == ALL && nix::unistd::geteuid().is_root()
-}
-
 fn main() -> Result<()> {
     if let Some(bytes) = memory::child() {
         writeln!(std::io::stdout(), "{}", bytes?)?;
         return Ok(());
     }
     let cli = Cli::parse();
-    if env::var_os(INSIDE).is_none() {
-        let namespaces = if is_root() { "-n" } else { "-Urn" };
-        let error = Command::new("unshare")
-            .args([namespaces, "--"])
-            .arg(env::current_exe()?)
-            .args(env::args_os().skip(1))
-            .env(INSIDE, "1")
-            .exec();
-        return Err(error).context("start `unshare`: the benchmark needs namespaces of its own");
-    }
+    inside::enter()?;
     let begin = Instant::now();
     let wanted = |part| cli.only.is_empty() || cli.only.contains(&part);
     let runtime = tokio::runtime::Builder::new_multi_thread()

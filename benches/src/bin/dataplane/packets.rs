@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use portolan_benches::cluster;
-use portolan_benches::figures::{figure, percentile, say};
+use portolan_benches::figures::{alternate, figure, median, percentile, say};
+use portolan_benches::talk::{self, Caller, Seen};
+use portolan_benches::wires::{self, Wires};
 use portolan_kernel::netns::NetNs;
 use portolan_model::{Cluster, Family};
 use serde_json::json;
 use tokio::runtime::Runtime;
 
 use crate::kernel::Programmed;
-use crate::talk::{self, Caller, Seen};
-use crate::wires::{self, Wires};
 
 /// How many Services are present.
 const PRESENT: [usize; 3] = [10, 10_000, 50_000];
@@ -113,34 +113,6 @@ fn measure(client: &NetNs, family: Family, services: usize, seen: &Seen) -> Resu
     })?
 }
 
-/// Alternates both ways, and tells the median of the ratios of two neighbours.
-fn alternate(
-    rounds: usize,
-    mut straight: impl FnMut() -> Result<f64>,
-    mut through: impl FnMut() -> Result<f64>,
-) -> Result<f64> {
-    let mut ratios = Vec::new();
-    for round in 0..rounds {
-        let (direct, service);
-        if round % 2 == 0 {
-            direct = straight()?;
-            service = through()?;
-        } else {
-            service = through()?;
-            direct = straight()?;
-        }
-        // The first one warms up.
-        if round > 0 {
-            ratios.push(service / direct);
-        }
-    }
-    ratios.sort_unstable_by(f64::total_cmp);
-    ratios
-        .get(ratios.len() / 2)
-        .copied()
-        .context("no round was measured")
-}
-
 fn connects(ways: &mut Ways, family: Family, services: usize, seen: &Seen) -> Result<()> {
     let (pod, service) = ways.ends(talk::CONNECT, CONNECT);
     let (mut straight, mut through) = (Vec::new(), Vec::new());
@@ -231,9 +203,4 @@ fn tell(what: &str, family: Family, services: usize, ratio: f64) {
     } else {
         figure(&format!("{what}_ratio{six}_{services}"), ratio, "x");
     }
-}
-
-fn median(samples: &mut [f64]) -> f64 {
-    samples.sort_unstable_by(f64::total_cmp);
-    samples.get(samples.len() / 2).copied().unwrap_or_default()
 }

@@ -2,8 +2,7 @@
 //! calls, latency at half of the load, the zone's memory, and how soon a change is
 //! seen in an answer.
 //!
-//! Runs itself again in a network namespace of its own, without root in a user
-//! namespace as well, so it touches nothing of the host.
+//! Runs in namespaces of its own, so it touches nothing of the host.
 
 mod change;
 mod echo;
@@ -12,17 +11,13 @@ mod memory;
 mod outside;
 mod world;
 
-use std::env;
 use std::io::Write as _;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use portolan_benches::figures::say;
-
-const INSIDE: &str = "PORTOLAN_BENCH_INSIDE";
+use portolan_benches::inside;
 
 /// Benchmarks of names.
 #[derive(Parser)]
@@ -48,29 +43,13 @@ enum Part {
     Change,
 }
 
-fn is_root() -> bool {
-    const ALL: &str = "0 0 4294967295";
-    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    let words: Vec<&str> = map.split_whitespace().collect();
-    words.join(" ") == ALL && nix::unistd::geteuid().is_root()
-}
-
 fn main() -> Result<()> {
     if let Some(bytes) = memory::child() {
         writeln!(std::io::stdout(), "{}", bytes?)?;
         return Ok(());
     }
     let cli = Cli::parse();
-    if env::var_os(INSIDE).is_none() {
-        let namespaces = if is_root() { "-n" } else { "-Urn" };
-        let error = Command::new("unshare")
-            .args([namespaces, "--"])
-            .arg(env::current_exe()?)
-            .args(env::args_os().skip(1))
-            .env(INSIDE, "1")
-            .exec();
-        return Err(error).context("start `unshare`: the benchmark needs namespaces of its own");
-    }
+    inside::enter()?;
     let begin = Instant::now();
     let wanted = |part| cli.only.is_empty() || cli.only.contains(&part);
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -17,9 +17,9 @@ use portolan_model::Family;
 
 /// How many addresses the client has: many, so that no tuple of a connection comes
 /// again while connection tracking still remembers the one before.
-pub(crate) const CLIENTS: u8 = 64;
+pub const CLIENTS: u8 = 64;
 /// How many addresses the pod has: one per endpoint.
-pub(crate) const PODS: u8 = 5;
+pub const PODS: u8 = 5;
 
 const CLIENT_NET: u8 = 1;
 const POD_NET: u8 = 2;
@@ -29,10 +29,13 @@ const GATEWAYS: [IpAddr; 2] = [
 ];
 
 /// The namespaces.
-pub(crate) struct Wires {
-    pub(crate) client: NetNs,
-    pub(crate) node: NetNs,
-    pub(crate) pod: NetNs,
+pub struct Wires {
+    /// Who sends.
+    pub client: NetNs,
+    /// Where the rules are.
+    pub node: NetNs,
+    /// Who serves.
+    pub pod: NetNs,
 }
 
 fn address(family: Family, net: u8, number: u8) -> IpAddr {
@@ -51,20 +54,23 @@ fn range(family: Family, net: u8) -> Result<IpNet> {
 }
 
 /// The client's addresses.
-pub(crate) fn clients(family: Family) -> Vec<IpAddr> {
+pub fn clients(family: Family) -> Vec<IpAddr> {
     let numbers = 1..=CLIENTS;
     numbers.map(|n| address(family, CLIENT_NET, n)).collect()
 }
 
 /// The pod's addresses.
-pub(crate) fn pods(family: Family) -> Vec<IpAddr> {
+pub fn pods(family: Family) -> Vec<IpAddr> {
     let numbers = 1..=PODS;
     numbers.map(|n| address(family, POD_NET, n)).collect()
 }
 
 impl Wires {
     /// Makes them, with links, addresses and routes of both families.
-    pub(crate) async fn lay() -> Result<Self> {
+    ///
+    /// # Errors
+    /// If the kernel refuses any part.
+    pub async fn lay() -> Result<Self> {
         let wires = Self {
             client: NetNs::create()?,
             node: NetNs::create()?,

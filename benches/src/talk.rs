@@ -12,11 +12,11 @@ use portolan_kernel::netns::NetNs;
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Where the pod takes connections and closes them at once.
-pub(crate) const CONNECT: u16 = 8080;
+pub const CONNECT: u16 = 8080;
 /// Where it reads what comes.
-pub(crate) const SINK: u16 = 8081;
+pub const SINK: u16 = 8081;
 /// Where it takes datagrams.
-pub(crate) const DATAGRAMS: u16 = 8082;
+pub const DATAGRAMS: u16 = 8082;
 
 const BACKLOG: i32 = 8192;
 const FIRST_PORT: u16 = 20_000;
@@ -25,13 +25,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the pod has seen so far. Its threads end with the process.
 #[derive(Clone, Default)]
-pub(crate) struct Seen {
+pub struct Seen {
     connections: Arc<AtomicU64>,
     datagrams: Arc<AtomicU64>,
 }
 
 /// Serves in the pod's namespace, on all of its addresses.
-pub(crate) fn serve(pod: &NetNs) -> Result<Seen> {
+///
+/// # Errors
+/// If the ports cannot be had.
+pub fn serve(pod: &NetNs) -> Result<Seen> {
     let seen = Seen::default();
     let listen = |port| pod.run(move || listener(port));
     let (connections, sink) = (listen(CONNECT)??, listen(SINK)??);
@@ -71,14 +74,14 @@ fn swallow(mut stream: TcpStream) {
 }
 
 /// A client that never uses a port of an address twice.
-pub(crate) struct Caller {
+pub struct Caller {
     from: Vec<IpAddr>,
     next: u32,
 }
 
 impl Caller {
     /// A client with these addresses.
-    pub(crate) fn new(from: &[IpAddr]) -> Self {
+    pub fn new(from: &[IpAddr]) -> Self {
         Self {
             from: from.to_vec(),
             next: 0,
@@ -109,12 +112,10 @@ impl Caller {
 
     /// Opens connections one after another, and ends each by a reset, so that none
     /// lingers. Returns how long each took to be open.
-    pub(crate) fn connect(
-        &mut self,
-        to: SocketAddr,
-        count: u64,
-        seen: &Seen,
-    ) -> Result<Vec<Duration>> {
+    ///
+    /// # Errors
+    /// If one cannot be opened, or the pod does not take it.
+    pub fn connect(&mut self, to: SocketAddr, count: u64, seen: &Seen) -> Result<Vec<Duration>> {
         let target = seen.connections.load(Ordering::Relaxed) + count;
         let mut took = Vec::new();
         for _ in 0..count {
@@ -130,12 +131,18 @@ impl Caller {
     }
 
     /// A connection to write to.
-    pub(crate) fn open(&mut self, to: SocketAddr) -> Result<TcpStream> {
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub fn open(&mut self, to: SocketAddr) -> Result<TcpStream> {
         Ok(self.stream(to)?.into())
     }
 
     /// A socket that sends datagrams to one place.
-    pub(crate) fn datagrams(&mut self, to: SocketAddr) -> Result<UdpSocket> {
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn datagrams(&mut self, to: SocketAddr) -> Result<UdpSocket> {
         let socket = UdpSocket::bind(self.source()?)?;
         socket.connect(to)?;
         Ok(socket)
@@ -152,7 +159,10 @@ fn wait(done: impl Fn() -> bool) -> Result<()> {
 }
 
 /// Writes for so long; returns bytes per second.
-pub(crate) fn write(stream: &mut TcpStream, time: Duration) -> Result<f64> {
+///
+/// # Errors
+/// If the connection breaks.
+pub fn write(stream: &mut TcpStream, time: Duration) -> Result<f64> {
     let block = vec![0; 128 << 10];
     let begin = Instant::now();
     let mut bytes = 0;
@@ -165,7 +175,10 @@ pub(crate) fn write(stream: &mut TcpStream, time: Duration) -> Result<f64> {
 
 /// Sends datagrams; returns how many per second. A packet goes the whole way to the
 /// pod's socket while it is sent. Some may be lost there, where nobody waits.
-pub(crate) fn send(socket: &UdpSocket, count: u64, seen: &Seen) -> Result<f64> {
+///
+/// # Errors
+/// If none can be sent, or none comes.
+pub fn send(socket: &UdpSocket, count: u64, seen: &Seen) -> Result<f64> {
     let before = seen.datagrams.load(Ordering::Relaxed);
     let begin = Instant::now();
     for _ in 0..count {
