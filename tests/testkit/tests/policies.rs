@@ -187,7 +187,7 @@ fn features(policies: &Policies) -> [(&'static str, bool); 11] {
         ("ports for everybody", sets().any(|set| everybody(set))),
         (
             "a range with holes",
-            peers().any(|own| own.ranges.iter().any(|all| all.len() > 1)),
+            peers().any(|own| own.frame.ranges.iter().any(|all| all.len() > 1)),
         ),
         (
             "a pod meant twice",

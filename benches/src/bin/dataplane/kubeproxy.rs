@@ -66,7 +66,11 @@ pub(crate) fn run() -> Result<()> {
     ));
     let netns = NetNs::create()?;
     // In a user namespace the program's socket takes no more at once.
-    let at_once = if portolan_benches::inside::is_root() { SERVICES } else { 50 };
+    let at_once = if portolan_benches::inside::is_root() {
+        SERVICES
+    } else {
+        50
+    };
     let pieces = (0..SERVICES)
         .step_by(at_once)
         .map(|first| ruleset(first..SERVICES.min(first + at_once)))

@@ -25,8 +25,8 @@ use portolan_model::{Cluster, Direction, Dirty, Labels, NamedPort, Pod, PodKey, 
 use crate::view::{DNS_PORT, NodeView};
 
 pub use id::{PeersId, SetId};
-pub use peers::{Door, Peers, TouchedPeers};
-pub use set::{Allowed, ByName, Class, PolicySet};
+pub use peers::{Door, Frame, Peers, TouchedPeers};
+pub use set::{Allowed, ByName, Class, Families, PolicySet};
 pub use term::{Term, Within};
 
 use peers::{Known, Terms};
@@ -90,7 +90,7 @@ pub struct TouchedPolicies {
 /// Reading.
 impl Policies {
     /// The sets in use.
-    pub fn sets(&self) -> impl Iterator<Item = (&SetId, &Arc<PolicySet>)> {
+    pub fn sets(&self) -> impl ExactSizeIterator<Item = (&SetId, &Arc<PolicySet>)> {
         self.sets.iter().map(|(id, held)| (id, &held.set))
     }
 
@@ -308,11 +308,12 @@ impl Policies {
         }
         touched.sets.entry(id).or_insert(None);
         let compiled = compile(&governed);
+        let use_of = (direction, compiled.families);
         let mut name = |allowed: Allowed<BTreeSet<Term>>| match allowed {
             Allowed::Everybody => Allowed::Everybody,
             Allowed::Only(terms) => Allowed::Only(self.terms.take_peers(
                 cluster,
-                &terms,
+                (use_of, &terms),
                 &self.known,
                 &mut touched.peers,
             )),
@@ -325,7 +326,8 @@ impl Policies {
         });
         let classes = classes.collect();
         let set = PolicySet {
-            direction: compiled.direction,
+            direction,
+            families: compiled.families,
             policies: compiled.policies,
             classes,
             rest: name(compiled.rest),
@@ -380,7 +382,7 @@ impl Policies {
             .sets
             .retain(|id, before| before.is_some() != self.sets.contains_key(id));
         let TouchedPeers { peers, pods, doors } = &mut touched.peers;
-        peers.retain(|id, before| *before != self.terms.peers.contains_key(id));
+        peers.retain(|id, before| before.is_some() != self.terms.peers.contains_key(id));
         pods.retain(|(id, address), before| {
             let own = self.terms.peers.get(id);
             *before != own.is_some_and(|own| own.pods.contains_key(address))

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
-use portolan_model::{Cluster, Family, Pod, PodKey, Protocol};
+use portolan_model::{Cluster, Direction, Family, Pod, PodKey, Protocol};
 
 use super::dns_key;
 use super::id::{PeersId, SetId, TermId};
 use super::ranges::intervals;
-use super::set::ByName;
+use super::set::{ByName, Families};
 use super::term::{Anchor, Term, anchors_of};
 
 /// Peers that are allowed together.
@@ -18,18 +18,30 @@ use super::term::{Anchor, Term, anchors_of};
 pub struct Peers {
     /// Addresses of pods, each with how many terms are about it.
     pub pods: OrdMap<IpAddr, u32>,
-    /// Other addresses: intervals by first and last address, which do not overlap.
-    pub ranges: Arc<[Vec<(IpAddr, IpAddr)>; 2]>,
+    /// What is the same as long as they are there.
+    pub frame: Arc<Frame>,
     terms: Arc<BTreeSet<TermId>>,
     /// How many classes and rests have it.
     uses: u32,
+}
+
+/// Peers without the pods among them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// For which direction.
+    pub direction: Direction,
+    /// For pods with addresses of these families.
+    pub families: Families,
+    /// Addresses, whose pods need not be known: intervals by first and last address,
+    /// which do not overlap, by family.
+    pub ranges: [Vec<(IpAddr, IpAddr)>; 2],
 }
 
 impl Peers {
     /// Whether an address is one of them.
     pub fn has(&self, address: IpAddr) -> bool {
         let inside = |(first, last): &(IpAddr, IpAddr)| *first <= address && address <= *last;
-        self.pods.contains_key(&address) || self.ranges.iter().flatten().any(inside)
+        self.pods.contains_key(&address) || self.frame.ranges.iter().flatten().any(inside)
     }
 }
 
@@ -62,8 +74,8 @@ pub(super) struct Terms {
 /// What came and went among peers, with what was before.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TouchedPeers {
-    /// Whether peers existed.
-    pub peers: BTreeMap<PeersId, bool>,
+    /// Peers that came or went.
+    pub peers: BTreeMap<PeersId, Option<Arc<Frame>>>,
     /// Whether an address was among the peers.
     pub pods: BTreeMap<(PeersId, IpAddr), bool>,
     /// Whether a set had the door.
@@ -174,19 +186,19 @@ impl Terms {
     pub(super) fn take_peers(
         &mut self,
         cluster: &Cluster,
-        terms: &BTreeSet<Term>,
+        (use_of, terms): ((Direction, Families), &BTreeSet<Term>),
         known: &Known,
         touched: &mut TouchedPeers,
     ) -> Option<PeersId> {
         if terms.is_empty() {
             return None;
         }
-        let id = PeersId::of(terms);
+        let id = PeersId::of(&(use_of, terms));
         if let Some(peers) = self.peers.get_mut(&id) {
             peers.uses += 1;
             return Some(id);
         }
-        touched.peers.entry(id).or_insert(false);
+        touched.peers.entry(id).or_insert(None);
         let mut pods = OrdMap::new();
         let mut ids = BTreeSet::new();
         for term in terms {
@@ -210,7 +222,11 @@ impl Terms {
         };
         let peers = Peers {
             pods,
-            ranges: Arc::new(Family::BOTH.map(|family| intervals(blocks(), family))),
+            frame: Arc::new(Frame {
+                direction: use_of.0,
+                families: use_of.1,
+                ranges: Family::BOTH.map(|family| intervals(blocks(), family)),
+            }),
             terms: Arc::new(ids),
             uses: 1,
         };
@@ -230,7 +246,8 @@ impl Terms {
         let Some(peers) = self.peers.remove(&id) else {
             return;
         };
-        touched.peers.entry(id).or_insert(true);
+        let frame = Arc::clone(&peers.frame);
+        touched.peers.entry(id).or_insert(Some(frame));
         for address in peers.pods.keys() {
             touched.pods.entry((id, *address)).or_insert(true);
         }

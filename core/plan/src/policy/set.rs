@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use portolan_model::{
-    Direction, NetworkPolicy, Pod, PolicyKey, PolicyPort, PolicyRule, PortMatch, Protocol,
+    Direction, Family, NetworkPolicy, Pod, PolicyKey, PolicyPort, PolicyRule, PortMatch, Protocol,
 };
 
 use super::id::PeersId;
@@ -23,6 +23,7 @@ const LAST: u16 = u16::MAX;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Governed {
     direction: Direction,
+    families: Families,
     rules: Vec<(PolicyKey, Vec<PolicyRule>)>,
 }
 
@@ -39,6 +40,7 @@ impl Governed {
         });
         Self {
             direction,
+            families: Families::of(pod),
             rules: rules.collect(),
         }
     }
@@ -71,6 +73,27 @@ fn resolved(direction: Direction, rule: &PolicyRule, pod: &Pod) -> PolicyRule {
             .ports
             .as_ref()
             .map(|ports| ports.iter().flat_map(numbers).collect()),
+    }
+}
+
+/// The address families in which something is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Families([bool; 2]);
+
+impl Families {
+    fn of(pod: &Pod) -> Self {
+        let has = |family| {
+            pod.addresses
+                .iter()
+                .any(|address| Family::of(*address) == family)
+        };
+        Self(Family::BOTH.map(has))
+    }
+
+    /// Those.
+    pub fn iter(self) -> impl Iterator<Item = Family> {
+        let all = Family::BOTH.into_iter().zip(self.0);
+        all.filter_map(|(family, needed)| needed.then_some(family))
     }
 }
 
@@ -125,6 +148,8 @@ pub struct ByName {
 pub struct PolicySet<Peers = Option<PeersId>> {
     /// Which direction.
     pub direction: Direction,
+    /// In which families its pods have addresses.
+    pub families: Families,
     /// The policies that it follows from, by name.
     pub policies: Vec<PolicyKey>,
     /// Ports that are not treated as the rest is; they do not overlap.
@@ -182,6 +207,7 @@ pub(super) fn compile(governed: &Governed) -> PolicySet<BTreeSet<Term>> {
         .flat_map(|protocol| classes_of(*protocol, &spans, &rest));
     PolicySet {
         direction: governed.direction,
+        families: governed.families,
         policies: governed.policies().cloned().collect(),
         classes: classes.collect(),
         rest,

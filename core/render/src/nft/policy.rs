@@ -9,7 +9,7 @@
 //! and these are looked up in one set of addresses and one of ranges. A chain returns
 //! to let pass, since the other end may have a say as well.
 //!
-//! Without an isolated pod nothing of this is there.
+//! Without a pod that policies select nothing of this is there.
 
 use std::net::IpAddr;
 
@@ -19,7 +19,7 @@ use portolan_nft::{
     Table, Tuple, Value, Verdict, diff,
 };
 use portolan_plan::policy::{
-    Allowed, Door, Isolation, PeersId, Policies, PolicySet, SetId, TouchedPolicies,
+    Allowed, Door, Frame, Isolation, PeersId, Policies, PolicySet, SetId, TouchedPolicies,
 };
 
 use super::{family_of, table_id};
@@ -31,6 +31,9 @@ const INGRESS: &str = "policy_ingress";
 /// Isolated pods, each paired with itself (N12).
 const ITSELF: &str = "policy_self";
 
+/// The chain of what no rule allows.
+const OTHERS: &str = "policy-others";
+
 const FILTER: i32 = 0;
 
 /// What neighbours say to each other in IPv6 is not for policies.
@@ -39,7 +42,7 @@ const NEIGHBOURS: [&str; 2] = ["fe80::/10", "ff02::/16"];
 /// Puts everything into the tables.
 pub(super) fn put(policies: &Policies, ruleset: &mut Ruleset) {
     let mut part = Part { ruleset };
-    if !policies.isolated.is_empty() {
+    if policies.sets().next().is_some() {
         part.hooks();
     }
     for (address, isolation) in &policies.isolated {
@@ -49,7 +52,7 @@ pub(super) fn put(policies: &Policies, ruleset: &mut Ruleset) {
         part.set(*id, set);
     }
     for (id, peers) in policies.peers() {
-        part.peers(*id, &peers.ranges);
+        part.peers(*id, &peers.frame);
         for address in peers.pods.keys() {
             part.peer(*id, *address);
         }
@@ -76,13 +79,12 @@ pub(super) fn delta(policies: &Policies, touched: &TouchedPolicies) -> Batch {
 }
 
 fn compare(policies: &Policies, touched: &TouchedPolicies, mut was: Part<'_>, mut is: Part<'_>) {
-    let came = touched.isolated.values().filter(|before| before.is_none());
-    let gone = |address: &&IpAddr| !policies.isolated.contains_key(*address);
-    let gone = touched.isolated.keys().filter(gone).count();
-    if policies.isolated.len() + gone > came.count() {
+    let came = touched.sets.values().filter(|before| before.is_none());
+    let gone = touched.sets.values().flatten().count();
+    if policies.sets().len() + gone > came.count() {
         was.hooks();
     }
-    if !policies.isolated.is_empty() {
+    if policies.sets().next().is_some() {
         is.hooks();
     }
     for (address, before) in &touched.isolated {
@@ -102,31 +104,31 @@ fn compare(policies: &Policies, touched: &TouchedPolicies, mut was: Part<'_>, mu
         }
     }
     for (id, before) in &touched.peers.peers {
-        if *before {
-            was.peers(*id, &Default::default());
+        if let Some(before) = before {
+            was.peers(*id, before);
         }
         if let Some(after) = policies.peers().get(id) {
-            is.peers(*id, &after.ranges);
+            is.peers(*id, &after.frame);
         }
     }
     for ((id, address), before) in &touched.peers.pods {
-        let stays = policies.peers().get(id);
+        let after = policies.peers().get(id);
         // Those of peers that come or go are told with them.
-        if !touched.peers.peers.contains_key(id) {
-            was.members(*id);
-            is.members(*id);
+        if let (Some(peers), false) = (after, touched.peers.peers.contains_key(id)) {
+            was.members(*id, &peers.frame);
+            is.members(*id, &peers.frame);
         }
         if *before {
             was.peer(*id, *address);
         }
-        if stays.is_some_and(|peers| peers.pods.contains_key(address)) {
+        if after.is_some_and(|peers| peers.pods.contains_key(address)) {
             is.peer(*id, *address);
         }
     }
     for ((id, door), before) in &touched.peers.doors {
-        if !touched.sets.contains_key(id) {
-            was.doors(*id);
-            is.doors(*id);
+        if let (Some(set), false) = (policies.set(*id), touched.sets.contains_key(id)) {
+            was.doors(*id, set);
+            is.doors(*id, set);
         }
         if *before {
             was.door(*id, door);
@@ -174,12 +176,9 @@ impl Part<'_> {
                     .ct_state(CtState::ESTABLISHED.or(CtState::RELATED))
                     .verdict(Verdict::Accept)
             };
-            let itself = Rule::new()
-                .lookup([Field::Saddr, Field::Daddr], ITSELF)
-                .verdict(Verdict::Accept);
             let egress = || Rule::new().vmap([Field::Saddr], EGRESS);
             let ingress = Rule::new().vmap([Field::Daddr], INGRESS);
-            let forward = vec![known(), itself, egress(), ingress];
+            let forward = vec![known(), egress(), ingress];
             base("policy-forward", Hook::Forward, forward);
             let neighbours = NEIGHBOURS.iter().filter_map(|range| {
                 let range = range.parse().ok()?;
@@ -188,6 +187,11 @@ impl Part<'_> {
             });
             let input = [known()].into_iter().chain(neighbours).chain([egress()]);
             base("policy-input", Hook::Input, input.collect());
+            let itself = Rule::new()
+                .lookup([Field::Saddr, Field::Daddr], ITSELF)
+                .verdict(Verdict::Return);
+            let rules = [itself, Rule::new().verdict(Verdict::Drop)];
+            table.chains.insert(OTHERS.into(), Chain::regular(rules));
             for (name, set) in [
                 (EGRESS, Set::vmap([Field::Saddr])),
                 (INGRESS, Set::vmap([Field::Daddr])),
@@ -214,46 +218,31 @@ impl Part<'_> {
 
     /// What governs pods in one direction.
     fn set(&mut self, id: SetId, set: &PolicySet) {
-        let (ports, doors) = (ports_of(id), doors_of(id));
-        for family in Family::BOTH {
-            let mut rules = Vec::new();
-            if !set.named.is_empty() {
-                let at = [Field::Daddr, Field::L4Proto, Field::Dport];
-                let rule = Rule::new().lookup(at, doors.clone());
-                rules.push(rule.verdict(Verdict::Return));
-            }
-            if !set.classes.is_empty() {
-                rules.push(Rule::new().vmap([Field::L4Proto, Field::Dport], ports.clone()));
-            }
-            rules.push(Rule::new().verdict(verdict(set.direction, &set.rest)));
-            let chain = chain_of(set.direction, id);
-            self.table(family)
-                .chains
-                .insert(chain, Chain::regular(rules));
-            if !set.classes.is_empty() {
-                let map = Set::vmap([Field::L4Proto, Field::Dport]).interval();
-                let map = set.classes.iter().fold(map, |map, class| {
-                    let [first, last] = [class.first, class.last].map(|port| {
-                        let protocol = Value::Proto(class.protocol.number());
-                        Tuple::new(&[protocol, Value::Port(port)])
-                    });
-                    map.with(
-                        Key::range(first, last),
-                        Data::Verdict(verdict(set.direction, &class.allowed)),
-                    )
-                });
-                self.table(family).sets.insert(ports.clone(), map);
-            }
-        }
+        let mut rules = Vec::new();
         if !set.named.is_empty() {
-            self.doors(id);
+            let at = [Field::Daddr, Field::L4Proto, Field::Dport];
+            let rule = Rule::new().lookup(at, doors_of(id));
+            rules.push(rule.verdict(Verdict::Return));
+            self.doors(id, set);
+        }
+        if !set.classes.is_empty() {
+            rules.push(Rule::new().vmap([Field::L4Proto, Field::Dport], ports_of(id)));
+        }
+        rules.push(Rule::new().verdict(verdict(&set.rest)));
+        for family in set.families.iter() {
+            let table = self.table(family);
+            let chain = Chain::regular(rules.clone());
+            table.chains.insert(chain_of(set.direction, id), chain);
+            if !set.classes.is_empty() {
+                table.sets.insert(ports_of(id), classes(set));
+            }
         }
     }
 
     /// Where a set keeps what it allows by name.
-    fn doors(&mut self, id: SetId) {
+    fn doors(&mut self, id: SetId, set: &PolicySet) {
         let at = [Field::Daddr, Field::L4Proto, Field::Dport];
-        for family in Family::BOTH {
+        for family in set.families.iter() {
             let sets = &mut self.table(family).sets;
             sets.entry(doors_of(id)).or_insert_with(|| Set::set(at));
         }
@@ -266,37 +255,39 @@ impl Part<'_> {
     }
 
     /// Peers, without the pods among them.
-    fn peers(&mut self, id: PeersId, ranges: &[Vec<(IpAddr, IpAddr)>; 2]) {
-        self.members(id);
-        for (family, ranges) in Family::BOTH.into_iter().zip(ranges) {
-            for (direction, field) in [
-                (Direction::Ingress, Field::Saddr),
-                (Direction::Egress, Field::Daddr),
-            ] {
-                let among = |set: Name| {
-                    let rule = Rule::new().lookup([field], set);
-                    rule.verdict(Verdict::Return)
-                };
-                let rules = [
-                    among(members_of(id)),
-                    among(ranges_of(id)),
-                    Rule::new().verdict(Verdict::Drop),
-                ];
-                let chains = &mut self.table(family).chains;
-                chains.insert(peers_of(direction, id), Chain::regular(rules));
+    fn peers(&mut self, id: PeersId, frame: &Frame) {
+        self.members(id, frame);
+        let field = match frame.direction {
+            Direction::Ingress => Field::Saddr,
+            Direction::Egress => Field::Daddr,
+        };
+        let among = |set: Name| {
+            let rule = Rule::new().lookup([field], set);
+            rule.verdict(Verdict::Return)
+        };
+        for (family, ranges) in Family::BOTH.into_iter().zip(&frame.ranges) {
+            if !frame.families.iter().any(|needed| needed == family) {
+                continue;
             }
-            let mut set = Set::set([Field::Saddr]).interval();
-            for (first, last) in ranges {
-                let [first, last] = [*first, *last].map(|end| Tuple::new(&[end.into()]));
-                set.elements.insert(Key::range(first, last), Data::None);
+            let table = self.table(family);
+            let mut rules = vec![among(members_of(id))];
+            if !ranges.is_empty() {
+                let mut set = Set::set([Field::Saddr]).interval();
+                for (first, last) in ranges {
+                    let [first, last] = [*first, *last].map(|end| Tuple::new(&[end.into()]));
+                    set.elements.insert(Key::range(first, last), Data::None);
+                }
+                table.sets.insert(ranges_of(id), set);
+                rules.push(among(ranges_of(id)));
             }
-            self.table(family).sets.insert(ranges_of(id), set);
+            rules.push(Rule::new().verdict(Verdict::Goto(OTHERS.into())));
+            table.chains.insert(peers_of(id), Chain::regular(rules));
         }
     }
 
     /// Where the pods among peers are kept.
-    fn members(&mut self, id: PeersId) {
-        for family in Family::BOTH {
+    fn members(&mut self, id: PeersId, frame: &Frame) {
+        for family in frame.families.iter() {
             let sets = &mut self.table(family).sets;
             let pods = || Set::set([Field::Saddr]);
             sets.entry(members_of(id)).or_insert_with(pods);
@@ -309,12 +300,31 @@ impl Part<'_> {
     }
 }
 
+/// The classes of ports of a set, as a map.
+fn classes(set: &PolicySet) -> Set {
+    let map = Set::vmap([Field::L4Proto, Field::Dport]);
+    // Single ports need no intervals, which are slower.
+    let map = if set.classes.iter().all(|class| class.first == class.last) {
+        map
+    } else {
+        map.interval()
+    };
+    set.classes.iter().fold(map, |map, class| {
+        let [first, last] = [class.first, class.last].map(|port| {
+            let protocol = Value::Proto(class.protocol.number());
+            Tuple::new(&[protocol, Value::Port(port)])
+        });
+        let verdict = Data::Verdict(verdict(&class.allowed));
+        map.with(Key::range(first, last), verdict)
+    })
+}
+
 /// Where a packet goes from which only these are allowed.
-fn verdict(direction: Direction, allowed: &Allowed<Option<PeersId>>) -> Verdict {
+fn verdict(allowed: &Allowed<Option<PeersId>>) -> Verdict {
     match allowed {
         Allowed::Everybody => Verdict::Return,
-        Allowed::Only(None) => Verdict::Drop,
-        Allowed::Only(Some(peers)) => Verdict::Goto(peers_of(direction, *peers)),
+        Allowed::Only(None) => Verdict::Goto(OTHERS.into()),
+        Allowed::Only(Some(peers)) => Verdict::Goto(peers_of(*peers)),
     }
 }
 
@@ -326,12 +336,8 @@ fn chain_of(direction: Direction, id: SetId) -> Name {
     .into()
 }
 
-fn peers_of(direction: Direction, id: PeersId) -> Name {
-    match direction {
-        Direction::Ingress => format!("from-{id}"),
-        Direction::Egress => format!("to-{id}"),
-    }
-    .into()
+fn peers_of(id: PeersId) -> Name {
+    format!("peers-{id}").into()
 }
 
 fn ports_of(id: SetId) -> Name {
