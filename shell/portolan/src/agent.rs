@@ -58,6 +58,7 @@ async fn work(args: AgentArgs, settings: Settings) -> Result<()> {
         given: settings.given,
         netns: NetNs::current()?,
         kube,
+        policies: args.network_policy,
         cluster_dns: args.serve_dns,
         upstream: outside.upstream,
         front: outside.front,

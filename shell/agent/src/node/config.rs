@@ -27,6 +27,8 @@ pub struct NodeConfig {
     pub netns: NetNs,
     /// The API server.
     pub kube: Client,
+    /// Whether NetworkPolicies are enforced. All pods are watched for that.
+    pub policies: bool,
     /// Whether names are answered on this node at the addresses of the Service
     /// kube-system/kube-dns; they always are at those in `given`.
     pub cluster_dns: bool,

@@ -128,17 +128,15 @@ struct State {
 
 /// What is watched, and what is kept of it.
 fn wanted(config: &NodeConfig) -> Wanted {
+    let everywhere = config.policies || config.given.pod_names == PodNames::Verified;
     // For whom search lists are completed are pods of this node.
-    let (kinds, pods_of): (&[Kind], _) = match config.given.pod_names {
-        PodNames::Verified => (&Kind::ALL_AND_PODS, None),
-        PodNames::Disabled | PodNames::Insecure if config.completed_search.is_some() => {
-            (&Kind::ALL_AND_PODS, Some(config.given.node.to_string()))
-        }
-        PodNames::Disabled | PodNames::Insecure => (&Kind::ALL, None),
-    };
+    let pods = everywhere || config.completed_search.is_some();
+    let mut kinds = Kind::ALL.to_vec();
+    kinds.extend(pods.then_some(Kind::Pod));
+    kinds.extend(config.policies.then_some(Kind::Policy));
     Wanted {
-        kinds: kinds.to_vec(),
-        pods_of,
+        kinds,
+        pods_of: (!everywhere).then(|| config.given.node.to_string()),
         zones: config.given.zonal_names,
     }
 }

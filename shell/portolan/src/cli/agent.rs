@@ -104,6 +104,9 @@ pub(crate) struct AgentArgs {
     /// Serve the external addresses that Services name in spec.externalIPs
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true")]
     pub(crate) external_ips: bool,
+    /// Enforce NetworkPolicies; all pods and policies of the cluster are watched for that
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    pub(crate) network_policy: bool,
     /// How connections are spread where a Service says nothing by the annotation
     /// portolan.dev/lb-algorithm: random, round-robin or maglev (by client address)
     #[arg(long, alias = "ipvs-scheduler", default_value_t = Algorithm::Random, value_parser = Algorithm::parse, value_name = "ALGORITHM")]

@@ -229,6 +229,7 @@ impl Shared {
             },
             netns: node.netns.clone(),
             kube: self.client.clone(),
+            policies: true,
             cluster_dns: true,
             upstream: self.upstream.clone(),
             front: Default::default(),

@@ -33,6 +33,7 @@ impl Running {
             },
             netns: net.netns.clone(),
             kube: api.kube.clone(),
+            policies: false,
             cluster_dns: true,
             upstream: None,
             front: Default::default(),
