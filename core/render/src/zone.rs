@@ -33,6 +33,9 @@ pub fn image(plan: &NodePlan, serial: u32) -> Zones {
     for place in &plan.pods {
         layout.set_pod(&mut zones, place, true);
     }
+    for zone in zones.iter_mut() {
+        zone.set_serial(serial);
+    }
     zones
 }
 
@@ -46,6 +49,7 @@ pub fn delta(plan: &NodePlan, touched: &Touched, zones: &mut Zones) {
         return;
     }
     let layout = Layout::of(&plan.view);
+    let serials: Vec<u32> = zones.iter().map(Zone::serial).collect();
     for (namespace, existed) in &touched.namespaces {
         layout.set_namespace(zones, namespace, !existed);
     }
@@ -55,6 +59,13 @@ pub fn delta(plan: &NodePlan, touched: &Touched, zones: &mut Zones) {
     }
     for (place, existed) in &touched.pods {
         layout.set_pod(zones, place, !existed);
+    }
+    // One step for a round: by one for each name they would be ahead of the clock, from
+    // which they start, and go back at a restart (D17).
+    for (zone, before) in zones.iter_mut().zip(serials) {
+        if zone.serial() != before {
+            zone.set_serial(before.wrapping_add(1));
+        }
     }
 }
 
@@ -222,7 +233,7 @@ impl Layout {
         };
         let parts = match (before, after) {
             (_, Some(Names::Endpoints { all, by_zone })) => {
-                parts(&service, all, by_zone).ok().map(Some)
+                Some(Some(parts(&service, all, by_zone)))
             }
             (Some(Names::Endpoints { .. }), _) => Some(None),
             (Some(Names::Addresses { .. } | Names::Alias(_)) | None, _) => None,
@@ -281,10 +292,10 @@ impl Layout {
                 .iter()
                 .map(|address| (*address, service.clone()))
                 .collect()),
-            Names::Endpoints { all, .. } => all
+            Names::Endpoints { all, .. } => Ok(all
                 .iter()
-                .map(|one| Ok((one.address, service.child(one.label.as_bytes())?)))
-                .collect(),
+                .filter_map(|one| Some((one.address, service.child(one.label.as_bytes()).ok()?)))
+                .collect()),
         }
     }
 
@@ -296,43 +307,41 @@ impl Layout {
                 let target = Name::parse(target)?;
                 Ok(Records::from([(service, vec![Data::Cname(target).into()])]))
             }
-            Names::Addresses { addresses, ports } => of_addresses(service, addresses, ports),
-            Names::Endpoints { all, .. } => of_endpoints(service, all),
+            Names::Addresses { addresses, ports } => Ok(of_addresses(service, addresses, ports)),
+            Names::Endpoints { all, .. } => Ok(of_endpoints(service, all)),
         }
     }
 }
 
 /// A Service with addresses of its own (D3, D7).
-fn of_addresses(
-    service: Name,
-    addresses: &[IpAddr],
-    ports: &[NamedPort],
-) -> Result<Records, NameError> {
+fn of_addresses(service: Name, addresses: &[IpAddr], ports: &[NamedPort]) -> Records {
     let mut offers = Offers::default();
     for port in ports {
         for _ in addresses {
-            offers.add(&service, port, &service)?;
+            offers.add(&service, port, &service);
         }
     }
     let mut records = offers.records();
     let own = records.entry(service).or_default();
     own.extend(addresses.iter().map(|address| Record::from(*address)));
-    Ok(records)
+    records
 }
 
 /// A Service that is its endpoints (D8–D10).
 fn of_endpoints<'e>(
     service: Name,
     endpoints: impl IntoIterator<Item = &'e NamedEndpoint>,
-) -> Result<Records, NameError> {
+) -> Records {
     let mut offers = Offers::default();
     let mut addresses = Records::new();
     for endpoint in endpoints {
-        let own = service.child(endpoint.label.as_bytes())?;
-        for port in endpoint.ports.iter() {
-            offers.add(&service, port, &own)?;
+        let own = service.child(endpoint.label.as_bytes()).ok();
+        if let Some(own) = &own {
+            for port in endpoint.ports.iter() {
+                offers.add(&service, port, own);
+            }
         }
-        for name in [service.clone(), own] {
+        for name in [Some(service.clone()), own].into_iter().flatten() {
             addresses
                 .entry(name)
                 .or_default()
@@ -345,7 +354,7 @@ fn of_endpoints<'e>(
         found.dedup();
         records.entry(name).or_default().extend(found);
     }
-    Ok(records)
+    records
 }
 
 /// What the Service's name would stand for in each zone if it had no other endpoints:
@@ -354,12 +363,12 @@ fn parts(
     service: &Name,
     all: &[NamedEndpoint],
     by_zone: &BTreeMap<Text, Vec<u32>>,
-) -> Result<BTreeMap<Vec<u8>, Vec<Record>>, NameError> {
+) -> BTreeMap<Vec<u8>, Vec<Record>> {
     let one = |(zone, places): (&Text, &Vec<u32>)| {
         let own = places.iter().filter_map(|place| all.get(*place as usize));
-        let mut records = of_endpoints(service.clone(), own)?;
+        let mut records = of_endpoints(service.clone(), own);
         let records = records.remove(service).unwrap_or_default();
-        Ok((zone.as_bytes().to_vec(), records))
+        (zone.as_bytes().to_vec(), records)
     };
     by_zone.iter().map(one).collect()
 }
@@ -371,22 +380,19 @@ struct Offers {
 }
 
 impl Offers {
-    /// A host offers a port: under the port's own name, if it has one, and
-    /// under the Service's.
-    fn add(&mut self, service: &Name, port: &NamedPort, host: &Name) -> Result<(), NameError> {
-        if !port.name.is_empty() {
-            let protocol = service.child(format!("_{}", port.protocol))?;
-            let owner = protocol.child(format!("_{}", port.name))?;
-            self.by_owner
-                .entry(owner)
-                .or_default()
-                .push((port.port, host.clone()));
+    /// A host offers a port: under the port's own name, if it has one that can be a
+    /// label (with the underscore, 63 letters are one too many), and under the
+    /// Service's.
+    fn add(&mut self, service: &Name, port: &NamedPort, host: &Name) {
+        let owner = || {
+            let protocol = service.child(format!("_{}", port.protocol)).ok()?;
+            protocol.child(format!("_{}", port.name)).ok()
+        };
+        let own = owner().filter(|_| !port.name.is_empty());
+        for owner in [own, Some(service.clone())].into_iter().flatten() {
+            let offers = self.by_owner.entry(owner).or_default();
+            offers.push((port.port, host.clone()));
         }
-        self.by_owner
-            .entry(service.clone())
-            .or_default()
-            .push((port.port, host.clone()));
-        Ok(())
     }
 
     /// The weight shares 100 among the offers; it counts them before

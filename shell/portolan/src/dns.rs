@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use ipnet::IpNet;
 use portolan_agent::dns::{
     Clients, Configured, Dial, DnsGuard, HandOver, KeepConfig, check_configuration,
 };
 use portolan_agent::names_alone::{NamesAlone, NamesConfig};
 use portolan_api::dns_configuration::{self as file, Kubernetes, Pods};
+use portolan_api::validate::names::dns1123_subdomain;
 use portolan_plan::{NodeView, PodNames};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
@@ -94,7 +95,11 @@ async fn serve(args: ServeArgs) -> Result<()> {
     };
     said(&configured.configuration().kubernetes, &mut view);
     if let Some(domain) = &args.cluster_domain {
-        view.cluster_domain = domain.trim_end_matches('.').to_lowercase().as_str().into();
+        let name = domain.trim_end_matches('.').to_lowercase();
+        if !dns1123_subdomain(&name).is_empty() {
+            bail!("--cluster-domain: {domain:?} is not a DNS domain");
+        }
+        view.cluster_domain = name.as_str().into();
     }
     let hand_over = HandOver::usual();
     let hurry = hand_over.hurry.clone();

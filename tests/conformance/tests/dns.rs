@@ -77,11 +77,6 @@ impl Drop for Server {
     }
 }
 
-/// A port of the loopback that nobody has.
-fn free() -> Result<SocketAddr> {
-    Ok(UdpSocket::bind("127.0.0.1:0")?.local_addr()?)
-}
-
 #[test]
 fn d3_d22_the_names_of_a_lab_are_answered_outside_of_it() -> Result<()> {
     let lab = Lab::start(1, &[])?;
@@ -92,7 +87,7 @@ fn d3_d22_the_names_of_a_lab_are_answered_outside_of_it() -> Result<()> {
         format!("hosts: {{entries: [{{address: 192.0.2.{last}, names: [db.example.com]}}]}}\n")
     };
     std::fs::write(&file, format!("{head}forward: []\n{off}{}", hosts(1)))?;
-    let listen = free()?;
+    let listen = own_address(5354);
     let server = Command::new(tools::portolan()?)
         .args(["dns", "serve", "--zone-from-kubeconfig"])
         .arg(lab.data_dir().join("kubeconfig"))
@@ -186,9 +181,9 @@ impl Drop for Flood {
 
 /// An address of the loopback that no other process has: connections of others, which
 /// come from 127.0.0.1, cannot take its port between an end and a start.
-fn own_address() -> SocketAddr {
+fn own_address(port: u16) -> SocketAddr {
     let [_, high, middle, low] = std::process::id().to_be_bytes();
-    SocketAddr::from(([127, 64 | high, middle, low], 5353))
+    SocketAddr::from(([127, 64 | high, middle, low], port))
 }
 
 /// Asks for a name of the cluster until it is answered; in a flood datagrams are lost.
@@ -243,7 +238,7 @@ fn d20_d22_floods_kill_9_and_the_end_of_the_api_server_are_outlived() -> Result<
         silent.local_addr()?
     );
     std::fs::write(&file, text)?;
-    let listen = own_address();
+    let listen = own_address(5353);
     let start = || -> Result<Server> {
         let child = Command::new(tools::portolan()?)
             .args(["dns", "serve", "--zone-from-kubeconfig"])

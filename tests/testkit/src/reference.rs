@@ -26,16 +26,20 @@ pub fn allowed(
     }
     let here = |pod: &&&Pod| pod.node.as_ref() == Some(&view.node) && pod.addresses.contains(&own);
     let pods = to_policies(cluster);
-    let Some(pod) = pods.iter().find(here) else {
+    // While two pods have one address, one that is isolated stands for both.
+    let isolating = |pod: &Pod| -> Vec<&NetworkPolicy> {
+        cluster
+            .policies()
+            .map(|policy| &**policy)
+            .filter(|policy| policy.key.namespace == pod.key.namespace)
+            .filter(|policy| policy.pods.matches(&pod.labels))
+            .filter(|policy| policy.rules(direction).is_some())
+            .collect()
+    };
+    let mut isolated = pods.iter().filter(here).map(|pod| (pod, isolating(pod)));
+    let Some((pod, policies)) = isolated.find(|(_, policies)| !policies.is_empty()) else {
         return true;
     };
-    let selecting: Vec<&NetworkPolicy> = cluster
-        .policies()
-        .map(|policy| &**policy)
-        .filter(|policy| policy.key.namespace == pod.key.namespace)
-        .filter(|policy| policy.pods.matches(&pod.labels))
-        .filter(|policy| policy.rules(direction).is_some())
-        .collect();
     let question = Question {
         cluster,
         view,
@@ -44,13 +48,12 @@ pub fn allowed(
         peer,
         to,
     };
-    selecting.is_empty()
-        || selecting.iter().any(|policy| {
-            let rules = policy.rules(direction).unwrap_or_default();
-            rules
-                .iter()
-                .any(|rule| question.meets(&policy.key.namespace, rule))
-        })
+    policies.iter().any(|policy| {
+        let rules = policy.rules(direction).unwrap_or_default();
+        rules
+            .iter()
+            .any(|rule| question.meets(&policy.key.namespace, rule))
+    })
 }
 
 /// The pods that policies know: hostNetwork pods are their nodes (N13).

@@ -70,6 +70,11 @@ impl Zones {
         self.zones.iter()
     }
 
+    /// The same, to change them.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Zone> {
+        self.zones.iter_mut()
+    }
+
     /// Whether a name lies in one of the zones, known there or not, also in one that
     /// leaves what it does not know to others.
     pub fn covers(&self, name: &Name) -> bool {

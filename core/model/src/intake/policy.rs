@@ -1,7 +1,8 @@
 //! NetworkPolicy objects.
 //!
 //! What cannot be understood allows nothing: a peer with a bad range is nobody, a
-//! rule whose ports are all bad has none.
+//! rule whose ports are all bad has none, and a requirement that nobody knows does not
+//! keep a policy from the pods that meet its others.
 
 use portolan_api::lean::{self, IntOrString};
 
@@ -18,12 +19,17 @@ pub fn policy(object: &lean::NetworkPolicy) -> (NetworkPolicy, Vec<Problem>) {
     let spec = &object.spec;
     let types = &spec.policy_types;
     let said = |name: &str| types.iter().any(|own| own == name);
-    let ingress = types.is_empty() || said("Ingress");
-    let egress = if types.is_empty() {
-        spec.egress.is_some()
-    } else {
-        said("Egress")
-    };
+    let unknown = types
+        .iter()
+        .find(|own| !matches!(own.as_str(), "Ingress" | "Egress"));
+    if let Some(unknown) = unknown {
+        let message = format!("{unknown:?} is not a known policy type");
+        problems.add("spec.policyTypes", message);
+    }
+    // Who means a direction that nobody knows may mean either.
+    let both = unknown.is_some();
+    let ingress = both || types.is_empty() || said("Ingress");
+    let egress = both || said("Egress") || types.is_empty() && spec.egress.is_some();
     let ingress = ingress.then(|| {
         let rules = spec.ingress.iter();
         let rules = rules.map(|one| {
@@ -44,7 +50,7 @@ pub fn policy(object: &lean::NetworkPolicy) -> (NetworkPolicy, Vec<Problem>) {
     });
     let policy = NetworkPolicy {
         key: PolicyKey::new(&object.metadata.namespace, &object.metadata.name),
-        pods: selector("spec.podSelector", &spec.pod_selector, &mut problems),
+        pods: subject(&spec.pod_selector, &mut problems),
         ingress,
         egress,
     };
@@ -70,6 +76,11 @@ fn rule(
 }
 
 fn peer(path: &str, peer: &lean::PolicyPeer, problems: &mut Problems) -> Option<PolicyPeer> {
+    let selects = peer.pod_selector.is_some() || peer.namespace_selector.is_some();
+    if selects && peer.ip_block.is_some() {
+        problems.add(path, "may not specify both ipBlock and another peer".into());
+        return None;
+    }
     if let Some(block) = &peer.ip_block {
         let field = format!("{path}.ipBlock.cidr");
         let range = *problems
@@ -80,7 +91,7 @@ fn peer(path: &str, peer: &lean::PolicyPeer, problems: &mut Problems) -> Option<
         let whole = except.len() == block.except.len();
         return whole.then_some(PolicyPeer::Block(Block { range, except }));
     }
-    if peer.pod_selector.is_none() && peer.namespace_selector.is_none() {
+    if !selects {
         problems.add(path, "must specify a peer".into());
         return None;
     }
@@ -114,6 +125,21 @@ fn port(path: &str, port: &lean::PolicyPort, problems: &mut Problems) -> Option<
         problems.add(path, "port and endPort are no range of ports".into());
     }
     port.map(|port| PolicyPort { protocol, port })
+}
+
+/// Whom a policy isolates.
+fn subject(object: &lean::LabelSelector, problems: &mut Problems) -> LabelSelector {
+    let mut known = object.clone();
+    known
+        .match_expressions
+        .retain(|one| is_known(&one.operator));
+    // What is left out is told all the same.
+    selector("spec.podSelector", object, problems);
+    selector("spec.podSelector", &known, problems)
+}
+
+fn is_known(operator: &str) -> bool {
+    matches!(operator, "In" | "NotIn" | "Exists" | "DoesNotExist")
 }
 
 /// A selector. A requirement with an operator that nobody knows holds for nothing.
@@ -217,6 +243,10 @@ mod tests {
         for (rule, field) in [
             (json!({"from": [{}]}), "spec.ingress[*].from[*]"),
             (
+                json!({"from": [{"ipBlock": {"cidr": "10.0.0.0/8"}, "podSelector": {}}]}),
+                "spec.ingress[*].from[*]",
+            ),
+            (
                 json!({"from": [{"ipBlock": {"cidr": "10.0.0.0"}}]}),
                 "spec.ingress[*].from[*].ipBlock.cidr",
             ),
@@ -248,5 +278,19 @@ mod tests {
             };
             assert!(rules.iter().all(empty), "{rules:?}");
         }
+    }
+
+    /// Whom it isolates, and in which directions, errs on the side of more.
+    #[test]
+    fn n20_what_is_not_understood_isolates() {
+        let (policy, problems) = read(json!({"policyTypes": ["ingress"]}));
+        assert_eq!(problems.len(), 1);
+        assert!(policy.ingress.is_some() && policy.egress.is_some());
+        let odd = json!({"key": "tier", "operator": "Like", "values": ["a"]});
+        let selector = json!({"matchLabels": {"app": "web"}, "matchExpressions": [odd]});
+        let (policy, problems) = read(json!({"podSelector": selector}));
+        assert_eq!(problems.len(), 1);
+        assert!(policy.pods.matches(&[("app", "web")].into_iter().collect()));
+        assert!(!policy.pods.matches(&[("app", "db")].into_iter().collect()));
     }
 }

@@ -20,7 +20,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use portolan_model::{Cluster, Direction, Dirty, Labels, NamedPort, Pod, PodKey, Protocol, Text};
+use portolan_model::{
+    Cluster, Direction, Dirty, LabelSelector, Labels, NamedPort, Pod, PodKey, PolicyKey, Protocol,
+};
 
 use crate::view::{DNS_PORT, NodeView};
 
@@ -181,13 +183,8 @@ impl Policies {
             subjects.extend(cluster.pods().map(|pod| pod.key.clone()));
             subjects.extend(self.own.keys().cloned());
         }
-        let namespaces: BTreeSet<&Text> = dirty
-            .policies
-            .iter()
-            .map(|policy| &policy.namespace)
-            .collect();
-        for namespace in namespaces {
-            subjects.extend(self.own_of(namespace));
+        for policy in &dirty.policies {
+            subjects.extend(self.concerned(cluster, policy));
         }
         for key in &subjects {
             self.govern(cluster, view, key, &mut touched);
@@ -195,16 +192,30 @@ impl Policies {
         self.settle(touched)
     }
 
-    /// This node's pods of a namespace.
-    fn own_of(&self, namespace: &Text) -> Vec<PodKey> {
+    /// This node's pods whom a policy governs, or would now.
+    fn concerned(&self, cluster: &Cluster, policy: &PolicyKey) -> Vec<PodKey> {
         let from = PodKey {
-            namespace: namespace.clone(),
+            namespace: policy.namespace.clone(),
             name: "".into(),
         };
-        let here = self.own.range(from..).map(|(key, _)| key);
-        here.take_while(|key| key.namespace == *namespace)
-            .cloned()
-            .collect()
+        let here = self.own.range(from..);
+        let here = here.take_while(|(key, _)| key.namespace == policy.namespace);
+        let selector = cluster.policy(policy).map(|policy| &policy.pods);
+        let governs = |id: SetId| {
+            let set = self.set(id);
+            set.is_some_and(|set| set.policies.binary_search(policy).is_ok())
+        };
+        here.filter(|(key, (_, isolation))| {
+            let sets = Direction::BOTH.map(|direction| isolation.set(direction));
+            let selects = |selector: &LabelSelector| {
+                cluster
+                    .pod(key)
+                    .is_some_and(|pod| selector.matches(&pod.labels))
+            };
+            sets.into_iter().flatten().any(governs) || selector.is_some_and(selects)
+        })
+        .map(|(key, _)| key.clone())
+        .collect()
     }
 
     fn move_peer(
@@ -268,19 +279,21 @@ impl Policies {
         }
     }
 
-    /// An address is its pod's; while two pods have it, the first's by name.
+    /// An address is its pod's. While two pods have it, one of which is about to go, it
+    /// is closed if either is: by the set of the first by name.
     fn place(&mut self, address: IpAddr, touched: &mut TouchedPolicies) {
         let from = (address, PodKey::new("", ""));
-        let mut here = self
-            .local
-            .range(from..)
-            .take_while(|((own, _), _)| *own == address);
-        let isolation = here.next().map(|(_, isolation)| *isolation);
-        let isolation = isolation.filter(|isolation| *isolation != Isolation::default());
-        drop(here);
-        let before = match isolation {
-            Some(isolation) => self.isolated.insert(address, isolation),
-            None => self.isolated.remove(&address),
+        let here = self.local.range(from..);
+        let here = here.take_while(|((own, _), _)| *own == address);
+        let mut isolation = Isolation::default();
+        for (_, own) in here {
+            isolation.ingress = isolation.ingress.or(own.ingress);
+            isolation.egress = isolation.egress.or(own.egress);
+        }
+        let before = if isolation == Isolation::default() {
+            self.isolated.remove(&address)
+        } else {
+            self.isolated.insert(address, isolation)
         };
         touched.isolated.entry(address).or_insert(before);
     }

@@ -15,8 +15,8 @@ use std::net::IpAddr;
 
 use portolan_model::{Direction, Family};
 use portolan_nft::{
-    Batch, Chain, ChainType, CtState, Data, Field, Hook, Key, MatchOp, Name, Rule, Ruleset, Set,
-    Table, Tuple, Value, Verdict, diff,
+    Batch, Chain, ChainType, CtState, Data, Field, Hook, Key, Name, Rule, Ruleset, Set, Table,
+    Tuple, Value, Verdict, diff,
 };
 use portolan_plan::policy::{
     Allowed, Door, Frame, Isolation, PeersId, Policies, PolicySet, SetId, TouchedPolicies,
@@ -36,8 +36,9 @@ const OTHERS: &str = "policy-others";
 
 const FILTER: i32 = 0;
 
-/// What neighbours say to each other in IPv6 is not for policies.
-const NEIGHBOURS: [&str; 2] = ["fe80::/10", "ff02::/16"];
+/// ICMPv6. What neighbours say to each other (RFC 4861) is not for policies, and the
+/// kernel tracks nothing of it but the rest of ICMPv6.
+const ICMP_V6: u8 = 58;
 
 /// Puts everything into the tables.
 pub(super) fn put(policies: &Policies, ruleset: &mut Ruleset) {
@@ -180,11 +181,11 @@ impl Part<'_> {
             let ingress = Rule::new().vmap([Field::Daddr], INGRESS);
             let forward = vec![known(), egress(), ingress];
             base("policy-forward", Hook::Forward, forward);
-            let neighbours = NEIGHBOURS.iter().filter_map(|range| {
-                let range = range.parse().ok()?;
-                let to = Rule::new().net(Field::Daddr, MatchOp::Eq, range);
-                (family == Family::V6).then(|| to.verdict(Verdict::Accept))
-            });
+            let neighbours = Rule::new()
+                .ct_state(CtState::UNTRACKED)
+                .eq(Field::L4Proto, Value::Proto(ICMP_V6))
+                .verdict(Verdict::Accept);
+            let neighbours = (family == Family::V6).then_some(neighbours);
             let input = [known()].into_iter().chain(neighbours).chain([egress()]);
             base("policy-input", Hook::Input, input.collect());
             let itself = Rule::new()

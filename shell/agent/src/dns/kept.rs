@@ -182,6 +182,7 @@ fn about(config: &KeepConfig, view: &NodeView) -> Value {
         "domain": &*view.cluster_domain,
         "pods": pods,
         "ttl": view.dns_ttl,
+        "zonal": view.zonal_names,
     })
 }
 

@@ -14,8 +14,8 @@ use ipnet::IpNet;
 use portolan_dns::{Name, Zones};
 use portolan_kernel::link::{LinkError, Links};
 use portolan_kernel::netns::{NetNs, NetNsError};
-use portolan_model::{Cluster, ServiceKey};
-use portolan_plan::{DNS_PORT, NodePlan, NodeView, Touched};
+use portolan_model::{Cluster, Family, ServiceKey};
+use portolan_plan::{DNS_PORT, NodePlan, NodeView, Touched, of_family};
 use portolan_render::zone;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -191,7 +191,18 @@ impl Names {
         ];
         let own = view.node_addresses.iter().chain(&view.dns_addresses);
         let own = own.copied().chain(loopback).map(IpNet::from);
+        // Of a family without ranges pods cannot be told from others.
+        let unknown = |range: &IpNet| {
+            let family = Family::of(range.addr());
+            of_family(view.pod_ranges(), family).next().is_none()
+        };
+        let whole = [
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            Ipv6Addr::UNSPECIFIED.into(),
+        ];
+        let whole = whole.into_iter().filter_map(|any| IpNet::new(any, 0).ok());
         let ranges = view.pod_ranges().iter().chain(&self.allowed).copied();
+        let ranges = ranges.chain(whole.filter(unknown));
         Clients::Within(ranges.chain(own).collect())
     }
 

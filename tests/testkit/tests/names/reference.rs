@@ -236,7 +236,8 @@ impl Reference {
         let mut by_owner: BTreeMap<String, Vec<(u16, &str)>> = BTreeMap::new();
         for (port_name, protocol, port, target) in offers {
             let mut owners = vec![name.to_owned()];
-            if !port_name.is_empty() {
+            // A label has 63 octets at most (RFC 1035 section 2.3.4).
+            if !port_name.is_empty() && port_name.len() < 63 {
                 owners.push(format!("_{port_name}._{protocol}.{name}"));
             }
             for owner in owners {

@@ -77,8 +77,12 @@ fn protocol() -> impl Strategy<Value = Protocol> {
     select([Protocol::Tcp, Protocol::Tcp, Protocol::Udp, Protocol::Sctp].as_slice())
 }
 
+/// As long as the name of a port may be.
+const LONGEST: &str = "a23456789-a23456789-a23456789-a23456789-a23456789-a23456789-a23";
+
 fn port_name() -> impl Strategy<Value = Text> {
-    text(&["http", "sql", "sql", "0", ""])
+    // With its underscore the longest one is no label any more.
+    text(&["http", "sql", "sql", "0", "", LONGEST])
 }
 
 fn number() -> impl Strategy<Value = u16> {

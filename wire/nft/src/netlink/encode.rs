@@ -4,7 +4,9 @@ use super::attr::{Open, Writer};
 use super::consts as c;
 use super::expr::Expr;
 use super::{lower, set, udata};
-use crate::{Base, Batch, Data, Key, Op, Rule, Shape, Step, TableId};
+use std::collections::BTreeSet;
+
+use crate::{Base, Batch, Data, Key, Name, Op, Rule, Shape, Step, TableId};
 
 /// The longest list of elements in one message: an attribute's length has 16 bits.
 const MAX_LIST: usize = 60_000;
@@ -115,6 +117,7 @@ pub fn encode(
 ) -> impl Iterator<Item = Transaction> {
     let mut encoder = Encoder {
         batch,
+        unreached: unreached(batch),
         limit,
         place: Place::default(),
         out: Writer::default(),
@@ -150,8 +153,33 @@ fn glued(before: &Step, step: &Step) -> bool {
     }
 }
 
+/// The chains that come with a batch and hang at no hook: no packet gets there before
+/// what leads to them, so a transaction may end between two of them.
+fn unreached(batch: &Batch) -> BTreeSet<(&TableId, &Name)> {
+    let steps = batch.steps.iter();
+    let come = steps.filter_map(|step| {
+        let Op::AddChain {
+            chain, base: None, ..
+        } = &step.op
+        else {
+            return None;
+        };
+        Some((&step.table, chain))
+    });
+    come.collect()
+}
+
+/// The chain that a step fills or makes.
+fn chain(step: &Step) -> Option<&Name> {
+    let (Op::AddRule { chain, .. } | Op::AddChain { chain, .. }) = &step.op else {
+        return None;
+    };
+    Some(chain)
+}
+
 struct Encoder<'a> {
     batch: &'a Batch,
+    unreached: BTreeSet<(&'a TableId, &'a Name)>,
     limit: usize,
     /// What comes next.
     place: Place,
@@ -178,7 +206,7 @@ impl Encoder<'_> {
             let before = self.place.step.checked_sub(1);
             self.glued = before
                 .and_then(|before| batch.steps.get(before))
-                .is_some_and(|before| glued(before, step));
+                .is_some_and(|before| glued(before, step) && !self.apart(before, step));
             if !self.step(self.place.step, step) {
                 break;
             }
@@ -224,6 +252,13 @@ impl Encoder<'_> {
     /// The longest list of elements in one message.
     fn list(&self) -> usize {
         MAX_LIST.min(self.limit)
+    }
+
+    /// Whether the steps are about two chains of which the first is unreached.
+    fn apart(&self, before: &Step, step: &Step) -> bool {
+        chain(before).is_some_and(|own| {
+            self.unreached.contains(&(&before.table, own)) && chain(step) != Some(own)
+        })
     }
 
     /// Whether the next message belongs into a new transaction.

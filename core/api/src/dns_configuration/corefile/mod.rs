@@ -164,7 +164,7 @@ impl Import {
                 self.leave_block(directive);
             }
             // Always so: errors are logged, loops found, the file read again when it
-            // changes, and the order of addresses turned.
+            // changes, and the order of the cluster's addresses turned.
             "errors" | "loop" | "reload" => self.leave_block(directive),
             "loadbalance" => match directive.arguments().as_slice() {
                 [] | ["round_robin"] => self.leave_block(directive),
