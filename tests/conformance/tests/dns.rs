@@ -100,7 +100,7 @@ fn d3_d22_the_names_of_a_lab_are_answered_outside_of_it() -> Result<()> {
         loop {
             let output = Command::new("dig")
                 .args([
-                    "@127.0.0.1",
+                    &format!("@{}", listen.ip()),
                     "-p",
                     &listen.port().to_string(),
                     "+short",
