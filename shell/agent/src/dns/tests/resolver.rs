@@ -283,7 +283,13 @@ fn replies(manner: Manner, message: &[u8], last: u8) -> Vec<Vec<u8>> {
         }
         Manner::Respelling => {
             let mut respelled = good;
-            respelled[12..20].make_ascii_uppercase();
+            // Every letter of the first label the other way, however it was asked.
+            let length = usize::from(respelled[12]);
+            respelled[13..13 + length].iter_mut().for_each(|byte| {
+                if byte.is_ascii_alphabetic() {
+                    *byte ^= 0x20;
+                }
+            });
             vec![respelled]
         }
         Manner::ServFail => vec![empty(message, Rcode::ServFail)],
