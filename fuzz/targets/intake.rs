@@ -55,7 +55,7 @@ fn fact(object: Value) -> Option<Fact> {
             Some(Fact::ServiceCidr(Arc::new(intake::service_cidr(&lean).0)))
         }
         "Pod" => {
-            let lean: lean::PodAddress = serde_json::from_value(object).ok()?;
+            let lean: lean::PodFacts = serde_json::from_value(object).ok()?;
             Some(Fact::Pod(Arc::new(intake::pod(&lean).0)))
         }
         "NetworkPolicy" => {

@@ -184,12 +184,8 @@ impl Cluster {
     /// Those of one namespace.
     pub fn policies_of(&self, namespace: &Text) -> impl Iterator<Item = &Arc<NetworkPolicy>> {
         let inside = namespace.clone();
-        let from = PolicyKey {
-            namespace: inside.clone(),
-            name: "".into(),
-        };
         self.policies
-            .range(from..)
+            .range(PolicyKey::first_of(namespace)..)
             .take_while(move |(key, _)| key.namespace == inside)
             .map(|(_, policy)| policy)
     }

@@ -100,6 +100,11 @@ macro_rules! namespaced {
             pub fn new(namespace: &str, name: &str) -> Self {
                 Self { namespace: namespace.into(), name: name.into() }
             }
+
+            /// What no key of a namespace comes before: where a range of them begins.
+            pub fn first_of(namespace: &Text) -> Self {
+                Self { namespace: namespace.clone(), name: "".into() }
+            }
         }
 
         impl fmt::Display for $name {

@@ -43,7 +43,7 @@ impl Pods {
     pub(crate) fn of(&self, namespace: &Text) -> impl Iterator<Item = &Arc<Pod>> {
         let inside = namespace.clone();
         self.all
-            .range(first(namespace)..)
+            .range(PodKey::first_of(namespace)..)
             .take_while(move |(key, _)| key.namespace == inside)
             .map(|(_, pod)| pod)
     }
@@ -55,7 +55,8 @@ impl Pods {
         namespace: Option<&Text>,
     ) -> impl Iterator<Item = &Arc<Pod>> {
         let inside = namespace.cloned();
-        let from = inside.as_ref().map_or_else(|| first(&"".into()), first);
+        let none = Text::from("");
+        let from = PodKey::first_of(namespace.unwrap_or(&none));
         let wanted = label.clone();
         self.labelled
             .range((label.clone(), from)..)
@@ -109,12 +110,4 @@ impl Pods {
 pub(crate) fn place(pod: &Pod) -> Option<(Text, IpAddr)> {
     let address = pod.addresses.first()?;
     Some((pod.key.namespace.clone(), *address))
-}
-
-/// What no name in a namespace comes before.
-fn first(namespace: &Text) -> PodKey {
-    PodKey {
-        namespace: namespace.clone(),
-        name: "".into(),
-    }
 }

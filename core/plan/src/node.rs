@@ -409,8 +409,13 @@ fn step<K: Ord + Copy>(
     key: K,
     up: bool,
 ) {
-    let before = counts.get(&key).copied();
+    let before = tally(counts, key, up);
     touched.entry(key).or_insert(before);
+}
+
+/// Adds one to a count or takes one off; returns what it was. There is no zero.
+pub(crate) fn tally<K: Ord + Copy>(counts: &mut OrdMap<K, u32>, key: K, up: bool) -> Option<u32> {
+    let before = counts.get(&key).copied();
     let count = before.unwrap_or(0);
     match if up {
         count.saturating_add(1)
@@ -420,6 +425,7 @@ fn step<K: Ord + Copy>(
         0 => counts.remove(&key),
         count => counts.insert(key, count),
     };
+    before
 }
 
 /// Keeps of the touched keys those that came into use or went out of it.

@@ -101,7 +101,7 @@ pub fn facts(
             Kind::Node => feed.start::<lean::Node>(),
             Kind::Namespace => feed.start::<lean::Namespace>(),
             Kind::ServiceCidr => feed.start::<lean::ServiceCidr>(),
-            Kind::Pod => feed.start::<lean::PodAddress>(),
+            Kind::Pod => feed.start::<lean::PodFacts>(),
             Kind::Policy => feed.start::<lean::NetworkPolicy>(),
         }
     }
@@ -171,7 +171,7 @@ impl Source for lean::NetworkPolicy {
     }
 }
 
-impl Source for lean::PodAddress {
+impl Source for lean::PodFacts {
     fn fact(&self) -> (Option<Fact>, Vec<Problem>) {
         let (fact, problems) = intake::pod(self);
         (Some(Fact::Pod(Arc::new(fact))), problems)

@@ -93,7 +93,7 @@ versioned!(
     lean::Namespace,
     lean::ServiceCidr,
     lean::Pod,
-    lean::PodAddress,
+    lean::PodFacts,
     lean::NetworkPolicy,
     lean::Deployment,
     lean::ReplicaSet,

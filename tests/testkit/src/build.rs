@@ -47,7 +47,7 @@ pub fn pod(name: &str, words: &[&str]) -> Result<(Fact, Vec<Problem>)> {
         "metadata": {"namespace": namespace, "name": name},
         "status": {"podIP": words.first(), "phase": words.get(1).unwrap_or(&"Running")},
     });
-    let object: lean::PodAddress = lean::view(&object).context("not a Pod")?;
+    let object: lean::PodFacts = lean::view(&object).context("not a Pod")?;
     let (pod, problems) = intake::pod(&object);
     Ok((Fact::Pod(pod.into()), problems))
 }

@@ -20,7 +20,7 @@ pub use node::{
     ServiceCidr, ServiceCidrSpec, Taint,
 };
 pub use pod::{
-    Condition, Container, ContainerPort, ContainerState, ContainerStatus, HostIp, Pod, PodAddress,
+    Condition, Container, ContainerPort, ContainerState, ContainerStatus, HostIp, Pod, PodFacts,
     PodHost, PodIp, PodPlace, PodSpec, PodStatus, PortsOnly, Probe, ProbeCommand, ProbePort,
     ReadinessGate, StateRunning, StateTerminated, StateWaiting, Toleration,
 };

@@ -21,7 +21,7 @@ pub struct Pod {
 /// A pod, as far as names and policies need it.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub struct PodAddress {
+pub struct PodFacts {
     /// Metadata.
     pub metadata: ObjectMeta,
     /// What is wanted.

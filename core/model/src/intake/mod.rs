@@ -61,7 +61,7 @@ fn exact<T>(items: impl Iterator<Item = T>) -> Vec<T> {
 }
 
 /// A Pod object as a fact: its addresses, until it has run to its end.
-pub fn pod(object: &portolan_api::lean::PodAddress) -> (Pod, Vec<Problem>) {
+pub fn pod(object: &portolan_api::lean::PodFacts) -> (Pod, Vec<Problem>) {
     let mut problems = Problems::of("Pod", &object.metadata);
     let (spec, status) = (&object.spec, &object.status);
     let over = matches!(status.phase.as_str(), "Succeeded" | "Failed");

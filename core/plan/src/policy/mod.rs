@@ -194,11 +194,7 @@ impl Policies {
 
     /// This node's pods whom a policy governs, or would now.
     fn concerned(&self, cluster: &Cluster, policy: &PolicyKey) -> Vec<PodKey> {
-        let from = PodKey {
-            namespace: policy.namespace.clone(),
-            name: "".into(),
-        };
-        let here = self.own.range(from..);
+        let here = self.own.range(PodKey::first_of(&policy.namespace)..);
         let here = here.take_while(|(key, _)| key.namespace == policy.namespace);
         let selector = cluster.policy(policy).map(|policy| &policy.pods);
         let governs = |id: SetId| {

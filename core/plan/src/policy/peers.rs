@@ -12,6 +12,7 @@ use super::id::{PeersId, SetId, TermId};
 use super::ranges::intervals;
 use super::set::{ByName, Families};
 use super::term::{Anchor, Term, anchors_of};
+use crate::node::tally;
 
 /// Peers that are allowed together.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,13 +136,13 @@ impl Terms {
                 continue;
             };
             for address in &pod.addresses {
-                let before = step(&mut own.pods, *address, into);
+                let before = tally(&mut own.pods, *address, into).is_some();
                 touched.pods.entry((*peers, *address)).or_insert(before);
             }
         }
         for (set, name) in &used.names {
             for door in doors(pod, name) {
-                let before = step(&mut self.doors, (*set, door), into);
+                let before = tally(&mut self.doors, (*set, door), into).is_some();
                 touched.doors.entry((*set, door)).or_insert(before);
             }
         }
@@ -208,7 +209,7 @@ impl Terms {
                 used.peers.insert(id);
                 for pod in used.members.iter().filter_map(|key| known.get(key)) {
                     for address in &pod.addresses {
-                        step(&mut pods, *address, true);
+                        tally(&mut pods, *address, true);
                         touched.pods.entry((id, *address)).or_insert(false);
                     }
                 }
@@ -274,7 +275,7 @@ impl Terms {
         used.names.insert((set, name.clone()));
         for pod in used.members.iter().filter_map(|key| known.get(key)) {
             for door in doors(pod, name) {
-                let before = step(&mut self.doors, (set, door), true);
+                let before = tally(&mut self.doors, (set, door), true).is_some();
                 touched.doors.entry((set, door)).or_insert(before);
             }
         }
@@ -294,7 +295,7 @@ impl Terms {
         used.names.remove(&(set, name.clone()));
         for pod in used.members.iter().filter_map(|key| known.get(key)) {
             for door in doors(pod, name) {
-                let before = step(&mut self.doors, (set, door), false);
+                let before = tally(&mut self.doors, (set, door), false).is_some();
                 touched.doors.entry((set, door)).or_insert(before);
             }
         }
@@ -309,18 +310,4 @@ fn doors<'d>(pod: &'d Pod, name: &'d ByName) -> impl Iterator<Item = Door> + 'd 
         let addresses = pod.addresses.iter();
         addresses.map(move |address| (*address, name.protocol, port))
     })
-}
-
-/// Adds one to a count or takes one off; says whether there was any.
-fn step<K: Ord + Copy>(counts: &mut OrdMap<K, u32>, key: K, up: bool) -> bool {
-    let before = counts.get(&key).copied().unwrap_or(0);
-    match if up {
-        before.saturating_add(1)
-    } else {
-        before.saturating_sub(1)
-    } {
-        0 => counts.remove(&key),
-        count => counts.insert(key, count),
-    };
-    before > 0
 }

@@ -142,8 +142,12 @@ async fn d22_changes_of_the_file_hold_and_broken_ones_do_not() {
         assert_eq!(ask(&forwarder, "a.example").await, Ok(2), "{body}");
         assert!(check_configuration(&path).is_err(), "{body}");
     }
+    let before = failed.load(Ordering::Relaxed);
     std::fs::remove_file(&path).unwrap();
-    sleep(Duration::from_millis(50)).await;
+    until("the missing file is counted", || {
+        failed.load(Ordering::Relaxed) > before
+    })
+    .await;
     assert_eq!(ask(&forwarder, "a.example").await, Ok(2));
 
     write(
