@@ -11,7 +11,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use portolan_dns::{Data, Name, NameError, OutOfZone, Record, Zone, Zones, reverse_origins};
+use portolan_dns::{
+    Data, Name, NameError, OutOfZone, Record, ReverseZone, Zone, Zones, reverse_zones,
+};
 use portolan_model::{ServiceKey, Text};
 use portolan_plan::{
     NamedEndpoint, NamedPort, Names, NodePlan, NodeView, PodNames, Touched, dashed,
@@ -129,15 +131,11 @@ impl Layout {
     /// The zones in which addresses have names: those of the cluster's ranges,
     /// and for addresses elsewhere the whole of both families.
     fn reverse_zones(&self, view: &NodeView, serial: u32) -> impl Iterator<Item = Zone> {
-        let ranges = view.service_cidrs.iter().chain(&view.cluster_pod_cidrs);
-        let own = ranges.flat_map(|range| reverse_origins(range.network(), range.prefix_len()));
         let everything = [
             IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             Ipv6Addr::UNSPECIFIED.into(),
         ];
-        let everything = everything
-            .into_iter()
-            .flat_map(|any| reverse_origins(any, 0));
+        let everything = everything.into_iter().flat_map(|any| reverse_zones(any, 0));
         let below = |labels: &[&str]| {
             let labels = labels.iter().map(|label| label.as_bytes());
             Name::from_labels(labels.chain(self.origin.labels()))
@@ -147,9 +145,14 @@ impl Layout {
         let ttl = view.dns_ttl;
         let zone = move |origin| Zone::with_authority(origin, ttl, serial, authority.clone());
         let wide: Vec<Zone> = everything
-            .map(|origin| zone(origin).falling_through())
+            .map(|wide| zone(wide.origin).falling_through())
             .collect();
-        wide.into_iter().chain(own.map(zone))
+        let own = own_reverse_zones(view).into_iter();
+        wide.into_iter()
+            .chain(own.map(move |(origin, labels)| match labels {
+                None => zone(origin),
+                Some(labels) => zone(origin).answering_below(labels),
+            }))
     }
 
     fn namespace(&self, namespace: &str) -> Result<Name, NameError> {
@@ -311,6 +314,26 @@ impl Layout {
             Names::Endpoints { all, .. } => Ok(of_endpoints(service, all)),
         }
     }
+}
+
+/// The reverse zones of the cluster's ranges, each with the labels for which it answers
+/// if these are not all. What lies in a zone that answers for all needs none of its own.
+fn own_reverse_zones(view: &NodeView) -> BTreeMap<Name, Option<BTreeSet<String>>> {
+    let ranges = view.service_cidrs.iter().chain(&view.cluster_pod_cidrs);
+    let all = ranges.flat_map(|range| reverse_zones(range.network(), range.prefix_len()));
+    let (mut whole, mut parts) = (BTreeSet::new(), BTreeMap::<Name, BTreeSet<String>>::new());
+    for ReverseZone { origin, labels } in all {
+        match labels {
+            None => drop(whole.insert(origin)),
+            Some(labels) => parts.entry(origin).or_default().extend(labels),
+        }
+    }
+    parts.retain(|origin, _| !whole.iter().any(|around| origin.is_within(around)));
+    let parts = parts
+        .into_iter()
+        .map(|(origin, labels)| (origin, Some(labels)));
+    let whole = whole.into_iter().map(|origin| (origin, None));
+    whole.chain(parts).collect()
 }
 
 /// A Service with addresses of its own (D3, D7).

@@ -2,23 +2,39 @@
 
 mod site;
 
+use std::io::Write;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
-use portolan_client::{PODS, Target};
+use portolan_client::{ENDPOINT_SLICES, PODS, SERVICES, Target};
 use portolan_dns::{Name, Rtype, query, rcode};
-use portolan_model::Family;
+use portolan_kernel::nft::Nft;
+use portolan_model::{Family, Protocol};
+use portolan_netns::facts::{PORT, TCP_TARGET, cluster_ip};
 use portolan_netns::sender::PAUSE;
+use portolan_netns::talk::{PATIENCE, Seen};
 use portolan_netns::town::in_town;
 use portolan_netns::world::{Client, World};
 use portolan_plan::DNS_PORT;
 use serde_json::json;
 use site::running::{Running, until};
-use site::{Api, NS};
+use site::{Api, NS, of_pod};
 
 /// Where the API server has the Service kube-dns.
 const NAMES: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 96, 0, 10));
 const ASKED: &str = "kubernetes.default.default.svc.cluster.local";
+
+/// The reply to a question for a name that does not exist, and for one with an address.
+const NOTHING: (u8, u8) = (3, 0);
+const ONE: (u8, u8) = (0, 1);
+/// How often a new name is used at once.
+const NEW_NAMES: u8 = 50;
+
+/// The name of a Service.
+fn of_service(name: &str) -> String {
+    format!("{name}.default.svc.cluster.local")
+}
 
 /// A Pod object for a pod of the town, on this node as it says.
 async fn object(world: &World, api: &Api, (name, pod, node): (&str, usize, usize)) -> Result<()> {
@@ -108,4 +124,124 @@ fn d19_search_lists_of_the_nodes_own_pods_are_completed() {
             agent.stop().await
         },
     );
+}
+
+/// A table of ours that is somebody else's, so that the kernel refuses whatever we change
+/// in it. It goes with whom it belongs to.
+struct Seized(Child);
+
+impl Seized {
+    fn table(world: &World) -> Result<Self> {
+        let mut command = Command::new("nft");
+        command.arg("-i").stdin(Stdio::piped());
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let child = world.nodes[0].net.netns.run(|| command.spawn())?;
+        let mut this = Self(child.context("nft (Debian package nftables) must be installed")?);
+        let stdin = this.0.stdin.as_mut().context("stdin is piped")?;
+        // In one transaction, so that nobody else makes it in between.
+        stdin.write_all(b"delete table ip portolan; add table ip portolan { flags owner; }\n")?;
+        Ok(this)
+    }
+}
+
+impl Drop for Seized {
+    fn drop(&mut self) {
+        assert!(self.0.kill().is_ok() && self.0.wait().is_ok());
+    }
+}
+
+/// A Service that is another name.
+async fn alias(api: &Api, name: &str) -> Result<()> {
+    let object = json!({"apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": name},
+        "spec": {"type": "ExternalName", "externalName": "elsewhere.example"}});
+    api.writer
+        .create(Target::all(&SERVICES, NS), &object)
+        .await?;
+    Ok(())
+}
+
+/// While the kernel refuses, names that need it stay as they are, since their addresses
+/// lead where they led; others do not wait for it.
+#[test]
+fn d3_names_wait_for_the_kernel_that_refuses_their_addresses() {
+    in_town(
+        "d3_names_wait_for_the_kernel_that_refuses_their_addresses",
+        async |world| {
+            let api = Api::new(&world).await?;
+            let pod = world.pods.iter().position(|pod| pod.node == 0);
+            let pod = pod.context("a pod on the first node")?;
+            let is = |name: &str, said: (u8, u8)| -> Result<bool> {
+                Ok(ask(&world, pod, &of_service(name))? == Some(said))
+            };
+            api.service("web", 101, &of_pod(&world, 2)).await?;
+            let mut agent = Running::new(&world, &api);
+            agent.start();
+            until("the name is there", async || is("web", ONE)).await?;
+
+            let seized = Seized::table(&world)?;
+            let id = &portolan_render::nft::tables()[0];
+            let mut kernel = Nft::open(&world.nodes[0].net.netns)?;
+            until("the table is somebody else's", async || {
+                Ok(kernel
+                    .read(id)?
+                    .is_some_and(|table| table.chains.is_empty()))
+            })
+            .await?;
+            api.service("late", 102, &of_pod(&world, 2)).await?;
+            api.remove("web").await?;
+            // Changes come in their order: when the last one shows, all were taken in.
+            alias(&api, "out").await?;
+            until("an alias needs no kernel", async || is("out", ONE)).await?;
+            assert_eq!(told(&world, pod, &of_service("late")).await?, NOTHING);
+            assert_eq!(told(&world, pod, &of_service("web")).await?, ONE);
+
+            drop(seized);
+            until("the name came with the kernel", async || is("late", ONE)).await?;
+            let late = SocketAddr::new(cluster_ip(Family::V4, 102), PORT);
+            let seen = world.knock(Client::Pod(pod), Protocol::Tcp, late, PATIENCE);
+            assert!(matches!(seen.await?, Seen::Answer { .. }));
+            until("the other one went", async || is("web", NOTHING)).await?;
+            agent.stop().await
+        },
+    );
+}
+
+/// What resolves connects, from the first answer on.
+#[test]
+fn d3_a_new_name_connects_at_once() {
+    in_town("d3_a_new_name_connects_at_once", async |world| {
+        let api = Api::new(&world).await?;
+        let pod = world.pods.iter().position(|pod| pod.node == 0);
+        let pod = pod.context("a pod on the first node")?;
+        let mut agent = Running::new(&world, &api);
+        agent.start();
+        told(&world, pod, &of_service("web")).await?;
+        for number in 100..100 + NEW_NAMES {
+            let name = format!("web-{number}");
+            let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+                "metadata": {"name": name, "labels": {"kubernetes.io/service-name": name}},
+                "addressType": "IPv4", "endpoints": of_pod(&world, 2),
+                "ports": [{"name": "tcp", "protocol": "TCP", "port": TCP_TARGET}]});
+            let slices = Target::all(&ENDPOINT_SLICES, NS);
+            api.writer.create(slices, &slice).await?;
+            let address = cluster_ip(Family::V4, number);
+            let service = json!({"apiVersion": "v1", "kind": "Service",
+                "metadata": {"name": name},
+                "spec": {"clusterIP": address.to_string(), "ports": [
+                    {"name": "tcp", "protocol": "TCP", "port": PORT}]}});
+            let services = Target::all(&SERVICES, NS);
+            api.writer.create(services, &service).await?;
+            let end = tokio::time::Instant::now() + PATIENCE;
+            // Without a pause: the first answer is what counts.
+            while ask(&world, pod, &of_service(&name))? != Some(ONE) {
+                anyhow::ensure!(tokio::time::Instant::now() < end, "no name {name}");
+            }
+            let to = SocketAddr::new(address, PORT);
+            let seen = world.knock(Client::Pod(pod), Protocol::Tcp, to, PATIENCE);
+            let seen = seen.await?;
+            assert!(matches!(seen, Seen::Answer { .. }), "{name}: {seen:?}");
+        }
+        agent.stop().await
+    });
 }

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! zones = count:u32 zone…
-//! zone  = origin server mailbox ttl:u32 falls_through:u8 serial:u32 count:u32 name…
+//! zone  = origin server mailbox ttl:u32 denies serial:u32 count:u32 name…
 //!         count:u32 whole…
+//! denies = 0 (all) | 1 (nothing) | 2 count:u32 (length:u8 label)…
 //! name  = being:u8 length:u8 labels size:u32 groups
 //! whole = length:u8 labels count:u32 part…
 //! part  = length:u8 label size:u32 groups
@@ -19,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::name::{MAX_NAME, Name, Spelled};
 use crate::packed::{Being, Cursor, Node};
 use crate::record::Record;
-use crate::zone::Zone;
+use crate::zone::{Denies, Zone};
 use crate::zones::Zones;
 
 /// The octets are not zones.
@@ -41,7 +42,18 @@ impl Zones {
                 put(name.as_wire())?;
             }
             put(&about.ttl.to_be_bytes())?;
-            put(&[u8::from(about.falls_through)])?;
+            match &about.denies {
+                Denies::All => put(&[0])?,
+                Denies::Nothing => put(&[1])?,
+                Denies::Below(labels) => {
+                    put(&[2])?;
+                    put(&number(labels.len()))?;
+                    for label in labels {
+                        put(&[u8::try_from(label.len()).unwrap_or(u8::MAX)])?;
+                        put(label)?;
+                    }
+                }
+            }
             put(&zone.serial().to_be_bytes())?;
             let set = || zone.nodes().filter(|node| node.explicit());
             put(&number(set().count()))?;
@@ -105,14 +117,14 @@ fn zones(rest: &mut Cursor<'_>) -> Option<Zones> {
 fn zone(rest: &mut Cursor<'_>) -> Option<Zone> {
     let (origin, server, mailbox) = (name(rest)?, name(rest)?, name(rest)?);
     let ttl = rest.u32()?;
-    let falls_through = rest.u8()?;
-    let serial = rest.u32()?;
-    let mut zone = Zone::with_authority(origin, ttl, serial, (server, mailbox));
-    match falls_through {
+    let mut zone = Zone::with_authority(origin, ttl, 0, (server, mailbox));
+    match rest.u8()? {
         0 => {}
         1 => zone = zone.falling_through(),
+        2 => zone = zone.answering_below(labels(rest)?),
         _ => return None,
     }
+    let serial = rest.u32()?;
     for _ in 0..rest.u32()? {
         let being = match rest.u8()? {
             1 => Being::Set,
@@ -129,6 +141,21 @@ fn zone(rest: &mut Cursor<'_>) -> Option<Zone> {
     }
     zone.set_serial(serial);
     Some(zone)
+}
+
+/// Labels in their order, each once and in lower case.
+fn labels(rest: &mut Cursor<'_>) -> Option<BTreeSet<Vec<u8>>> {
+    let mut all = BTreeSet::new();
+    for _ in 0..rest.u32()? {
+        let length = rest.u8()?;
+        let label = rest.take(usize::from(length))?.to_vec();
+        let is_next = all.last().is_none_or(|last| *last < label);
+        if !is_next || label.iter().any(u8::is_ascii_uppercase) {
+            return None;
+        }
+        all.insert(label);
+    }
+    Some(all)
 }
 
 /// The parts of one name.
@@ -260,7 +287,8 @@ mod tests {
         reverse
             .set(&n("1.0.0.10.in-addr.arpa"), &[pointer])
             .unwrap();
-        Zones::new([zone, reverse])
+        let narrow = Zone::new(n("2.0.10.in-addr.arpa"), 7, 4).answering_below(["8", "9", "10"]);
+        Zones::new([zone, reverse, narrow])
     }
 
     fn same(one: &Zones, other: &Zones) -> bool {
@@ -281,6 +309,8 @@ mod tests {
             "10-0-0-9.x.pod.cluster.local",
             "west-a.pin._zone.web.x.svc.cluster.local",
             "x.prefer._zone.cold.x.svc.cluster.local",
+            "9.2.0.10.in-addr.arpa",
+            "11.2.0.10.in-addr.arpa",
         ] {
             let asked = query(1, &n(asked), Rtype::A);
             let answer = |zones: &Zones| {

@@ -56,7 +56,7 @@ pub use inspect::{
 };
 pub use kept::NoZones;
 pub use message::{Rcode, Transport};
-pub use name::{Name, NameError, reverse_origins};
+pub use name::{Name, NameError, ReverseZone, reverse_zones};
 pub use record::{Data, Record, Rtype};
 pub use splice::copy_answers;
 pub use transfer::{Transfer, is_transfer};

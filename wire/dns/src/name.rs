@@ -179,36 +179,48 @@ fn reverse_digits(address: IpAddr) -> (Vec<String>, [&'static str; 2]) {
     }
 }
 
-/// The origins of the reverse zones that cover an address range. A range that
-/// does not end on a label boundary (an octet, or a nibble of IPv6) needs
-/// several.
-pub fn reverse_origins(address: IpAddr, prefix: u8) -> Vec<Name> {
+/// A zone in which addresses of a range have names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReverseZone {
+    /// Its origin.
+    pub origin: Name,
+    /// The labels under the origin that are of the range, if not all are.
+    pub labels: Option<Vec<String>>,
+}
+
+/// The reverse zones that cover an address range. A range that does not end on a
+/// label boundary (an octet, or a nibble of IPv6) needs several; one that ends within
+/// the last label is a part of one zone, since an address that is an origin itself
+/// would exist whether it has a name or not.
+pub fn reverse_zones(address: IpAddr, prefix: u8) -> Vec<ReverseZone> {
     let (digits, suffix) = reverse_digits(address);
     let (bits, radix) = match address {
         IpAddr::V4(_) => (8_usize, 10),
         IpAddr::V6(_) => (4_usize, 16),
     };
     let prefix = usize::from(prefix).min(digits.len() * bits);
-    let whole = prefix / bits;
-    let fixed = prefix % bits;
+    // A whole address is one of those in its last label.
+    let whole = (prefix / bits).min(digits.len() - 1);
+    let fixed = prefix - whole * bits;
     let kept = digits.get(..whole).unwrap_or_default();
+    let zone = |digits: &[String], labels| ReverseZone {
+        origin: Name::reverse_name(digits, suffix),
+        labels,
+    };
     let Some(split) = digits.get(whole).filter(|_| fixed > 0) else {
-        return vec![Name::reverse_name(kept, suffix)];
+        return vec![zone(kept, None)];
     };
     let free = bits - fixed;
     let first = (u32::from_str_radix(split, radix).unwrap_or(0) >> free) << free;
-    (first..first + (1 << free))
-        .map(|value| {
-            let last = if radix == 16 {
-                format!("{value:x}")
-            } else {
-                value.to_string()
-            };
-            let mut digits = kept.to_vec();
-            digits.push(last);
-            Name::reverse_name(&digits, suffix)
-        })
-        .collect()
+    let labels = (first..first + (1 << free)).map(|value| match radix {
+        16 => format!("{value:x}"),
+        _ => value.to_string(),
+    });
+    if whole + 1 == digits.len() {
+        return vec![zone(kept, Some(labels.collect()))];
+    }
+    let below = |label| zone(&[kept, &[label]].concat(), None);
+    labels.map(below).collect()
 }
 
 impl fmt::Display for Name {

@@ -100,7 +100,7 @@ pub(crate) fn find<'z>(zone: &'z Zone, key: &[u8]) -> Option<Part<'z>> {
 }
 
 /// The first label and what follows.
-fn split(key: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn split(key: &[u8]) -> Option<(&[u8], &[u8])> {
     let (&length, rest) = key.split_first()?;
     rest.split_at_checked(usize::from(length))
 }

@@ -11,7 +11,7 @@ use crate::name::Spelled;
 use crate::packed::{Cursor, Node};
 use crate::record::Rtype;
 use crate::write::{Full, Owner, Section, Writer};
-use crate::zone::Zone;
+use crate::zone::{Denies, Zone};
 use crate::zones::Zones;
 
 /// Room for a record before a message ends: beyond it a client's buffer and a
@@ -50,7 +50,7 @@ impl Zones {
     pub fn transfer(&self, query: &[u8], transport: Transport) -> Transfer {
         let zone = parse(query).ok().and_then(|request| {
             let zone = self.iter().find(|zone| {
-                zone.origin().as_wire() == request.name.wire() && !zone.about().falls_through
+                zone.origin().as_wire() == request.name.wire() && zone.about().denies == Denies::All
             })?;
             let newest = request.rtype == Rtype::IXFR
                 && (transport == Transport::Udp

@@ -1,6 +1,6 @@
 //! A zone: names and their records, cheap to clone and cheap to change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use imbl::{OrdMap, OrdSet};
 
 use crate::name::{Name, Spelled};
 use crate::packed::{Being, Key, Node, pack};
-use crate::parts::{self, Part, Parts};
+use crate::parts::{self, Part, Parts, split};
 use crate::record::Record;
 
 /// The name does not lie in the zone that was asked to hold it.
@@ -44,7 +44,36 @@ pub(crate) struct About {
     pub(crate) ttl: u32,
     pub(crate) server: Name,
     pub(crate) mailbox: Name,
-    pub(crate) falls_through: bool,
+    pub(crate) denies: Denies,
+}
+
+/// Of which names without records a zone says that they are not there; the others it
+/// leaves to somebody else.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Denies {
+    /// Of all.
+    All,
+    /// Of none.
+    Nothing,
+    /// Of those at and below these labels under the origin.
+    Below(BTreeSet<Box<[u8]>>),
+}
+
+impl About {
+    /// Whether this zone says of a name, without records, that it is not there.
+    pub(crate) fn denies(&self, key: &[u8]) -> bool {
+        match &self.denies {
+            Denies::All => true,
+            Denies::Nothing => false,
+            Denies::Below(labels) => {
+                let (mut rest, mut top) = (key, None);
+                while let Some((label, next)) = split(rest) {
+                    (rest, top) = (next, Some(label));
+                }
+                top.is_some_and(|top| labels.contains(top))
+            }
+        }
+    }
 }
 
 impl Zone {
@@ -77,7 +106,7 @@ impl Zone {
             ttl,
             server,
             mailbox,
-            falls_through: false,
+            denies: Denies::All,
         };
         Self {
             about: Arc::new(about),
@@ -92,7 +121,18 @@ impl Zone {
     /// records it is as if there were no such zone.
     #[must_use]
     pub fn falling_through(mut self) -> Self {
-        Arc::make_mut(&mut self.about).falls_through = true;
+        Arc::make_mut(&mut self.about).denies = Denies::Nothing;
+        self
+    }
+
+    /// The same zone, which answers for these labels under its origin and all below
+    /// them, and otherwise leaves what it does not know to others: a range of
+    /// addresses that ends between two labels (D12).
+    #[must_use]
+    pub fn answering_below(mut self, labels: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Self {
+        let lower = |label: &[u8]| label.to_ascii_lowercase().into_boxed_slice();
+        let labels = labels.into_iter().map(|label| lower(label.as_ref()));
+        Arc::make_mut(&mut self.about).denies = Denies::Below(labels.collect());
         self
     }
 

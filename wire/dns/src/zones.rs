@@ -125,7 +125,7 @@ impl Zones {
                 Found::Node(node) => !node.groups().is_empty(),
                 Found::Address(_) | Found::Part(_) => true,
             };
-            (knows || !zone.about().falls_through).then_some((zone, found))
+            (knows || zone.about().denies(key)).then_some((zone, found))
         })
     }
 }

@@ -63,3 +63,46 @@ fn d12_d22_what_a_zone_does_not_know_falls_through() {
         "NXDOMAIN aa rd"
     );
 }
+
+/// A range of addresses that ends within a label: its zone answers for the range alone,
+/// and an address without a name does not exist there, as everywhere.
+#[test]
+fn d12_d5_an_address_of_a_part_of_a_zone_has_a_name_or_does_not_exist() {
+    let labels = (64..128_u8).map(|label| label.to_string());
+    let mut narrow = Zone::new(name("2.1.10.in-addr.arpa"), 5, 7).answering_below(labels);
+    let web = Data::Ptr(name("web.prod.svc.cluster.local"));
+    let far = Data::Ptr(name("db-0.db.prod.svc.cluster.local"));
+    narrow
+        .set(&Name::reverse([10, 1, 2, 64].into()), &[web.into()])
+        .unwrap();
+    narrow
+        .set(&Name::reverse([10, 1, 2, 200].into()), &[far.into()])
+        .unwrap();
+    let mut zones = cluster();
+    zones.insert(narrow);
+    let soa = "2.1.10.in-addr.arpa 5 SOA ns.dns.2.1.10.in-addr.arpa \
+               hostmaster.2.1.10.in-addr.arpa 9 7200 1800 86400 5";
+    for (owner, status, answers, authority) in [
+        ("64.2.1.10.in-addr.arpa", "NOERROR aa rd", 1, [].as_slice()),
+        ("200.2.1.10.in-addr.arpa", "NOERROR aa rd", 1, &[]),
+        ("65.2.1.10.in-addr.arpa", "NXDOMAIN aa rd", 0, &[soa]),
+        ("127.2.1.10.in-addr.arpa", "NXDOMAIN aa rd", 0, &[soa]),
+        ("x.64.2.1.10.in-addr.arpa", "NXDOMAIN aa rd", 0, &[soa]),
+    ] {
+        let said = ask(&zones, owner, Type::PTR);
+        assert_eq!(said.status(), status, "{owner}");
+        assert_eq!(said.answers().len(), answers, "{owner}");
+        assert_eq!(said.authority(), authority, "{owner}");
+    }
+    for owner in [
+        "2.1.10.in-addr.arpa",
+        "63.2.1.10.in-addr.arpa",
+        "128.2.1.10.in-addr.arpa",
+        "064.2.1.10.in-addr.arpa",
+        "64.x.2.1.10.in-addr.arpa",
+    ] {
+        let asked = query(owner, Type::PTR, None);
+        let answer = zones.answer(&asked, Transport::Udp, 0, &mut Vec::new());
+        assert_eq!(answer, Answer::Forward, "{owner}");
+    }
+}

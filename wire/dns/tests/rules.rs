@@ -413,10 +413,14 @@ fn d21_all_that_kubernetes_may_name_is_a_label() {
 }
 
 #[test]
-fn reverse_origins_cover_ranges_that_end_between_labels() {
+fn reverse_zones_cover_ranges_that_end_between_labels() {
+    let zones = |range: &str, prefix| portolan_dns::reverse_zones(range.parse().unwrap(), prefix);
     let texts = |range: &str, prefix| {
-        let origins = portolan_dns::reverse_origins(range.parse().unwrap(), prefix);
-        origins.iter().map(Name::to_string).collect::<Vec<_>>()
+        let origins = zones(range, prefix).into_iter().map(|zone| {
+            assert_eq!(zone.labels, None, "{range}/{prefix}");
+            zone.origin.to_string()
+        });
+        origins.collect::<Vec<_>>()
     };
     assert_eq!(texts("10.96.0.0", 16), ["96.10.in-addr.arpa."]);
     let twelve = texts("10.96.0.0", 12);
@@ -427,7 +431,20 @@ fn reverse_origins_cover_ranges_that_end_between_labels() {
         ["6.9.0.0.0.1.0.0.0.0.d.f.ip6.arpa."]
     );
     assert_eq!(texts("fd00::", 7), ["c.f.ip6.arpa.", "d.f.ip6.arpa."]);
-    assert_eq!(texts("10.1.2.3", 32), ["3.2.1.10.in-addr.arpa."]);
+    assert_eq!(texts("10.1.2.0", 24), ["2.1.10.in-addr.arpa."]);
+    let part = |range: &str, prefix| match &zones(range, prefix)[..] {
+        [one] => (one.origin.to_string(), one.labels.clone().unwrap()),
+        more => panic!("{more:?}"),
+    };
+    let (origin, labels) = part("10.1.2.77", 26);
+    assert_eq!(origin, "2.1.10.in-addr.arpa.");
+    assert_eq!(labels.len(), 64);
+    assert_eq!((&*labels[0], &*labels[63]), ("64", "127"));
+    assert_eq!(part("10.1.2.3", 32).1, ["3"]);
+    let (origin, labels) = part("fd00::a", 127);
+    assert!(origin.starts_with("0.0.0.") && origin.ends_with(".d.f.ip6.arpa."));
+    assert_eq!(labels, ["a", "b"]);
+    assert_eq!(part("fd00::a", 128).1, ["a"]);
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod names;
 mod patience;
 mod plane;
 mod state;
+mod withheld;
 
 pub use alone::PRESENCE;
 pub use config::{HEALTHZ, METRICS, NodeConfig};

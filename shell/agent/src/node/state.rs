@@ -120,6 +120,10 @@ struct State {
     forget: u8,
     /// Judge all flows after the next comparison, whatever it finds.
     judge_all: bool,
+    /// The kernel took all that was planned.
+    holds: bool,
+    /// The cluster was planned already.
+    planned: bool,
     /// The DNS server does not stand as the plan wants it.
     names_failed: bool,
     retry: Duration,
@@ -206,6 +210,8 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), 
         triggers: Triggers::default(),
         forget: LOOKS,
         judge_all: true,
+        holds: false,
+        planned: false,
         names_failed: false,
         retry: RETRY,
         quiet_since: Instant::now(),
@@ -234,6 +240,7 @@ impl State {
                 () = at(self.due()) => {
                     self.mend();
                     self.forget_clients();
+                    self.catch_up().await;
                 }
                 _ = look.tick() => self.look().await,
                 first = stream.recv() => {
@@ -290,7 +297,7 @@ impl State {
         if dirty.is_empty() && *self.plan.view == self.view && !whole {
             return;
         }
-        let touched = if self.names.is_published() {
+        let touched = if std::mem::replace(&mut self.planned, true) {
             let touched = renode(&mut self.plan, &self.cluster, &self.view, &dirty);
             self.metrics.planned(&self.plan, &touched);
             touched
@@ -315,6 +322,7 @@ impl State {
             self.forget = LOOKS;
         }
         self.quiet_since = Instant::now();
+        self.holds = false;
         if whole {
             if self.due().is_some_and(|at| at <= began) {
                 self.mend();
@@ -323,6 +331,7 @@ impl State {
             let delta = render::delta(&self.plan, &touched);
             match tokio::task::block_in_place(|| self.plane.commit(&delta)) {
                 Ok(()) => {
+                    self.holds = true;
                     self.metrics
                         .synced(began.elapsed(), None, SystemTime::now());
                     self.metrics
@@ -362,11 +371,20 @@ impl State {
 
     /// Publishes names; a failure is tried again with the next look.
     async fn publish(&mut self, touched: &Touched) {
-        let done = self.names.publish(&self.plan, touched).await;
+        let done = self.names.publish(&self.plan, touched, self.holds).await;
         self.names_failed = done.is_err();
         if let Err(error) = done {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(node = %self.given.node, error, "names are not answered");
+        }
+    }
+
+    /// Publishes what waits for the kernel, if it has taken that meanwhile, and tries
+    /// again what failed.
+    async fn catch_up(&mut self) {
+        let may = self.planned && self.names.are_withheld();
+        if self.names_failed || may {
+            self.publish(&Touched::default()).await;
         }
     }
 
@@ -412,6 +430,7 @@ impl State {
         match tokio::task::block_in_place(|| self.plane.repair(&self.plan)) {
             Ok(steps) => {
                 self.repair = None;
+                self.holds = true;
                 let took = began.elapsed();
                 self.metrics.synced(took, Some(cause), SystemTime::now());
                 self.metrics.repaired(cause, steps);
@@ -492,9 +511,7 @@ impl State {
             }
         }
         self.forget_clients();
-        if self.names_failed {
-            self.publish(&Touched::default()).await;
-        }
+        self.catch_up().await;
     }
 }
 

@@ -12,7 +12,7 @@ use proptest::test_runner::TestRunner;
 use super::reference::{Expected, Reference, slice_of};
 use super::{config, questions, worlds};
 
-const CLUSTERS: usize = 100;
+const CLUSTERS: usize = 200;
 /// In how many of them each feature is, at least.
 const OFTEN: usize = 3;
 
@@ -71,6 +71,7 @@ const ALL: &[&str] = &[
     "NS",
     "HINFO",
     "SOA of a reverse zone",
+    "NXDOMAIN of an address of a narrow range",
 ];
 
 type Seen = BTreeSet<&'static str>;
@@ -194,6 +195,11 @@ fn of_answer(expected: &Expected, name: &str, reference: &Reference, seen: &mut 
         Expected::NoName { .. } => {
             seen.insert("NXDOMAIN");
             note(seen, name.ends_with(".arpa"), "NXDOMAIN of an address");
+            note(
+                seen,
+                reference.single.contains(name),
+                "NXDOMAIN of an address of a narrow range",
+            );
         }
         Expected::NoData { .. } => {
             seen.insert("NODATA");

@@ -78,6 +78,8 @@ fn known(reference: &Reference) -> BTreeSet<String> {
     let lines = &reference.lines;
     let written = lines.iter().flat_map(|line| [&line.owner, &line.data]);
     let written = written.chain(&reference.bare).chain(&reference.origins);
+    // Of many addresses some stand for all.
+    let written = written.chain(reference.single.iter().step_by(7));
     // Data is a name, an address, or an SRV record, whose target is an owner too.
     let mut all: BTreeSet<String> = written
         .filter(|name| !name.contains([' ', ':', '"']) && !name.is_empty())

@@ -54,6 +54,8 @@ pub(crate) struct Reference {
     ttl: u32,
     /// The tops of the zones that answer for all names below them.
     pub(crate) origins: Vec<String>,
+    /// The addresses of ranges that are a part of such a zone, by their reverse names.
+    pub(crate) single: BTreeSet<String>,
     /// Names that exist whether they have records or not.
     pub(crate) bare: Vec<String>,
     pub(crate) lines: Vec<Line>,
@@ -90,8 +92,9 @@ pub(crate) fn reverse(address: IpAddr) -> String {
     }
 }
 
-/// The tops of the zones of a range: as many labels as cover its prefix.
-fn origins_of(range: IpNet) -> Vec<String> {
+/// The tops of the zones of a range: as many labels as cover its prefix. Of one that
+/// ends within the last label there are single addresses instead.
+fn origins_of(range: IpNet) -> (Vec<String>, Vec<String>) {
     let (bits, all) = match range {
         IpNet::V4(_) => (8, 4),
         IpNet::V6(_) => (4, 32),
@@ -103,7 +106,12 @@ fn origins_of(range: IpNet) -> Vec<String> {
         let above = whole.splitn(usize::from(all - labels) + 1, '.').last();
         above.unwrap().to_owned()
     };
-    parts.map(of).collect()
+    let tops = parts.map(of).collect();
+    if labels == all {
+        (Vec::new(), tops)
+    } else {
+        (tops, Vec::new())
+    }
 }
 
 fn is_below(name: &str, top: &str) -> bool {
@@ -124,8 +132,10 @@ impl Reference {
                 ranges.extend(&cidr.ranges);
             }
         }
+        let (origins, single): (Vec<_>, Vec<_>) = ranges.into_iter().map(origins_of).unzip();
         let mut this = Self {
-            origins: ranges.into_iter().flat_map(origins_of).collect(),
+            origins: origins.concat(),
+            single: single.concat().into_iter().collect(),
             bare: Vec::new(),
             lines: Vec::new(),
             spelling: Vec::new(),
@@ -282,11 +292,22 @@ impl Reference {
         if let Some(closest) = around.max_by_key(|top| top.len()) {
             return Some(closest.clone());
         }
+        // Of a range that is a part of a zone, or in the same zone as one.
+        let above = |single: &String| single.split_once('.').unwrap().1.to_owned();
+        if let Some(single) = self.single.iter().find(|single| is_below(name, single)) {
+            return Some(above(single));
+        }
         // An address outside the ranges is known only if it has a name.
+        if !self.lines.iter().any(|line| line.owner == name) {
+            return None;
+        }
+        let mut parts = self.single.iter().map(above);
+        if let Some(part) = parts.find(|top| is_below(name, top)) {
+            return Some(part);
+        }
         let wide = ["in-addr.arpa", "ip6.arpa"];
         let wide = wide.into_iter().find(|top| is_below(name, top))?;
-        let has_line = self.lines.iter().any(|line| line.owner == name);
-        has_line.then(|| wide.to_owned())
+        Some(wide.to_owned())
     }
 
     fn of(&self, name: &str, rtype: &str) -> Vec<&Line> {

@@ -225,8 +225,17 @@ fn pod() -> impl Strategy<Value = Pod> {
 }
 
 fn service_cidr() -> impl Strategy<Value = ServiceCidr> {
-    let ranges = ["192.0.2.0/28", "10.96.0.0/24", "2001:db8:5::/46"].map(range);
-    let ranges = proptest::sample::subsequence(ranges.to_vec(), 1..=3);
+    let ranges = [
+        "192.0.2.0/28",
+        "192.0.2.32/31",
+        "10.96.0.0/24",
+        "2001:db8:5::/46",
+        // A node's address, and parts of a range that there is.
+        "172.18.0.2/32",
+        "2001:db8:18::/126",
+        "10.96.0.128/28",
+    ];
+    let ranges = proptest::sample::subsequence(ranges.map(range).to_vec(), 1..=3);
     ranges.prop_map(|ranges| ServiceCidr {
         name: "more".into(),
         ranges,
