@@ -31,6 +31,7 @@ pub mod custom;
 pub mod kinds;
 pub mod lean;
 pub mod scale;
+pub mod shipped;
 
 pub mod defaults;
 pub mod validate;

@@ -24,8 +24,22 @@ pub(crate) async fn ensure(context: &Context) -> Result<(), OpenError> {
             ensure_object(context, &resource, object).await?;
         }
     }
+    definitions(context).await?;
     kubernetes(context).await?;
     dns(context).await
+}
+
+/// The kinds that whoever runs the server brings along.
+async fn definitions(context: &Context) -> Result<(), OpenError> {
+    let Some(resource) =
+        context.resource("apiextensions.k8s.io", "v1", "customresourcedefinitions")
+    else {
+        return Ok(());
+    };
+    for definition in &context.config.definitions {
+        ensure_object(context, &resource, definition.clone()).await?;
+    }
+    Ok(())
 }
 
 /// default/kubernetes at the first address (A4), with this server as endpoint.
@@ -187,7 +201,14 @@ async fn make(context: &Context, kind: &str, object: Value) -> Result<(), OpenEr
 }
 
 /// Parts of an object that follow from the configuration.
-const OWNED: &[&str] = &["spec.ports", "subsets", "endpoints", "ports", "data"];
+const OWNED: &[&str] = &[
+    "spec.ports",
+    "spec.versions",
+    "subsets",
+    "endpoints",
+    "ports",
+    "data",
+];
 
 async fn ensure_object(
     context: &Context,

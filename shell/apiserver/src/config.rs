@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use serde_json::Value;
 
 /// Settings of one server; [`Config::default`] is the lab's address plan.
 #[derive(Debug, Clone)]
@@ -24,6 +25,9 @@ pub struct Config {
     pub extra_sans: Vec<String>,
     /// Addresses of kube-system/kube-dns, one per family, inside `service_cidrs`.
     pub dns_ips: Vec<IpAddr>,
+    /// CustomResourceDefinitions that are served from the first request on, as they
+    /// are here: an older one of the same name is replaced.
+    pub definitions: Vec<Value>,
     /// How often a watch that allows bookmarks gets one.
     pub bookmark_interval: Duration,
     /// How long Events are kept.
@@ -49,6 +53,7 @@ impl Default for Config {
                 IpAddr::V4(Ipv4Addr::new(10, 96, 0, 10)),
                 IpAddr::V6(Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, 0xa)),
             ],
+            definitions: Vec::new(),
             bookmark_interval: Duration::from_secs(60),
             event_ttl: Duration::from_secs(3600),
         }

@@ -84,7 +84,10 @@ impl Lab {
 
     /// Start with a changed configuration.
     pub(crate) async fn start_with(edit: impl FnOnce(&mut Config)) -> Self {
-        let dir = Arc::new(tempfile::tempdir().unwrap());
+        Self::start_in_with(Arc::new(tempfile::tempdir().unwrap()), edit).await
+    }
+
+    pub(crate) async fn start_in_with(dir: Arc<TempDir>, edit: impl FnOnce(&mut Config)) -> Self {
         let mut config = config(dir.path());
         edit(&mut config);
         Self::serve(dir, open_as(config).await).await

@@ -10,6 +10,7 @@ mod common;
 mod definitions;
 mod documents;
 mod objects;
+mod shipped;
 mod versions;
 mod views;
 

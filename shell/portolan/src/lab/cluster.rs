@@ -92,7 +92,7 @@ impl Lab {
             .await
             .map_err(|e| port_taken(settings.listen, e))?;
         let url = format!("https://{}", host.local_addr()?);
-        let server = Server::open(server_config(&settings)).await?;
+        let server = Server::open(server_config(&settings)?).await?;
         let fabric = Fabric::create(settings.nodes).await?;
         let kubeconfig = settings.data_dir.join("kubeconfig");
         write_private(&kubeconfig, &server.kubeconfig(&url))?;
@@ -283,8 +283,9 @@ pub(crate) fn used() -> Vec<IpNet> {
     nets
 }
 
-fn server_config(settings: &Settings) -> Config {
-    Config {
+fn server_config(settings: &Settings) -> Result<Config> {
+    Ok(Config {
+        definitions: portolan_api::shipped::definitions()?,
         data_dir: settings.data_dir.clone(),
         cluster_domain: settings.cluster_domain.clone(),
         service_cidrs: settings.ranges.services.clone(),
@@ -299,7 +300,7 @@ fn server_config(settings: &Settings) -> Config {
             .map(|a| a.addr().to_string())
             .collect(),
         ..Config::default()
-    }
+    })
 }
 
 fn serve(
