@@ -62,6 +62,11 @@ fn fact(object: Value) -> Option<Fact> {
             let lean: lean::NetworkPolicy = serde_json::from_value(object).ok()?;
             Some(Fact::Policy(Arc::new(intake::policy(&lean).0)))
         }
+        "ClusterNetworkPolicy" => {
+            let lean: lean::ClusterNetworkPolicy = serde_json::from_value(object).ok()?;
+            let fact = intake::cluster_policy(&lean).0;
+            Some(Fact::ClusterPolicy(Arc::new(fact)))
+        }
         "Namespace" => {
             let lean: lean::Namespace = serde_json::from_value(object).ok()?;
             Some(Fact::Namespace(intake::namespace(&lean)))

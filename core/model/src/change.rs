@@ -36,6 +36,8 @@ pub struct Dirty {
     pub selected: BTreeSet<PodKey>,
     /// NetworkPolicies that changed.
     pub policies: BTreeSet<PolicyKey>,
+    /// ClusterNetworkPolicies that changed.
+    pub cluster_policies: BTreeSet<Text>,
 }
 
 impl Dirty {
@@ -48,6 +50,7 @@ impl Dirty {
             && self.pods.is_empty()
             && self.selected.is_empty()
             && self.policies.is_empty()
+            && self.cluster_policies.is_empty()
     }
 
     /// Adds another change's dirt, so that one round of planning serves many changes.
@@ -59,5 +62,6 @@ impl Dirty {
         self.pods.extend(other.pods);
         self.selected.extend(other.selected);
         self.policies.extend(other.policies);
+        self.cluster_policies.extend(other.cluster_policies);
     }
 }

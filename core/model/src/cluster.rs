@@ -9,6 +9,8 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 
 use crate::change::{Change, Dirty};
+use crate::cluster_policies::ClusterPolicies;
+use crate::cluster_policy::{ClusterPolicy, Tier};
 use crate::fact::{Fact, Key, Kind, Namespace, Node, Pod, Service, ServiceCidr, Slice};
 use crate::fill::by_turns;
 use crate::key::{PodKey, PolicyKey, ServiceKey, SliceKey};
@@ -35,6 +37,7 @@ pub struct Cluster {
     service_cidrs: OrdMap<Text, Arc<ServiceCidr>>,
     pods: Pods,
     policies: OrdMap<PolicyKey, Arc<NetworkPolicy>>,
+    cluster_policies: ClusterPolicies,
     texts: Interner,
     changes: u32,
 }
@@ -49,6 +52,7 @@ impl PartialEq for Cluster {
             && self.service_cidrs == other.service_cidrs
             && self.pods == other.pods
             && self.policies == other.policies
+            && self.cluster_policies == other.cluster_policies
     }
 }
 
@@ -189,6 +193,16 @@ impl Cluster {
             .take_while(move |(key, _)| key.namespace == inside)
             .map(|(_, policy)| policy)
     }
+
+    /// One ClusterNetworkPolicy.
+    pub fn cluster_policy(&self, name: &str) -> Option<&Arc<ClusterPolicy>> {
+        self.cluster_policies.get(name)
+    }
+
+    /// Those of a tier, as they are asked: by priority, and by name then (N19).
+    pub fn cluster_policies(&self, tier: Tier) -> impl Iterator<Item = &Arc<ClusterPolicy>> {
+        self.cluster_policies.of(tier)
+    }
 }
 
 /// Writing.
@@ -236,6 +250,12 @@ impl Cluster {
                     self.policies.insert(policy.key.clone(), policy);
                 }
             }
+            Fact::ClusterPolicy(policy) => {
+                if self.cluster_policies.get(&policy.name) != Some(&policy) {
+                    dirty.cluster_policies.insert(policy.name.clone());
+                    self.cluster_policies.insert(policy);
+                }
+            }
         }
     }
 
@@ -272,6 +292,11 @@ impl Cluster {
             Key::Policy(key) => {
                 if self.policies.remove(key).is_some() {
                     dirty.policies.insert(key.clone());
+                }
+            }
+            Key::ClusterPolicy(name) => {
+                if self.cluster_policies.remove(name) {
+                    dirty.cluster_policies.insert(name.clone());
                 }
             }
         }
@@ -316,6 +341,10 @@ impl Cluster {
                 .collect(),
             Kind::Pod => self.pods.keys().cloned().map(Key::Pod).collect(),
             Kind::Policy => self.policies.keys().cloned().map(Key::Policy).collect(),
+            Kind::ClusterPolicy => {
+                let names = self.cluster_policies.names().cloned();
+                names.map(Key::ClusterPolicy).collect()
+            }
         }
     }
 

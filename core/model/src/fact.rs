@@ -9,6 +9,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::algorithm::Algorithm;
+use crate::cluster_policy::ClusterPolicy;
 use crate::key::{Family, PodKey, PolicyKey, Protocol, ServiceKey, SliceKey};
 use crate::labels::Labels;
 use crate::policy::NetworkPolicy;
@@ -31,6 +32,8 @@ pub enum Fact {
     Pod(Arc<Pod>),
     /// A NetworkPolicy.
     Policy(Arc<NetworkPolicy>),
+    /// A ClusterNetworkPolicy.
+    ClusterPolicy(Arc<ClusterPolicy>),
 }
 
 /// The kinds that facts are made of.
@@ -51,6 +54,8 @@ pub enum Kind {
     Pod,
     /// NetworkPolicies, which only those watch who enforce them.
     Policy,
+    /// ClusterNetworkPolicies, which they watch too; many servers have none.
+    ClusterPolicy,
 }
 
 impl Kind {
@@ -91,6 +96,8 @@ pub enum Key {
     Pod(PodKey),
     /// A NetworkPolicy.
     Policy(PolicyKey),
+    /// A ClusterNetworkPolicy.
+    ClusterPolicy(Text),
 }
 
 impl Fact {
@@ -104,6 +111,7 @@ impl Fact {
             Self::ServiceCidr(cidr) => Key::ServiceCidr(cidr.name.clone()),
             Self::Pod(pod) => Key::Pod(pod.key.clone()),
             Self::Policy(policy) => Key::Policy(policy.key.clone()),
+            Self::ClusterPolicy(policy) => Key::ClusterPolicy(policy.name.clone()),
         }
     }
 
@@ -113,7 +121,11 @@ impl Fact {
             Self::Service(service) => Arc::make_mut(service).share(texts),
             Self::Slice(slice) => Arc::make_mut(slice).share(texts),
             Self::Pod(pod) => Arc::make_mut(pod).share(texts),
-            Self::Node(_) | Self::Namespace(_) | Self::ServiceCidr(_) | Self::Policy(_) => {}
+            Self::Node(_)
+            | Self::Namespace(_)
+            | Self::ServiceCidr(_)
+            | Self::Policy(_)
+            | Self::ClusterPolicy(_) => {}
         }
     }
 }
@@ -129,6 +141,7 @@ impl Key {
             Self::ServiceCidr(_) => Kind::ServiceCidr,
             Self::Pod(_) => Kind::Pod,
             Self::Policy(_) => Kind::Policy,
+            Self::ClusterPolicy(_) => Kind::ClusterPolicy,
         }
     }
 }

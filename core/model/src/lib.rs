@@ -17,6 +17,8 @@
 mod algorithm;
 mod change;
 mod cluster;
+mod cluster_policies;
+mod cluster_policy;
 mod fact;
 mod fill;
 pub mod intake;
@@ -31,6 +33,7 @@ pub mod workloads;
 pub use algorithm::{Algorithm, NoAlgorithm};
 pub use change::{Change, Dirty};
 pub use cluster::Cluster;
+pub use cluster_policy::{Action, ClusterPolicy, ClusterRule, Subject, Tier};
 pub use fact::{
     Affinity, Conditions, Endpoint, Fact, Hints, Key, Kind, NamedPort, Namespace, Node,
     NodeAddress, Outer, Pod, Publication, Service, ServiceCidr, ServicePort, Slice, SlicePort,

@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Resource;
 use crate::resource::{
-    ENDPOINT_SLICES, NAMESPACES, NETWORK_POLICIES, NODES, PODS, SERVICE_CIDRS, SERVICES,
+    CLUSTER_NETWORK_POLICIES, ENDPOINT_SLICES, NAMESPACES, NETWORK_POLICIES, NODES, PODS,
+    SERVICE_CIDRS, SERVICES,
 };
 use crate::watch::{Event, Params, Versioned, watch};
 
@@ -51,6 +52,7 @@ pub fn resource(kind: Kind) -> &'static Resource {
         Kind::ServiceCidr => &SERVICE_CIDRS,
         Kind::Pod => &PODS,
         Kind::Policy => &NETWORK_POLICIES,
+        Kind::ClusterPolicy => &CLUSTER_NETWORK_POLICIES,
     }
 }
 
@@ -103,6 +105,7 @@ pub fn facts(
             Kind::ServiceCidr => feed.start::<lean::ServiceCidr>(),
             Kind::Pod => feed.start::<lean::PodFacts>(),
             Kind::Policy => feed.start::<lean::NetworkPolicy>(),
+            Kind::ClusterPolicy => feed.start::<lean::ClusterNetworkPolicy>(),
         }
     }
     receiver
@@ -168,6 +171,13 @@ impl Source for lean::NetworkPolicy {
     fn fact(&self) -> (Option<Fact>, Vec<Problem>) {
         let (fact, problems) = intake::policy(self);
         (Some(Fact::Policy(Arc::new(fact))), problems)
+    }
+}
+
+impl Source for lean::ClusterNetworkPolicy {
+    fn fact(&self) -> (Option<Fact>, Vec<Problem>) {
+        let (fact, problems) = intake::cluster_policy(self);
+        (Some(Fact::ClusterPolicy(Arc::new(fact))), problems)
     }
 }
 

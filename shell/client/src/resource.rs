@@ -41,6 +41,14 @@ pub(crate) static NETWORK_POLICIES: Resource = Resource::fixed(
     "NetworkPolicy",
     true,
 );
+/// policy.networking.k8s.io/v1alpha2 ClusterNetworkPolicy
+pub(crate) static CLUSTER_NETWORK_POLICIES: Resource = Resource {
+    group: Cow::Borrowed("policy.networking.k8s.io"),
+    version: Cow::Borrowed("v1alpha2"),
+    plural: Cow::Borrowed("clusternetworkpolicies"),
+    kind: Cow::Borrowed("ClusterNetworkPolicy"),
+    namespaced: false,
+};
 /// apps/v1 Deployment
 pub static DEPLOYMENTS: Resource = Resource::fixed("apps", "deployments", "Deployment", true);
 /// apps/v1 ReplicaSet

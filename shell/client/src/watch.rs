@@ -95,6 +95,7 @@ versioned!(
     lean::Pod,
     lean::PodFacts,
     lean::NetworkPolicy,
+    lean::ClusterNetworkPolicy,
     lean::Deployment,
     lean::ReplicaSet,
     Metadata

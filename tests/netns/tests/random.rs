@@ -44,7 +44,8 @@ fn moved(fact: Fact) -> Fact {
         | Fact::Namespace(_)
         | Fact::ServiceCidr(_)
         | Fact::Pod(_)
-        | Fact::Policy(_) => fact,
+        | Fact::Policy(_)
+        | Fact::ClusterPolicy(_) => fact,
     }
 }
 

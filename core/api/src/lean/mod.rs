@@ -3,6 +3,7 @@
 //! Read-only on purpose: writing one back would lose what it does not name.
 //! A null, which Go clients write for an empty list, reads as the default.
 
+mod cluster_policy;
 mod endpoints;
 mod event;
 mod node;
@@ -11,6 +12,11 @@ mod policy;
 mod service;
 mod workload;
 
+pub use cluster_policy::{
+    ClusterEgressRule, ClusterIngressRule, ClusterNetworkPolicy, ClusterNetworkPolicySpec,
+    ClusterPolicyPeer, ClusterPolicyPods, ClusterPolicyPort, ClusterPolicyPorts,
+    ClusterPolicyProtocol, ClusterPolicyRange, NamespacedPods, Others,
+};
 pub use endpoints::{
     Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForNode, ForZone,
 };

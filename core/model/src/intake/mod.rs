@@ -4,6 +4,7 @@
 //! what could not. A bad address, port or range costs that address, port or
 //! range; an object that cannot be named or placed at all gives no fact.
 
+mod cluster_policy;
 mod node;
 mod policy;
 mod service;
@@ -20,6 +21,7 @@ use crate::key::{PodKey, Protocol};
 use crate::labels::Labels;
 use crate::problem::Problem;
 
+pub use cluster_policy::cluster_policy;
 pub use node::node;
 pub use policy::policy;
 pub use service::service;

@@ -143,7 +143,11 @@ fn is_known(operator: &str) -> bool {
 }
 
 /// A selector. A requirement with an operator that nobody knows holds for nothing.
-fn selector(path: &str, object: &lean::LabelSelector, problems: &mut Problems) -> LabelSelector {
+pub(super) fn selector(
+    path: &str,
+    object: &lean::LabelSelector,
+    problems: &mut Problems,
+) -> LabelSelector {
     let values = |texts: &[String]| texts.iter().map(|text| Text::from(text.as_str())).collect();
     let labels = object.match_labels.iter();
     let labels =

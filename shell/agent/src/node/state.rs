@@ -525,7 +525,12 @@ fn counted(change: &Change) -> (usize, usize) {
     match kind {
         Kind::Service => (count, 0),
         Kind::Slice => (0, count),
-        Kind::Node | Kind::Namespace | Kind::ServiceCidr | Kind::Pod | Kind::Policy => (0, 0),
+        Kind::Node
+        | Kind::Namespace
+        | Kind::ServiceCidr
+        | Kind::Pod
+        | Kind::Policy
+        | Kind::ClusterPolicy => (0, 0),
     }
 }
 

@@ -164,6 +164,7 @@ impl Reference {
                 }
                 Fact::Pod(_)
                 | Fact::Policy(_)
+                | Fact::ClusterPolicy(_)
                 | Fact::Slice(_)
                 | Fact::Node(_)
                 | Fact::ServiceCidr(_) => {}
