@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod algorithm;
+mod attached;
 mod change;
 mod cluster;
 mod fact;
@@ -29,6 +30,7 @@ mod text;
 pub mod workloads;
 
 pub use algorithm::{Algorithm, NoAlgorithm};
+pub use attached::{Attachment, Uid};
 pub use change::{Change, Dirty};
 pub use cluster::Cluster;
 pub use fact::{
