@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use crate::attached::{Attachment, Uid};
 use crate::fact::{Fact, Key, Kind};
 use crate::key::{PodKey, PolicyKey, ServiceKey};
 use crate::text::Text;
 
-/// Something the API server told us.
+/// Something the API server told us, or who makes the networks of pods.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// An object is now so.
@@ -17,6 +18,10 @@ pub enum Change {
     /// A complete list of one kind: whatever is not in it is gone. Facts of
     /// another kind in the list are ignored.
     Replace(Kind, Vec<Fact>),
+    /// A pod of this node has these addresses, which the API may not know yet.
+    Attach(Attachment),
+    /// The network of such a pod is gone.
+    Detach(PodKey, Uid),
 }
 
 /// What a change may have changed in the plan, and nothing else.

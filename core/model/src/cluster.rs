@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 
+use crate::attached::{Attached, Attachment, Uid};
 use crate::change::{Change, Dirty};
 use crate::cluster_policies::ClusterPolicies;
 use crate::cluster_policy::{ClusterPolicy, Tier};
@@ -36,6 +37,7 @@ pub struct Cluster {
     namespaces: OrdMap<Text, Labels>,
     service_cidrs: OrdMap<Text, Arc<ServiceCidr>>,
     pods: Pods,
+    attached: Attached,
     policies: OrdMap<PolicyKey, Arc<NetworkPolicy>>,
     cluster_policies: ClusterPolicies,
     texts: Interner,
@@ -51,6 +53,7 @@ impl PartialEq for Cluster {
             && self.namespaces == other.namespaces
             && self.service_cidrs == other.service_cidrs
             && self.pods == other.pods
+            && self.attached == other.attached
             && self.policies == other.policies
             && self.cluster_policies == other.cluster_policies
     }
@@ -215,6 +218,8 @@ impl Cluster {
             Change::Upsert(fact) => self.upsert(fact, &mut dirty),
             Change::Delete(key) => self.delete(&key, &mut dirty),
             Change::Replace(kind, facts) => self.replace(kind, facts, &mut dirty),
+            Change::Attach(attachment) => self.attach(attachment, &mut dirty),
+            Change::Detach(key, uid) => self.detach(&key, uid, &mut dirty),
         }
         dirty
     }
@@ -339,7 +344,10 @@ impl Cluster {
                 .cloned()
                 .map(Key::ServiceCidr)
                 .collect(),
-            Kind::Pod => self.pods.keys().cloned().map(Key::Pod).collect(),
+            Kind::Pod => {
+                let all = self.pods.keys().chain(self.attached.keys());
+                all.cloned().map(Key::Pod).collect()
+            }
             Kind::Policy => self.policies.keys().cloned().map(Key::Policy).collect(),
             Kind::ClusterPolicy => {
                 let names = self.cluster_policies.names().cloned();
@@ -390,13 +398,23 @@ impl Cluster {
     }
 
     fn upsert_pod(&mut self, mut pod: Arc<Pod>, dirty: &mut Dirty) {
+        let waits = self.attached.said(&pod.key).is_some();
+        if !waits && self.pods.get(&pod.key) == Some(&pod) {
+            return;
+        }
+        Arc::make_mut(&mut pod).share(&mut self.texts);
+        let pod = self.attached.unite(pod);
+        self.believe(pod, dirty);
+    }
+
+    /// This is so, whoever said it.
+    fn believe(&mut self, pod: Arc<Pod>, dirty: &mut Dirty) {
         if pod.addresses.is_empty() {
-            return self.remove_pod(&pod.key, dirty);
+            return self.forget_pod(&pod.key, dirty);
         }
         if self.pods.get(&pod.key) == Some(&pod) {
             return;
         }
-        Arc::make_mut(&mut pod).share(&mut self.texts);
         let before = self.pods.insert(Arc::clone(&pod));
         let places = (before.as_deref().and_then(place), place(&pod));
         if places.0 != places.1 {
@@ -406,9 +424,37 @@ impl Cluster {
     }
 
     fn remove_pod(&mut self, key: &PodKey, dirty: &mut Dirty) {
+        let known = self.attached.said(key).or_else(|| self.pods.get(key));
+        let uid = known.map(|pod| pod.uid);
+        self.attached.gone(key, uid);
+        self.forget_pod(key, dirty);
+    }
+
+    fn forget_pod(&mut self, key: &PodKey, dirty: &mut Dirty) {
         if let Some(pod) = self.pods.remove(key) {
             dirty.pods.extend(place(&pod));
             dirty.selected.insert(pod.key.clone());
+        }
+    }
+
+    /// Takes the word of who made a pod's network.
+    fn attach(&mut self, attachment: Attachment, dirty: &mut Dirty) {
+        let key = attachment.pod.clone();
+        self.attached.tell(attachment);
+        self.reconsider(&key, dirty);
+    }
+
+    fn detach(&mut self, key: &PodKey, uid: Uid, dirty: &mut Dirty) {
+        self.attached.forget(key, uid);
+        self.reconsider(key, dirty);
+    }
+
+    /// The API's word on a pod counts anew.
+    fn reconsider(&mut self, key: &PodKey, dirty: &mut Dirty) {
+        let said = self.attached.said(key).or_else(|| self.pods.get(key));
+        if let Some(said) = said.cloned() {
+            let pod = self.attached.unite(said);
+            self.believe(pod, dirty);
         }
     }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::algorithm::Algorithm;
+use crate::attached::Uid;
 use crate::cluster_policy::ClusterPolicy;
 use crate::key::{Family, PodKey, PolicyKey, Protocol, ServiceKey, SliceKey};
 use crate::labels::Labels;
@@ -459,8 +460,12 @@ pub struct Pod {
     pub addresses: Vec<IpAddr>,
     /// Its labels.
     pub labels: Labels,
+    /// Which of the pods that may have that name.
+    pub uid: Uid,
     /// The node that it runs on.
     pub node: Option<Text>,
+    /// It has run to its end.
+    pub over: bool,
     /// Whether it has its node's network: to policies it is its node then (N13).
     pub host_network: bool,
     /// The ports of its containers that have names.
@@ -485,7 +490,9 @@ impl Pod {
             key,
             addresses: address.into_iter().collect(),
             labels: Labels::default(),
+            uid: Uid::UNKNOWN,
             node: None,
+            over: false,
             host_network: false,
             ports: Vec::new(),
         }

@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod algorithm;
+mod attached;
 mod change;
 mod cluster;
 mod cluster_policies;
@@ -31,6 +32,7 @@ mod text;
 pub mod workloads;
 
 pub use algorithm::{Algorithm, NoAlgorithm};
+pub use attached::{Attachment, Uid};
 pub use change::{Change, Dirty};
 pub use cluster::Cluster;
 pub use cluster_policy::{Action, ClusterPolicy, ClusterRule, Subject, Tier};

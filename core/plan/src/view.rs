@@ -113,6 +113,9 @@ pub struct NodeView {
     pub zonal_names: bool,
     /// Seconds for which others may keep names of the cluster (D16).
     pub dns_ttl: u32,
+    /// Whether addresses of this node's pods that no pod is known to have are closed
+    /// once there is a policy (N16).
+    pub close_unknown_pods: bool,
 }
 
 /// Which addresses have names as pods, `10-0-0-7.<namespace>.pod.<domain>` (D15):
@@ -217,6 +220,7 @@ impl Default for NodeView {
             pod_names: PodNames::default(),
             zonal_names: false,
             dns_ttl: DNS_TTL,
+            close_unknown_pods: false,
         }
     }
 }

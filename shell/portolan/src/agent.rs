@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow, bail};
 use ipnet::IpNet;
 use portolan_agent::dns::{Configured, Dial, DnsGuard, DnsTold, HandOver, SharedFront, Upstream};
-use portolan_agent::node::{self, HEALTHZ, METRICS, NodeConfig};
+use portolan_agent::node::{self, Gate, HEALTHZ, METRICS, NodeConfig};
 use portolan_api::validate::names::dns1123_subdomain;
 use portolan_dns::Name;
 use portolan_kernel::netns::NetNs;
@@ -59,6 +59,7 @@ async fn work(args: AgentArgs, settings: Settings) -> Result<()> {
         netns: NetNs::current()?,
         kube,
         policies: args.network_policy,
+        gate: Gate::default(),
         cluster_dns: args.serve_dns,
         upstream: outside.upstream,
         front: outside.front,
@@ -200,6 +201,7 @@ fn resolve(args: &AgentArgs, host_name: impl Fn() -> Result<String>) -> Result<S
         cluster_domain: domain.into(),
         pod_names: args.dns_pods.into(),
         dns_ttl: args.dns_ttl,
+        close_unknown_pods: args.close_unknown_pods,
         ..NodeView::default()
     };
     for pods in &given.cluster_pod_cidrs {

@@ -51,7 +51,11 @@ fn weighing(slices: [Change; 2], name: &str, weight: u16) -> Vec<Change> {
             slice.key.name = format!("{}-{name}", slice.key.name).into();
             Change::Upsert(Fact::Slice(slice.into()))
         }
-        other @ (Change::Upsert(_) | Change::Delete(_) | Change::Replace(..)) => other,
+        other @ (Change::Upsert(_)
+        | Change::Delete(_)
+        | Change::Replace(..)
+        | Change::Attach(_)
+        | Change::Detach(..)) => other,
     };
     slices.map(heavier).into()
 }

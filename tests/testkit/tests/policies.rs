@@ -36,6 +36,18 @@ fn view() -> NodeView {
     }
 }
 
+/// The same, and nobody may use an address of the node that no pod is known to have.
+fn closed_view() -> NodeView {
+    NodeView {
+        node_pod_cidrs: ["10.244.1.0/24", "10.244.1.0/30", "fd00:10:244:1::/64"]
+            .iter()
+            .filter_map(|text| text.parse().ok())
+            .collect(),
+        close_unknown_pods: true,
+        ..view()
+    }
+}
+
 fn destinations() -> Vec<To> {
     let protocols = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
     let ports = protocols.into_iter().flat_map(|protocol| {
@@ -47,7 +59,11 @@ fn destinations() -> Vec<To> {
 }
 
 fn rig(history: Vec<Change>) -> Rig {
-    let mut rig = Rig::new(view());
+    rig_of(view(), history)
+}
+
+fn rig_of(view: NodeView, history: Vec<Change>) -> Rig {
+    let mut rig = Rig::new(view);
     rig.apply(history).expect("deltas can be applied");
     rig
 }
@@ -91,12 +107,17 @@ proptest! {
     /// scratch, and the kernel would take each step.
     #[test]
     fn n15_changes_lead_where_a_fresh_start_leads(
-        history in vec(vec(policy_change(), 1..4), 1..24),
+        history in vec((vec(policy_change(), 1..4), prop::bool::weighted(0.2)), 1..24),
     ) {
         let mut rig = Rig::new(view());
-        for changes in history {
+        let mut views = [closed_view(), view()].into_iter().cycle();
+        for (changes, look) in history {
             rig.apply(changes).unwrap();
             rig.check().unwrap();
+            if look && let Some(view) = views.next() {
+                rig.look(view).unwrap();
+                rig.check().unwrap();
+            }
         }
     }
 
@@ -125,11 +146,12 @@ proptest! {
     /// The rules do to packets what the plan says: at forward both ends have a say,
     /// and at input who sends.
     #[test]
-    fn n3_n17_n18_n21_the_rules_agree_with_the_plan(
+    fn n3_n16_n17_n18_n21_the_rules_agree_with_the_plan(
         history in vec(policy_change(), 20..80),
         others in vec(anybody(), 3),
+        closed in any::<bool>(),
     ) {
-        let rig = rig(history);
+        let rig = rig_of(if closed { closed_view() } else { view() }, history);
         let policies = &rig.plan.policies;
         let anybody = ends(&rig, others);
         let pairs = anybody.iter().flat_map(|from| anybody.iter().map(move |to| (*from, *to)));
@@ -138,10 +160,12 @@ proptest! {
                 let out = policies.allows(Direction::Egress, (from, to), at);
                 let into = policies.allows(Direction::Ingress, (to, from), at);
                 let forward = passes(&rig, Hook::Forward, (from, to), at);
-                prop_assert_eq!(forward, out && into, "{} {} {:?}", from, to, at);
+                let [no_from, no_to] = [from, to].map(|end| policies.is_unknown(end));
+                let wanted = out && into && !no_from && !no_to;
+                prop_assert_eq!(forward, wanted, "{} {} {:?}", from, to, at);
                 if from != to {
                     let input = passes(&rig, Hook::Input, (from, to), at);
-                    prop_assert_eq!(input, out, "{} here at {} {:?}", from, to, at);
+                    prop_assert_eq!(input, out && !no_from, "{} here at {} {:?}", from, to, at);
                 }
             }
         }
@@ -154,7 +178,7 @@ fn questions() -> impl Iterator<Item = (Direction, To)> {
 }
 
 /// Which features a cluster has.
-fn features(policies: &Policies) -> [(&'static str, bool); 11] {
+fn features(policies: &Policies) -> [(&'static str, bool); 12] {
     let isolated = || policies.isolated.values();
     let sets = || policies.sets().map(|(_, set)| set);
     let peers = || policies.peers().values();
@@ -168,6 +192,8 @@ fn features(policies: &Policies) -> [(&'static str, bool); 11] {
             own != peer && verdicts.collect::<BTreeSet<bool>>().len() == 2
         })
     });
+    let unknown = (0..8).map(|last| IpAddr::from([10, 244, 1, last]));
+    let unknown = unknown.filter(|address| policies.is_unknown(*address));
     let everybody = |set: &PolicySet| {
         let mut classes = set.classes.iter();
         classes.any(|class| class.allowed == Allowed::Everybody)
@@ -205,6 +231,7 @@ fn features(policies: &Policies) -> [(&'static str, bool); 11] {
                 .any(|own| Family::of(*own) == Family::V6),
         ),
         ("some ports only", partly),
+        ("some addresses unknown", (1..8).contains(&unknown.count())),
     ]
 }
 
@@ -214,7 +241,7 @@ fn every_feature_is_generated() {
     let seen = RefCell::new(BTreeMap::<&str, u32>::new());
     let mut runner = TestRunner::new(config(64));
     let result = runner.run(&vec(policy_change(), 20..80), |history| {
-        let rig = rig(history);
+        let rig = rig_of(closed_view(), history);
         for (what, is) in features(&rig.plan.policies) {
             *seen.borrow_mut().entry(what).or_default() += u32::from(is);
         }

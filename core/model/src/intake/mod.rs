@@ -16,6 +16,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use portolan_api::lean::ObjectMeta;
 
+use crate::attached::Uid;
 use crate::fact::{NamedPort, Namespace, Pod, ServiceCidr};
 use crate::key::{PodKey, Protocol};
 use crate::labels::Labels;
@@ -94,9 +95,11 @@ pub fn pod(object: &portolan_api::lean::PodFacts) -> (Pod, Vec<Problem>) {
         key: PodKey::new(&object.metadata.namespace, &object.metadata.name),
         addresses,
         labels: labels(&object.metadata),
+        uid: Uid::of(&object.metadata.uid),
         node: Some(spec.node_name.as_str())
             .filter(|node| !node.is_empty())
             .map(Into::into),
+        over,
         host_network: spec.host_network,
         ports: exact(ports),
     };

@@ -14,6 +14,7 @@ mod peers;
 mod ranges;
 mod set;
 mod term;
+mod unknown;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -30,6 +31,7 @@ pub use id::{PeersId, SetId};
 pub use peers::{Door, Frame, Peers, TouchedPeers};
 pub use set::{Allowed, ByName, Class, Families, PolicySet};
 pub use term::{Term, Within};
+pub use unknown::Closed;
 
 use peers::{Known, Terms};
 use set::{Governed, compile};
@@ -51,6 +53,7 @@ pub struct Policies {
     local: OrdMap<(IpAddr, PodKey), Isolation>,
     /// The node's own pods, with the addresses that they had.
     own: OrdMap<PodKey, (Vec<IpAddr>, Isolation)>,
+    closed: Option<Closed>,
 }
 
 /// What governs a pod; nothing in a direction in which no policy isolates it (N1).
@@ -87,6 +90,10 @@ pub struct TouchedPolicies {
     pub sets: BTreeMap<SetId, Option<Arc<PolicySet>>>,
     /// Peers.
     pub peers: TouchedPeers,
+    /// Whether a pod of this node was known to have an address.
+    pub here: BTreeMap<IpAddr, bool>,
+    /// What was closed, if that changed.
+    pub closed: Option<Option<Closed>>,
 }
 
 /// Reading.
@@ -114,6 +121,13 @@ impl Policies {
     /// Whether a set opens a door.
     pub fn has_door(&self, id: SetId, door: Door) -> bool {
         self.terms.doors.contains_key(&(id, door))
+    }
+
+    /// Whether a pod is known to be on this node with these addresses among its own, so
+    /// that what governs it is said here.
+    pub fn governs(&self, pod: &PodKey, addresses: &[IpAddr]) -> bool {
+        let own = self.own.get(pod).map(|(own, _)| own);
+        own.is_some_and(|own| addresses.iter().all(|address| own.contains(address)))
     }
 
     /// Whether this node lets a new connection of a pod through in one direction:
@@ -189,6 +203,7 @@ impl Policies {
         for key in &subjects {
             self.govern(cluster, view, key, &mut touched);
         }
+        self.close_again(cluster, view, &mut touched);
         self.settle(touched)
     }
 
@@ -255,6 +270,10 @@ impl Policies {
             None => self.own.remove(key),
         };
         let mut addresses = BTreeSet::new();
+        for address in before.iter().chain(&after).flat_map(|(own, _)| own) {
+            let here = self.is_here(*address);
+            touched.here.entry(*address).or_insert(here);
+        }
         if let Some((old, isolation)) = &before {
             for address in old {
                 self.local.remove(&(*address, key.clone()));
@@ -390,6 +409,9 @@ impl Policies {
         touched
             .sets
             .retain(|id, before| before.is_some() != self.sets.contains_key(id));
+        touched
+            .here
+            .retain(|address, before| *before != self.is_here(*address));
         let TouchedPeers { peers, pods, doors } = &mut touched.peers;
         peers.retain(|id, before| before.is_some() != self.terms.peers.contains_key(id));
         pods.retain(|(id, address), before| {
@@ -414,11 +436,9 @@ fn dns(view: &NodeView) -> Pod {
         port: DNS_PORT,
     };
     Pod {
-        key: dns_key(),
         addresses: view.dns_addresses.clone(),
         labels: Labels::from_iter([DNS_LABEL]),
-        node: None,
-        host_network: false,
         ports: vec![port("dns", Protocol::Udp), port("dns-tcp", Protocol::Tcp)],
+        ..Pod::at(dns_key(), None)
     }
 }

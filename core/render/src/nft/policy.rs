@@ -11,6 +11,7 @@
 //!
 //! Without a pod that policies select nothing of this is there.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use portolan_model::{Direction, Family};
@@ -19,7 +20,7 @@ use portolan_nft::{
     Tuple, Value, Verdict, diff,
 };
 use portolan_plan::policy::{
-    Allowed, Door, Frame, Isolation, PeersId, Policies, PolicySet, SetId, TouchedPolicies,
+    Allowed, Closed, Door, Frame, Isolation, PeersId, Policies, PolicySet, SetId, TouchedPolicies,
 };
 
 use super::{family_of, table_id};
@@ -30,6 +31,18 @@ const EGRESS: &str = "policy_egress";
 const INGRESS: &str = "policy_ingress";
 /// Isolated pods, each paired with itself (N12).
 const ITSELF: &str = "policy_self";
+
+/// Ranges of this node's pods whose addresses are closed until a pod is known to have
+/// them (N16).
+const CLOSED: &str = "policy_closed";
+/// The addresses that pods of this node are known to have. This is a map that leads
+/// on, and is looked up last, so that an address opens after its pod is isolated.
+const HERE: &str = "policy_here";
+/// The chains of packets from and to such ranges.
+const UNKNOWN: [(&str, Field); 2] = [
+    ("policy-from-known", Field::Saddr),
+    ("policy-to-known", Field::Daddr),
+];
 
 /// The chain of what no rule allows.
 const OTHERS: &str = "policy-others";
@@ -43,8 +56,13 @@ const ICMP_V6: u8 = 58;
 /// Puts everything into the tables.
 pub(super) fn put(policies: &Policies, ruleset: &mut Ruleset) {
     let mut part = Part { ruleset };
-    if policies.sets().next().is_some() {
-        part.hooks();
+    if has_hooks(policies) {
+        part.hooks(policies.closed());
+    }
+    if policies.closed().is_some() {
+        for address in policies.here() {
+            part.here(address);
+        }
     }
     for (address, isolation) in &policies.isolated {
         part.isolated(*address, isolation);
@@ -61,6 +79,11 @@ pub(super) fn put(policies: &Policies, ruleset: &mut Ruleset) {
     for (id, door) in policies.doors() {
         part.door(*id, door);
     }
+}
+
+/// Whether anything is to be judged.
+fn has_hooks(policies: &Policies) -> bool {
+    policies.sets().next().is_some() || policies.closed().is_some()
 }
 
 /// What a round changed: what there was of it, and what there is now.
@@ -82,12 +105,15 @@ pub(super) fn delta(policies: &Policies, touched: &TouchedPolicies) -> Batch {
 fn compare(policies: &Policies, touched: &TouchedPolicies, mut was: Part<'_>, mut is: Part<'_>) {
     let came = touched.sets.values().filter(|before| before.is_none());
     let gone = touched.sets.values().flatten().count();
-    if policies.sets().len() + gone > came.count() {
-        was.hooks();
+    let closed = policies.closed();
+    let was_closed = touched.closed.as_ref().map_or(closed, Option::as_ref);
+    if policies.sets().len() + gone > came.count() || was_closed.is_some() {
+        was.hooks(was_closed);
     }
-    if policies.sets().next().is_some() {
-        is.hooks();
+    if has_hooks(policies) {
+        is.hooks(closed);
     }
+    known(policies, touched, (was_closed, &mut was), (closed, &mut is));
     for (address, before) in &touched.isolated {
         if let Some(before) = before {
             was.isolated(*address, before);
@@ -140,6 +166,28 @@ fn compare(policies: &Policies, touched: &TouchedPolicies, mut was: Part<'_>, mu
     }
 }
 
+/// The addresses that are known: all of them where closing began or ended.
+fn known(
+    policies: &Policies,
+    touched: &TouchedPolicies,
+    (was_closed, was): (Option<&Closed>, &mut Part<'_>),
+    (closed, is): (Option<&Closed>, &mut Part<'_>),
+) {
+    let before = |address: &IpAddr| touched.here.get(address).copied();
+    let all = (was_closed.is_some() != closed.is_some()).then(|| policies.here());
+    let all = all.into_iter().flatten();
+    let addresses: BTreeSet<IpAddr> = all.chain(touched.here.keys().copied()).collect();
+    for address in addresses {
+        let here = policies.is_here(address);
+        if was_closed.is_some() && before(&address).unwrap_or(here) {
+            was.here(address);
+        }
+        if closed.is_some() && here {
+            is.here(address);
+        }
+    }
+}
+
 fn empty() -> Ruleset {
     let mut ruleset = Ruleset::new();
     for family in Family::BOTH {
@@ -165,8 +213,9 @@ impl Part<'_> {
     }
 
     /// The chains at the hooks, and what they look up.
-    fn hooks(&mut self) {
+    fn hooks(&mut self, closed: Option<&Closed>) {
         for family in Family::BOTH {
+            let unknown = closed.map(|ranges| self.closed(family, ranges));
             let table = self.table(family);
             let mut base = |name: &str, hook, rules: Vec<Rule>| {
                 let chain = Chain::base(ChainType::Filter, hook, FILTER, rules);
@@ -179,14 +228,17 @@ impl Part<'_> {
             };
             let egress = || Rule::new().vmap([Field::Saddr], EGRESS);
             let ingress = Rule::new().vmap([Field::Daddr], INGRESS);
-            let forward = vec![known(), egress(), ingress];
-            base("policy-forward", Hook::Forward, forward);
+            let forward = [known(), egress(), ingress];
+            let forward = forward.into_iter().chain(unknown.iter().flatten().cloned());
+            base("policy-forward", Hook::Forward, forward.collect());
             let neighbours = Rule::new()
                 .ct_state(CtState::UNTRACKED)
                 .eq(Field::L4Proto, Value::Proto(ICMP_V6))
                 .verdict(Verdict::Accept);
             let neighbours = (family == Family::V6).then_some(neighbours);
             let input = [known()].into_iter().chain(neighbours).chain([egress()]);
+            // Only senders can be unknown to whom it goes.
+            let input = input.chain(unknown.into_iter().flatten().take(1));
             base("policy-input", Hook::Input, input.collect());
             let itself = Rule::new()
                 .lookup([Field::Saddr, Field::Daddr], ITSELF)
@@ -201,6 +253,35 @@ impl Part<'_> {
                 table.sets.insert(name.into(), set);
             }
         }
+    }
+
+    /// What looks for packets of addresses that nobody is known to have: from such,
+    /// and to such.
+    fn closed(&mut self, family: Family, ranges: &Closed) -> Vec<Rule> {
+        let table = self.table(family);
+        let of_family = ranges.iter().filter(|net| family_of(net.addr()) == family);
+        let mut closed = Set::set([Field::Saddr]).interval();
+        for net in of_family {
+            let ends = [net.network(), net.broadcast()];
+            let [first, last] = ends.map(|end| Tuple::new(&[end.into()]));
+            closed.elements.insert(Key::range(first, last), Data::None);
+        }
+        table.sets.insert(CLOSED.into(), closed);
+        table.sets.insert(HERE.into(), Set::vmap([Field::Saddr]));
+        let rules = UNKNOWN.map(|(chain, field)| {
+            let known = Rule::new().vmap([field], HERE);
+            let rules = [known, Rule::new().verdict(Verdict::Drop)];
+            table.chains.insert(chain.into(), Chain::regular(rules));
+            let rule = Rule::new().lookup([field], CLOSED);
+            rule.verdict(Verdict::Jump(chain.into()))
+        });
+        rules.into()
+    }
+
+    /// An address that a pod of this node is known to have.
+    fn here(&mut self, address: IpAddr) {
+        let data = Data::Verdict(Verdict::Return);
+        self.element(family_of(address), HERE, Key::from([address.into()]), data);
     }
 
     /// An isolated pod.

@@ -9,6 +9,7 @@ use portolan_dns::Name;
 use portolan_kernel::netns::NetNs;
 use portolan_plan::NodeView;
 
+use super::gate::Gate;
 use crate::dns::{DnsGuard, DnsTold, HandOver, KeepConfig, SharedFront, Upstream};
 
 /// Where kube-proxy answers `/healthz` and `/livez`: on every address.
@@ -29,6 +30,8 @@ pub struct NodeConfig {
     pub kube: Client,
     /// Whether NetworkPolicies are enforced. All pods are watched for that.
     pub policies: bool,
+    /// Where those who make pods' networks wait until the pods' policies hold.
+    pub gate: Gate,
     /// Whether names are answered on this node at the addresses of the Service
     /// kube-system/kube-dns; they always are at those in `given`.
     pub cluster_dns: bool,

@@ -14,6 +14,7 @@
 mod alone;
 mod config;
 mod flows;
+mod gate;
 mod kube_proxy;
 mod names;
 mod patience;
@@ -24,6 +25,7 @@ mod withheld;
 pub use alone::PRESENCE;
 pub use config::{HEALTHZ, METRICS, NodeConfig};
 pub use flows::Flows;
+pub use gate::Gate;
 pub use names::NamesError;
 pub(crate) use names::{LOOPBACK, first_serial, frame, service_addresses};
 pub use plane::{PlaneError, forget_clients};

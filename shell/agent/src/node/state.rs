@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::alone::Alone;
 use super::config::NodeConfig;
 use super::flows::Flows;
+use super::gate::Keeper;
 use super::kube_proxy::KubeProxy;
 use super::names::{Names, NamesError};
 use super::patience::{Patience, SHORTEST};
@@ -99,6 +100,7 @@ struct State {
     view: NodeView,
     plane: Plane,
     flows: Flows,
+    keeper: Keeper,
     names: Names,
     health: Health,
     kube_proxy: KubeProxy,
@@ -194,6 +196,7 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), 
         cluster_dns: config.cluster_dns,
         plane,
         flows,
+        keeper: Keeper::new(config.gate.clone(), config.policies),
         names,
         health,
         kube_proxy,
@@ -231,6 +234,7 @@ impl State {
         mut stream: mpsc::Receiver<Facts>,
         shutdown: &CancellationToken,
     ) -> Result<(), NodeError> {
+        let gate = self.keeper.gate();
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -241,6 +245,13 @@ impl State {
                     self.mend();
                     self.forget_clients();
                     self.catch_up().await;
+                }
+                () = gate.called() => {
+                    for change in self.keeper.take() {
+                        let dirty = self.cluster.apply(change);
+                        self.dirty.merge(dirty);
+                    }
+                    self.round().await;
                 }
                 _ = look.tick() => self.look().await,
                 first = stream.recv() => {
@@ -253,6 +264,9 @@ impl State {
                     }
                     self.round().await;
                 }
+            }
+            if self.awaited.is_empty() && !self.is_lost() {
+                self.keeper.open(&self.plan.policies);
             }
         }
     }
@@ -521,6 +535,7 @@ fn counted(change: &Change) -> (usize, usize) {
         Change::Upsert(fact) => (fact.key().kind(), 1),
         Change::Delete(key) => (key.kind(), 1),
         Change::Replace(kind, facts) => (*kind, facts.len()),
+        Change::Attach(_) | Change::Detach(..) => return (0, 0),
     };
     match kind {
         Kind::Service => (count, 0),

@@ -107,6 +107,11 @@ pub(crate) struct AgentArgs {
     /// Enforce NetworkPolicies; all pods and policies of the cluster are watched for that
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
     pub(crate) network_policy: bool,
+    /// Once there is any policy, close every address of this node's pod ranges (spec.podCIDRs)
+    /// that no pod is known to have: for nodes without the CNI plugin. New pods wait for their
+    /// network until the API server tells their addresses
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    pub(crate) close_unknown_pods: bool,
     /// How connections are spread where a Service says nothing by the annotation
     /// portolan.dev/lb-algorithm: random, round-robin or maglev (by client address)
     #[arg(long, alias = "ipvs-scheduler", default_value_t = Algorithm::Random, value_parser = Algorithm::parse, value_name = "ALGORITHM")]

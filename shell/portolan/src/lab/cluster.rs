@@ -14,7 +14,7 @@ use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use portolan_agent::cluster::{self, ClusterConfig};
 use portolan_agent::dns::{DnsGuard, Upstream};
-use portolan_agent::node::{self, NodeConfig};
+use portolan_agent::node::{self, Gate, NodeConfig};
 use portolan_apiserver::{Config, Server};
 use portolan_lab::addresses;
 use portolan_lab::broker::{Broker, BrokerError};
@@ -29,6 +29,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::gated::GatedNets;
 use super::seams::LabPods;
 use super::{publish, resolvers, write_private};
 use crate::cli::Ranges;
@@ -220,16 +221,19 @@ async fn drain(tasks: &mut JoinSet<Result<()>>) {
 impl Shared {
     /// An agent and a pod manager for one node.
     fn start_node(&self, parts: &mut JoinSet<Result<()>>, node: &NodeNet) {
+        let gate = Gate::default();
         let agent = NodeConfig {
             given: NodeView {
                 node: node.name.as_str().into(),
                 cluster_pod_cidrs: addresses::all_pods().to_vec(),
                 cluster_domain: self.settings.cluster_domain.as_str().into(),
+                close_unknown_pods: true,
                 ..NodeView::default()
             },
             netns: node.netns.clone(),
             kube: self.client.clone(),
             policies: true,
+            gate: gate.clone(),
             cluster_dns: true,
             upstream: self.upstream.clone(),
             front: Default::default(),
@@ -252,7 +256,10 @@ impl Shared {
         let pods = KubeletConfig {
             node_name: node.name.clone(),
             client: self.client.clone(),
-            network: Arc::new(PodNets::new(node.clone())),
+            network: Arc::new(GatedNets {
+                nets: PodNets::new(node.clone()),
+                gate,
+            }),
             node_netns: node.netns.clone(),
             node_ips: node.ips.clone(),
             pod_cidrs: node.pod_cidrs.clone(),

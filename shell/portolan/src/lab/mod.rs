@@ -5,6 +5,7 @@
 
 mod cluster;
 mod demo;
+mod gated;
 mod publish;
 mod resolvers;
 mod seams;

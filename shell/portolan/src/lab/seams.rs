@@ -1,5 +1,6 @@
 //! Where two rooms meet that do not know each other: what the lab knows of its
-//! pods (logs, running containers, networks), for the API server.
+//! pods (logs, running containers, networks), for the API server, and what an agent
+//! knows of policies, for the lab.
 
 use std::io;
 use std::net::SocketAddr;

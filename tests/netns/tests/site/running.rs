@@ -34,6 +34,7 @@ impl Running {
             netns: net.netns.clone(),
             kube: api.kube.clone(),
             policies: false,
+            gate: Default::default(),
             cluster_dns: true,
             upstream: None,
             front: Default::default(),

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use portolan_model::{
-    Ask, Block, Change, Fact, Family, Key, Kind, LabelSelector, Labels, NamedPort, Namespace,
-    NetworkPolicy, Pod, PodKey, PolicyKey, PolicyPeer, PolicyPort, PolicyRule, PortMatch, Protocol,
-    Text,
+    Ask, Attachment, Block, Change, Fact, Family, Key, Kind, LabelSelector, Labels, NamedPort,
+    Namespace, NetworkPolicy, Pod, PodKey, PolicyKey, PolicyPeer, PolicyPort, PolicyRule,
+    PortMatch, Protocol, Text, Uid,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -81,12 +81,12 @@ fn a_pod() -> impl Strategy<Value = Pod> {
             addresses.sort_unstable();
             addresses.dedup();
             Pod {
-                key,
                 addresses,
                 labels,
                 node: Some(node),
                 host_network,
                 ports,
+                ..Pod::at(key, None)
             }
         })
 }
@@ -180,6 +180,11 @@ pub fn policy_change() -> impl Strategy<Value = Change> {
         1 => policy_key().prop_map(|key| Change::Delete(Key::Policy(key))),
         1 => text(&PLACES).prop_map(|name| Change::Delete(Key::Namespace(name))),
         1 => (kind, vec(fact(), 0..8)).prop_map(|(kind, facts)| Change::Replace(kind, facts)),
+        3 => (pod_key(), vec(pod_address(), 1..3)).prop_map(|(pod, addresses)| {
+            let uid = Uid::UNKNOWN;
+            Change::Attach(Attachment { pod, uid, addresses })
+        }),
+        1 => pod_key().prop_map(|key| Change::Detach(key, Uid::UNKNOWN)),
     ]
 }
 

@@ -308,6 +308,8 @@ pub(crate) fn replay(facts: &mut Vec<Fact>, change: &Change) {
             drop_key(&fact.key());
             facts.push(fact.clone());
         }
+        // Not generated here.
+        Change::Attach(_) | Change::Detach(..) => {}
         Change::Replace(kind, list) => {
             facts.retain(|fact| fact.key().kind() != *kind);
             for fact in list.iter().filter(|fact| fact.key().kind() == *kind) {
