@@ -1,5 +1,6 @@
 //! Labels, and the selectors that policies find pods and namespaces by.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::text::{Interner, Text};
@@ -75,6 +76,24 @@ impl Ask {
     }
 }
 
+impl Ask {
+    /// What it asks of a label, as kubectl takes it after `-l`.
+    pub fn of(&self, key: &str) -> String {
+        let listed = |values: &[Text]| {
+            let values: Vec<&str> = values.iter().map(|value| &**value).collect();
+            values.join(",")
+        };
+        match self {
+            Self::In(values) if values.len() == 1 => format!("{key}={}", listed(values)),
+            Self::In(values) => format!("{key} in ({})", listed(values)),
+            Self::NotIn(values) if values.len() == 1 => format!("{key}!={}", listed(values)),
+            Self::NotIn(values) => format!("{key} notin ({})", listed(values)),
+            Self::Exists => key.to_owned(),
+            Self::DoesNotExist => format!("!{key}"),
+        }
+    }
+}
+
 /// A label selector. One without any requirement matches everything (N6).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct LabelSelector(Vec<(Text, Ask)>);
@@ -103,6 +122,12 @@ impl LabelSelector {
         self.0.iter().all(|(key, ask)| ask.holds(labels.get(key)))
     }
 
+    /// The requirements that these labels do not meet.
+    pub fn unmet<'s>(&'s self, labels: &'s Labels) -> impl Iterator<Item = &'s (Text, Ask)> {
+        let unmet = |(key, ask): &&(Text, Ask)| !ask.holds(labels.get(key));
+        self.0.iter().filter(unmet)
+    }
+
     /// A label that whatever matches must have, with the values of which it must
     /// have one: where to look for what matches.
     pub fn anchor(&self) -> Option<(&Text, &[Text])> {
@@ -110,6 +135,14 @@ impl LabelSelector {
             Ask::In(values) => Some((key, values.as_slice())),
             Ask::NotIn(_) | Ask::Exists | Ask::DoesNotExist => None,
         })
+    }
+}
+
+/// As kubectl takes it after `-l`; empty for everything.
+impl fmt::Display for LabelSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let asks: Vec<String> = self.0.iter().map(|(key, ask)| ask.of(key)).collect();
+        f.write_str(&asks.join(","))
     }
 }
 
@@ -146,6 +179,15 @@ mod tests {
         }
         assert!(selector.matches(&labels(&[good.as_slice(), &[("zone", "x")]].concat())));
         assert!(!selector.matches(&labels(&good[..1])));
+        let unmet: Vec<String> = selector
+            .unmet(&labels(&[("app", "db"), ("owner", "")]))
+            .map(|(key, ask)| ask.of(key))
+            .collect();
+        assert_eq!(unmet, ["app=web", "tier in (a,b)"]);
+        assert_eq!(
+            selector.to_string(),
+            "app=web,old,owner,tier in (a,b),zone notin (y,z)".replace("old,", "!old,")
+        );
         assert_eq!(selector.anchor().map(|(key, _)| &**key), Some("app"));
     }
 }

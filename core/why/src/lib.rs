@@ -5,7 +5,8 @@
 //! plane: the tests run random packets through the rendered nftables rules and
 //! hold those to what is said here.
 //!
-//! [`doctor`] walks the checklist of what can be wrong with a Service.
+//! [`doctor`] walks the checklist of what can be wrong with a Service; [`policy`] tells
+//! which rule lets a connection through, or comes nearest to it.
 //!
 //! A [`Trace`] is data; [`std::fmt::Display`] writes it for people and
 //! [`Trace::json`] for programs.
@@ -14,6 +15,7 @@
 
 pub mod doctor;
 mod json;
+pub mod policy;
 mod show;
 mod trace;
 

@@ -13,6 +13,7 @@ mod dns;
 mod doctor;
 mod node_ports;
 mod pods;
+mod policy;
 mod ranges;
 
 pub(crate) use agent::{AgentArgs, LocalMode};
@@ -21,6 +22,7 @@ pub(crate) use dns::{DnsArgs, DnsCommand, ServeArgs};
 pub(crate) use doctor::DoctorArgs;
 pub(crate) use node_ports::node_ports;
 pub(crate) use pods::{ExecArgs, Listen, PortForwardArgs, Restart, RunArgs, Streams};
+pub(crate) use policy::{CheckArgs, PolicyArgs, PolicyCommand};
 pub(crate) use ranges::{RangeArgs, Ranges, no_host_bits, overlap};
 
 /// The whole command line.
@@ -133,6 +135,9 @@ pub(crate) enum Command {
         To learn whether something listens at a pod's port, it has the API server send an HTTP request there (HEAD, \
         and GET where that fails), unless a readiness probe tells; --connect=false does without.")]
     Doctor(DoctorArgs),
+    /// Explain NetworkPolicies: who may reach whom, and which rule decides
+    #[command(after_help = policy::EXAMPLES)]
+    Policy(PolicyArgs),
     /// Show the nodes, what runs on them, and what is wrong with any object
     Status(StatusArgs),
     /// Print how to reach a Service from this machine

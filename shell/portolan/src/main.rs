@@ -18,6 +18,7 @@ mod doctor;
 mod lab;
 mod observed;
 mod out;
+mod policy;
 mod resources;
 mod status;
 mod terminal;
@@ -93,6 +94,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Service(args) => client(verbs::service::run(args)),
         Command::Trace(args) => client(trace::run(args)),
         Command::Doctor(args) => talk(doctor::run(args)),
+        Command::Policy(args) => talk(policy::run(args)),
         Command::Status(args) => client(status::run(args)),
         Command::Demo(args) => lab::demo(args),
         Command::Up(args) => lab::up(args),

@@ -26,6 +26,8 @@ pub(crate) struct Observed {
     pub(crate) services: Vec<lean::Service>,
     /// All EndpointSlices, as objects.
     pub(crate) slices: Vec<lean::EndpointSlice>,
+    /// Why NetworkPolicies could not be read; the cluster has none of them then.
+    pub(crate) policies_unread: Option<String>,
 }
 
 impl Observed {
@@ -67,11 +69,13 @@ impl Observed {
             Fact::ServiceCidr(fact.into())
         });
         cluster.apply(Change::Replace(Kind::ServiceCidr, facts.collect()));
-        let pods = list(session, "/api/v1/pods").await?;
+        let pods = read_pods(session, &mut cluster).await?;
+        let policies_unread = read_policies(session, &mut cluster, &mut problems).await?;
         Ok(Self {
             cluster,
             problems,
             pods,
+            policies_unread,
             nodes,
             services,
             slices,
@@ -97,6 +101,43 @@ impl Observed {
             .map(|s| s.cluster_ips.clone())
             .unwrap_or_default()
     }
+}
+
+/// All pods, as objects and as facts.
+async fn read_pods(session: &Session, cluster: &mut Cluster) -> Result<Vec<lean::Pod>> {
+    let objects: Vec<Value> = list(session, "/api/v1/pods").await?;
+    let mut facts = Vec::new();
+    let mut pods = Vec::new();
+    for object in objects {
+        let fact: lean::PodFacts = lean::view(&object).context("a Pod")?;
+        facts.push(Fact::Pod(intake::pod(&fact).0.into()));
+        pods.push(serde_json::from_value(object).context("a Pod")?);
+    }
+    cluster.apply(Change::Replace(Kind::Pod, facts));
+    Ok(pods)
+}
+
+/// All NetworkPolicies as facts; why not, where the server does not tell.
+async fn read_policies(
+    session: &Session,
+    cluster: &mut Cluster,
+    problems: &mut Vec<Problem>,
+) -> Result<Option<String>> {
+    let call = Call::get("/apis/networking.k8s.io/v1/networkpolicies");
+    let answer = session.try_call(&call).await?;
+    if answer.status >= 400 {
+        let why = answer.body["message"].as_str().unwrap_or("no answer");
+        return Ok(Some(why.to_owned()));
+    }
+    let mut facts = Vec::new();
+    for item in answer.body["items"].as_array().into_iter().flatten() {
+        let object: lean::NetworkPolicy = lean::view(item).context("a NetworkPolicy")?;
+        let (fact, found) = intake::policy(&object);
+        problems.extend(found);
+        facts.push(Fact::Policy(fact.into()));
+    }
+    cluster.apply(Change::Replace(Kind::Policy, facts));
+    Ok(None)
 }
 
 /// All ServiceCIDRs; a server older than 1.33 has none.

@@ -70,23 +70,28 @@ pub(crate) async fn explain(session: &Session, from: &str, to: &str) -> Result<V
 }
 
 /// Who sends, and at which node the decision is made.
-struct From {
-    node: String,
-    address: IpAddr,
-    is_node: bool,
+pub(crate) struct From {
+    pub(crate) node: String,
+    pub(crate) address: IpAddr,
+    pub(crate) is_node: bool,
 }
 
 /// Where to.
-struct To {
-    address: IpAddr,
-    protocol: Protocol,
-    port: u16,
+pub(crate) struct To {
+    pub(crate) address: IpAddr,
+    pub(crate) protocol: Protocol,
+    pub(crate) port: u16,
     /// Whose address it is, if a node's.
     node: Option<String>,
 }
 
 impl To {
-    fn at(observed: &Observed, address: IpAddr, protocol: Option<Protocol>, port: u16) -> Self {
+    pub(crate) fn at(
+        observed: &Observed,
+        address: IpAddr,
+        protocol: Option<Protocol>,
+        port: u16,
+    ) -> Self {
         let own = |n: &&lean::Node| {
             n.status
                 .addresses
@@ -107,7 +112,8 @@ impl To {
     }
 }
 
-fn source(observed: &Observed, namespace: &str, text: &str, to: &To) -> Result<From> {
+/// Who `--from` means: a pod, a node, the outside or an address.
+pub(crate) fn source(observed: &Observed, namespace: &str, text: &str, to: &To) -> Result<From> {
     let family = Family::of(to.address);
     if text == "outside" || text.starts_with("outside@") {
         let first = observed.nodes.first().map(|n| n.metadata.name.as_str());
@@ -173,12 +179,12 @@ fn source(observed: &Observed, namespace: &str, text: &str, to: &To) -> Result<F
     })
 }
 
-fn node_named<'a>(observed: &'a Observed, name: &str) -> Result<&'a lean::Node> {
+pub(crate) fn node_named<'a>(observed: &'a Observed, name: &str) -> Result<&'a lean::Node> {
     let found = observed.nodes.iter().find(|n| n.metadata.name == name);
     found.with_context(|| format!("nodes {name:?} not found"))
 }
 
-fn node_address(node: &lean::Node, family: Family) -> Result<IpAddr> {
+pub(crate) fn node_address(node: &lean::Node, family: Family) -> Result<IpAddr> {
     let internal = node
         .status
         .addresses
@@ -229,7 +235,11 @@ fn destination(observed: &Observed, namespace: &str, text: &str) -> Result<To> {
 }
 
 /// A Service's port by number or name; without one, the only port it has.
-fn to_service(service: &Service, protocol: Option<Protocol>, port: Option<&str>) -> Result<To> {
+pub(crate) fn to_service(
+    service: &Service,
+    protocol: Option<Protocol>,
+    port: Option<&str>,
+) -> Result<To> {
     let Some(address) = service.cluster_ips.first() else {
         bail!(
             "--to: service {} has no cluster address: it is headless or an external name",

@@ -12,6 +12,7 @@ use portolan_plan::policy::{Allowed, Policies, PolicySet};
 use portolan_testkit::reference::{To, allowed};
 use portolan_testkit::rig::Rig;
 use portolan_testkit::strategy::{POLICY_PORTS, THIS_NODE, anybody, policy_change};
+use portolan_why::policy::{Cause, World, judge};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestRunner};
@@ -139,6 +140,40 @@ proptest! {
                 let compiled = policies.allows(direction, (*own, peer), to);
                 let plain = allowed(&rig.cluster, &view, direction, (*own, peer), to);
                 prop_assert_eq!(compiled, plain, "{} {} {} {:?}", direction.name(), own, peer, to);
+            }
+        }
+    }
+
+    /// What explains a verdict agrees with it: rules that allow are named exactly
+    /// where it is allowed, and each rule that does not allow lacks something.
+    #[test]
+    fn n1_n3_n6_n8_n9_n10_n12_n21_the_explanation_agrees_with_the_plan(
+        history in vec(policy_change(), 20..60),
+        others in vec(anybody(), 3),
+    ) {
+        let rig = rig(history);
+        let plans = std::slice::from_ref(&rig.plan);
+        let world = World::new(&rig.cluster, plans);
+        let policies = &rig.plan.policies;
+        let anybody = ends(&rig, others);
+        let open = anybody.iter().find(|address| !policies.isolated.contains_key(*address));
+        for own in policies.isolated.keys().chain(open) {
+            for ((direction, to), peer) in questions().flat_map(|question| {
+                anybody.iter().map(move |peer| (question, *peer))
+            }) {
+                let judged = judge(&world, &rig.plan, direction, (*own, peer), to);
+                let isolated = policies.isolated.get(own);
+                let isolated = isolated.is_some_and(|own| own.set(direction).is_some());
+                let fits = match &judged.cause {
+                    Cause::Open => judged.allowed && !isolated,
+                    Cause::Itself => judged.allowed && *own == peer,
+                    Cause::OwnNode => false,
+                    Cause::Rules(rules) => judged.allowed && isolated && !rules.is_empty(),
+                    Cause::Nothing(near) => {
+                        !judged.allowed && isolated && near.iter().all(|near| !near.misses.is_empty())
+                    }
+                };
+                prop_assert!(fits, "{} {} {} {:?}: {:?}", direction.name(), own, peer, to, judged);
             }
         }
     }

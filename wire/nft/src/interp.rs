@@ -11,7 +11,8 @@
 //! themselves, and only for packets that begin a connection. A packet whose
 //! destination was translated is seen translated by everything after.
 //!
-//! Not modelled: what connection tracking does to later packets. What rules add to
+//! Not modelled: what connection tracking does to later packets, and that packets come
+//! faster than a limit lets through. What rules add to
 //! dynamic sets is told, and counts once the caller has put it there.
 
 use std::net::IpAddr;
@@ -362,7 +363,7 @@ impl Walk<'_, '_> {
                 Step::Next
             }
             Statement::Verdict(verdict) => Step::Verdict(verdict.clone()),
-            Statement::Counter(_) => Step::Next,
+            Statement::Counter(_) | Statement::Limit { .. } | Statement::Log { .. } => Step::Next,
             Statement::Dynset {
                 op: DynOp::Add | DynOp::Update,
                 set,

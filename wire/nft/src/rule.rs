@@ -174,6 +174,19 @@ pub enum Statement {
     Reject(RejectKind),
     /// `notrack`.
     Notrack,
+    /// `limit rate 100/second burst 200 packets`: the rest of the rule is for so many
+    /// packets only.
+    Limit {
+        /// Packets per second.
+        rate: u32,
+        /// How many there may be at once.
+        burst: u32,
+    },
+    /// `log group 7`: tells who listens at this group of nfnetlink_log.
+    Log {
+        /// The group.
+        group: u16,
+    },
     /// `update @affinity { … timeout 3h : … }`. Beware: nft 1.0.6 aborts when it
     /// loads a rule with an IPv6 address beside anything else in the data, or as the
     /// data of a key of two IPv6 addresses. It lists them.
@@ -212,6 +225,8 @@ impl Statement {
             | Self::Masquerade { .. }
             | Self::Reject(_)
             | Self::Notrack
+            | Self::Limit { .. }
+            | Self::Log { .. }
             | Self::Verdict(_)
             | Self::Foreign(_) => None,
         }

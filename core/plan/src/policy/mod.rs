@@ -428,8 +428,9 @@ fn dns_key() -> PodKey {
     PodKey::new(DNS_NAMESPACE, "")
 }
 
-/// Who answers for names on this node, as the pod that policies know (N21).
-fn dns(view: &NodeView) -> Pod {
+/// Who answers for names on this node, as the pod that policies know (N21). It has no
+/// addresses where nobody does.
+pub fn dns(view: &NodeView) -> Pod {
     let port = |name: &str, protocol| NamedPort {
         name: name.into(),
         protocol,

@@ -88,6 +88,15 @@ pub(super) enum Expr {
     },
     Notrack,
     Counter(Counts),
+    /// So many packets per second.
+    Limit {
+        rate: u64,
+        burst: u32,
+    },
+    /// To nfnetlink_log.
+    Log {
+        group: u16,
+    },
     Dynset {
         op: DynOp,
         set: Name,
@@ -117,6 +126,12 @@ const ORIGINAL: u8 = 0;
 const HASH_TYPE: u16 = 7;
 /// NFT_HASH_JENKINS.
 const HASH_JENKINS: u32 = 0;
+/// Seconds, the unit of a limit.
+const SECOND: u64 = 1;
+/// NFT_LIMIT_PKTS.
+const LIMIT_PACKETS: u32 = 0;
+/// NFTA_LOG_GROUP.
+const LOG_GROUP: u16 = 1;
 /// NFT_NAT_DNAT.
 const NAT_DNAT: u32 = 1;
 
@@ -161,6 +176,8 @@ impl Expr {
             Self::Reject { .. } => "reject",
             Self::Notrack => "notrack",
             Self::Counter(_) => "counter",
+            Self::Limit { .. } => "limit",
+            Self::Log { .. } => "log",
             Self::Dynset { .. } => "dynset",
             Self::Other(name) => name,
         }
@@ -325,6 +342,14 @@ impl Expr {
         } else if let Self::Counter(counts) = self {
             out.be64(1, counts.bytes);
             out.be64(2, counts.packets);
+        } else if let Self::Limit { rate, burst } = self {
+            out.be64(1, *rate);
+            out.be64(2, SECOND);
+            out.be32(3, *burst);
+            out.be32(4, LIMIT_PACKETS);
+            out.be32(5, 0);
+        } else if let Self::Log { group } = self {
+            out.attr(LOG_GROUP, &group.to_be_bytes());
         } else if let Self::Dynset {
             op,
             set,
@@ -501,6 +526,20 @@ fn read_action(name: &str, data: &Attrs<'_>) -> Option<Expr> {
             })
         }
         "notrack" => Some(Expr::Notrack),
+        "limit"
+            if data.be64(2) == Some(SECOND)
+                && data.be32(4).unwrap_or(LIMIT_PACKETS) == LIMIT_PACKETS
+                && data.be32(5).unwrap_or(0) == 0 =>
+        {
+            Some(Expr::Limit {
+                rate: data.be64(1)?,
+                burst: data.be32(3)?,
+            })
+        }
+        // What is logged with a prefix, a length or a level is somebody else's.
+        "log" if data.clone().all(|(kind, _)| kind == LOG_GROUP) => Some(Expr::Log {
+            group: data.be16(LOG_GROUP)?,
+        }),
         "counter" => Some(Expr::Counter(Counts {
             packets: data.be64(2).unwrap_or(0),
             bytes: data.be64(1).unwrap_or(0),

@@ -331,6 +331,11 @@ pub(super) fn lower(out: &mut Vec<Expr>, family: Family, statement: &Statement) 
             },
         }),
         Statement::Notrack => out.push(Expr::Notrack),
+        Statement::Limit { rate, burst } => out.push(Expr::Limit {
+            rate: u64::from(*rate),
+            burst: *burst,
+        }),
+        Statement::Log { group } => out.push(Expr::Log { group: *group }),
         Statement::Dynset {
             op,
             set,

@@ -335,6 +335,11 @@ impl Raise {
             })
         } else if let Expr::Verdict(verdict) = expr {
             Some(Statement::Verdict(verdict.clone()))
+        } else if let Expr::Limit { rate, burst } = expr {
+            let (rate, burst) = (u32::try_from(*rate).ok()?, *burst);
+            Some(Statement::Limit { rate, burst })
+        } else if let Expr::Log { group } = expr {
+            Some(Statement::Log { group: *group })
         } else {
             (*expr == Expr::Notrack).then_some(Statement::Notrack)
         }

@@ -216,6 +216,12 @@ impl Printer {
             Statement::Masquerade { fully_random: true } => "masquerade fully-random".to_owned(),
             Statement::Reject(kind) => self.reject(*kind),
             Statement::Notrack => "notrack".to_owned(),
+            // nft leaves out the burst that it takes where none is given.
+            Statement::Limit { rate, burst: 5 } => format!("limit rate {rate}/second"),
+            Statement::Limit { rate, burst } => {
+                format!("limit rate {rate}/second burst {burst} packets")
+            }
+            Statement::Log { group } => format!("log group {group}"),
             Statement::Dynset {
                 op,
                 set,

@@ -177,6 +177,13 @@ fn small_sets(family: Family, table: &mut Table) {
     );
 }
 
+/// Some packets are told of.
+fn logged() -> Rule {
+    let (rate, burst) = (100, 200);
+    let limited = Rule::new().then(Statement::Limit { rate, burst });
+    limited.then(Statement::Log { group: 10_256 })
+}
+
 fn bases(family: Family, table: &mut Table) {
     use ChainType::{Filter, Nat};
     use Hook::{Forward, Input, Output, Postrouting, Prerouting};
@@ -225,6 +232,8 @@ fn bases(family: Family, table: &mut Table) {
         Forward,
         0,
         vec![
+            logged(),
+            Rule::new().then(Statement::Limit { rate: 7, burst: 5 }),
             Rule::new()
                 .ct_state(CtState::INVALID)
                 .verdict(Verdict::Drop),

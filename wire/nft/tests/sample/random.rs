@@ -119,6 +119,8 @@ fn statement(family: Family) -> impl Strategy<Value = Statement> {
             map: "ways".into()
         }),
         Just(Statement::Counter(Counts::default())),
+        (1_u32..1000, 1_u32..1000).prop_map(|(rate, burst)| Statement::Limit { rate, burst }),
+        any::<u16>().prop_map(|group| Statement::Log { group }),
     ]
 }
 
