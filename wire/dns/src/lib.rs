@@ -28,6 +28,7 @@
 
 #![forbid(unsafe_code)]
 
+mod amend;
 mod answer;
 mod complete;
 mod cookie;
