@@ -8,6 +8,8 @@
 //! own, where an unknown address has none, and those of endpoints elsewhere in
 //! the wide reverse zones, which leave what they do not know to others.
 
+mod headless;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -118,6 +120,8 @@ struct Layout {
 }
 
 type Records = BTreeMap<Name, Vec<Record>>;
+/// An address, and what it is called.
+type Pointer = (IpAddr, Name);
 
 impl Layout {
     fn of(view: &NodeView) -> Self {
@@ -206,6 +210,15 @@ impl Layout {
         before: Option<&Names>,
         after: Option<&Names>,
     ) {
+        if let (Some(Names::Endpoints { all: old, .. }), Some(Names::Endpoints { all: new, .. })) =
+            (before, after)
+            && headless::amend(self, zones, key, (old, new))
+        {
+            if self.zonal {
+                self.part(zones, key, before, after);
+            }
+            return;
+        }
         let records = |names| self.records(key, names).unwrap_or_default();
         let new = after.map(records).unwrap_or_default();
         for name in before.map(records).unwrap_or_default().keys() {
@@ -258,36 +271,12 @@ impl Layout {
         let pointers = |names| self.pointers(key, names).unwrap_or_default();
         let before = before.map(pointers).unwrap_or_default();
         let after = after.map(pointers).unwrap_or_default();
-        let changed: BTreeSet<IpAddr> = before
-            .symmetric_difference(&after)
-            .map(|(address, _)| *address)
-            .collect();
-        for address in changed {
-            let of = |pair: &&(IpAddr, Name)| pair.0 == address;
-            let record = |(_, name): &(IpAddr, Name)| Record::from(Data::Ptr(name.clone()));
-            let name = Name::reverse(address);
-            let Some(zone) = zones.zone_of_mut(&name) else {
-                continue;
-            };
-            let mut records = zone.get(&name).unwrap_or_default();
-            let old: Vec<Record> = before.iter().filter(of).map(record).collect();
-            records.retain(|known| !old.contains(known));
-            records.extend(after.iter().filter(of).map(record));
-            ignore(if records.is_empty() {
-                zone.remove(&name)
-            } else {
-                zone.set(&name, &records)
-            });
-        }
+        repoint(zones, &before, &after);
     }
 
     /// What the addresses of one Service are called: its own by the Service's
     /// name, those of a headless one's endpoints by theirs.
-    fn pointers(
-        &self,
-        key: &ServiceKey,
-        names: &Names,
-    ) -> Result<BTreeSet<(IpAddr, Name)>, NameError> {
+    fn pointers(&self, key: &ServiceKey, names: &Names) -> Result<BTreeSet<Pointer>, NameError> {
         let service = self.namespace(&key.namespace)?.child(key.name.as_bytes())?;
         match names {
             Names::Alias(_) => Ok(BTreeSet::new()),
@@ -313,6 +302,31 @@ impl Layout {
             Names::Addresses { addresses, ports } => Ok(of_addresses(service, addresses, ports)),
             Names::Endpoints { all, .. } => Ok(of_endpoints(service, all)),
         }
+    }
+}
+
+/// Brings what addresses are called from one set of names to another.
+fn repoint(zones: &mut Zones, before: &BTreeSet<Pointer>, after: &BTreeSet<Pointer>) {
+    let changed: BTreeSet<IpAddr> = before
+        .symmetric_difference(after)
+        .map(|(address, _)| *address)
+        .collect();
+    for address in changed {
+        let of = |pair: &&Pointer| pair.0 == address;
+        let record = |(_, name): &Pointer| Record::from(Data::Ptr(name.clone()));
+        let name = Name::reverse(address);
+        let Some(zone) = zones.zone_of_mut(&name) else {
+            continue;
+        };
+        let mut records = zone.get(&name).unwrap_or_default();
+        let old: Vec<Record> = before.iter().filter(of).map(record).collect();
+        records.retain(|known| !old.contains(known));
+        records.extend(after.iter().filter(of).map(record));
+        ignore(if records.is_empty() {
+            zone.remove(&name)
+        } else {
+            zone.set(&name, &records)
+        });
     }
 }
 
@@ -423,8 +437,7 @@ impl Offers {
     fn records(self) -> Records {
         let mut records = Records::new();
         for (owner, mut offers) in self.by_owner {
-            let weight = 100_usize.checked_div(offers.len()).unwrap_or(100).max(1);
-            let weight = u16::try_from(weight).unwrap_or(100);
+            let weight = weight(offers.len());
             offers.sort_unstable();
             offers.dedup();
             let srv = |(port, target)| {
@@ -439,6 +452,12 @@ impl Offers {
         }
         records
     }
+}
+
+/// The weight of each of so many offers.
+fn weight(offers: usize) -> u16 {
+    let weight = 100_usize.checked_div(offers).unwrap_or(100).max(1);
+    u16::try_from(weight).unwrap_or(100)
 }
 
 /// A name that cannot exist, because it is too long, is not in the zone.

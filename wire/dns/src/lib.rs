@@ -28,6 +28,7 @@
 
 #![forbid(unsafe_code)]
 
+mod amend;
 mod answer;
 mod complete;
 mod cookie;
@@ -39,6 +40,7 @@ mod name;
 mod packed;
 mod parts;
 mod record;
+mod rotate;
 mod splice;
 mod transfer;
 pub mod upstream;
@@ -58,6 +60,7 @@ pub use kept::NoZones;
 pub use message::{Rcode, Transport};
 pub use name::{Name, NameError, ReverseZone, reverse_zones};
 pub use record::{Data, Record, Rtype};
+pub use rotate::rotate;
 pub use splice::copy_answers;
 pub use transfer::{Transfer, is_transfer};
 pub use zone::{OutOfZone, Zone};

@@ -337,20 +337,41 @@ pub(crate) fn pack(owner: &Spelled, records: &[Record]) -> Vec<u8> {
 }
 
 fn pack_group(out: &mut Vec<u8>, rtype: Rtype, ttl: Option<u32>, entries: &[Vec<u8>]) {
+    pack_raw(out, rtype, ttl, (entries.len(), &entries.concat()));
+}
+
+/// A group of so many entries, which are sorted and one after the other.
+pub(crate) fn pack_raw(
+    out: &mut Vec<u8>,
+    rtype: Rtype,
+    ttl: Option<u32>,
+    (count, entries): (usize, &[u8]),
+) {
     // All types that Data knows are below 128.
     let kind = u8::try_from(rtype.0).unwrap_or(0) & !HAS_TTL;
     out.push(if ttl.is_some() { kind | HAS_TTL } else { kind });
     out.extend(ttl.into_iter().flat_map(u32::to_be_bytes));
-    push_varint(out, entries.len());
+    push_varint(out, count);
     if rtype != Rtype::A && rtype != Rtype::AAAA {
-        push_varint(out, entries.iter().map(Vec::len).sum());
+        push_varint(out, entries.len());
     }
-    for entry in entries {
-        out.extend_from_slice(entry);
-    }
+    out.extend_from_slice(entries);
 }
 
-fn pack_entry(owner: &Spelled, data: &Data) -> Vec<u8> {
+/// The entries of a group, each with all its octets.
+pub(crate) fn raw_entries(rtype: Rtype, entries: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut read = Entries {
+        rtype,
+        rest: Cursor(entries),
+    };
+    std::iter::from_fn(move || {
+        let before = read.rest.0;
+        read.next()?;
+        before.get(..before.len() - read.rest.0.len())
+    })
+}
+
+pub(crate) fn pack_entry(owner: &Spelled, data: &Data) -> Vec<u8> {
     let mut out = Vec::new();
     match data {
         Data::A(v4) => out.extend_from_slice(&v4.octets()),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 
+use crate::amend::amended;
 use crate::name::{Name, Spelled};
 use crate::packed::{Being, Key, Node, pack};
 use crate::parts::{self, Part, Parts, split};
@@ -175,6 +176,46 @@ impl Zone {
     /// is answered with no data (the name of an empty namespace, D6).
     pub fn set(&mut self, name: &Name, records: &[Record]) -> Result<bool, OutOfZone> {
         self.put(name, Being::Set, records)
+    }
+
+    /// Takes records from `name` and gives it others, at a cost that does not depend on
+    /// who else has how many; says whether that changed anything. A record that is both
+    /// taken and given is there afterwards. A name that is left without records goes.
+    pub fn amend(
+        &mut self,
+        name: &Name,
+        taken: &[Record],
+        given: &[Record],
+    ) -> Result<bool, OutOfZone> {
+        let (spelled, key_len) = self.locate(name)?;
+        let key = spelled.wire().get(..key_len).unwrap_or_default();
+        let Some(old) = self.node(key).filter(|node| node.explicit()) else {
+            return self.set_or_remove(name, given);
+        };
+        let Some(groups) = amended(&spelled, old, taken, given) else {
+            let mut records = self.get(name).unwrap_or_default();
+            records.retain(|record| !taken.contains(record));
+            records.extend_from_slice(given);
+            return self.set_or_remove(name, &records);
+        };
+        if groups.is_empty() {
+            return self.remove(name);
+        }
+        let new = Node::new(key, old.children(), old.being(), &groups);
+        if old.same(&new) {
+            return Ok(false);
+        }
+        self.nodes.insert(new);
+        self.serial = self.serial.wrapping_add(1);
+        Ok(true)
+    }
+
+    fn set_or_remove(&mut self, name: &Name, records: &[Record]) -> Result<bool, OutOfZone> {
+        if records.is_empty() {
+            self.remove(name)
+        } else {
+            self.set(name, records)
+        }
     }
 
     /// Makes `name` exist without records, and each name one label below it that

@@ -187,6 +187,44 @@ proptest! {
         }
     }
 
+    /// D8: records that are taken and given leave what setting the outcome leaves.
+    #[test]
+    fn d8_records_that_come_and_go_leave_what_setting_all_leaves(
+        (owner, other) in (owner(), owner()),
+        first in vec(record(), 0..12),
+        steps in vec((vec(record(), 0..3), any::<u16>()), 1..6),
+        with_ttls: bool,
+    ) {
+        let plain = |records: Vec<Record>| -> Vec<Record> {
+            let ttl = |record: &Record| record.ttl.filter(|_| with_ttls);
+            records.into_iter().map(|record| Record { ttl: ttl(&record), ..record }).collect()
+        };
+        let mut zone = zone_of(&BTreeMap::from([(other, plain(vec![]))]));
+        zone.amend(&owner, &[], &plain(first)).unwrap();
+        for (given, mask) in steps {
+            let before = zone.get(&owner).unwrap_or_default();
+            let of_mask = |at: usize| mask >> (at % 16) & 1 == 1;
+            let (mut taken, mut left) = (Vec::new(), Vec::new());
+            for (at, record) in before.into_iter().enumerate() {
+                if of_mask(at) { taken.push(record) } else { left.push(record) }
+            }
+            let mut given = plain(given);
+            // One that is taken and given stays.
+            given.extend(taken.first().filter(|_| of_mask(15)).cloned());
+            left.extend(given.iter().cloned());
+            let mut all_anew = zone.clone();
+            if left.is_empty() {
+                all_anew.remove(&owner).unwrap();
+            } else {
+                all_anew.set(&owner, &left).unwrap();
+            }
+            let was = zone.clone();
+            let changed = zone.amend(&owner, &taken, &given).unwrap();
+            prop_assert!(zone == all_anew, "{zone:?}\n{all_anew:?}");
+            prop_assert!(changed || zone == was);
+        }
+    }
+
     /// D3, D8: what the `domain` crate reads in a reply is what was set.
     #[test]
     fn d3_d8_replies_carry_the_records(

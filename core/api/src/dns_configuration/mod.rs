@@ -39,6 +39,8 @@ pub struct DnsConfiguration {
     pub max_concurrent: usize,
     /// What is kept of replies; nothing is kept without.
     pub cache: Option<Cache>,
+    /// The addresses in replies of others come in turn, as the cluster's own always do.
+    pub rotate: bool,
     /// Names that are written down.
     pub hosts: Hosts,
     /// Names that are answered as if another had been asked for, in order.
@@ -357,6 +359,7 @@ impl Default for DnsConfiguration {
                 ..Forward::default()
             }],
             max_concurrent: 1000,
+            rotate: false,
             cache: Some(Cache::default()),
             hosts: Hosts::default(),
             rewrite: Vec::new(),

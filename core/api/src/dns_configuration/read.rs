@@ -135,6 +135,7 @@ fn configuration(at: &At<'_>) -> DnsConfiguration {
         "forward",
         "maxConcurrent",
         "cache",
+        "rotate",
         "hosts",
         "rewrite",
         "log",
@@ -155,6 +156,7 @@ fn configuration(at: &At<'_>) -> DnsConfiguration {
     if let Some(at) = at.get("cache") {
         this.cache = cache(&at);
     }
+    set(&mut this.rotate, at.get("rotate").and_then(|at| at.flag()));
     set(&mut this.hosts, at.get("hosts").map(|at| hosts(&at)));
     if let Some(at) = at.get("rewrite") {
         this.rewrite = at.items().iter().filter_map(rewrite).collect();

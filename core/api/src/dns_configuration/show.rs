@@ -56,6 +56,10 @@ impl DnsConfiguration {
                 unusual(&self.max_concurrent, &usual.max_concurrent, |n| json!(n)),
             ),
             ("cache", unusual(&self.cache, &usual.cache, cache)),
+            (
+                "rotate",
+                unusual(&self.rotate, &usual.rotate, |on| json!(on)),
+            ),
             ("hosts", unusual(&self.hosts, &usual.hosts, hosts)),
             (
                 "rewrite",

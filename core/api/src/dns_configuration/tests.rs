@@ -30,6 +30,7 @@ cache:
   positive: {minTTL: 5s, maxTTL: 1m}
   prefetch: {queries: 3}
   serveStale: {enabled: false}
+rotate: true
 hosts:
   entries: [{address: 192.0.2.9, names: [a.example, b.example]}]
 rewrite:
@@ -78,6 +79,7 @@ fn d22_a_file_says_everything() {
     let cache = found.cache.as_ref().unwrap();
     assert!(cache.serve_stale.is_none() && cache.max_bytes == Cache::default().max_bytes);
     assert_eq!(cache.prefetch.as_ref().unwrap().queries, 3);
+    assert!(found.rotate && !DnsConfiguration::default().rotate);
     assert_eq!(found.log_one_in.map(NonZeroU32::get), Some(100));
     assert_eq!(found.hosts.entries[0].names, ["a.example", "b.example"]);
     assert!(found.rewrite[1].proceed && found.rewrite[1].answers[0].value);
@@ -284,6 +286,7 @@ fn d22_the_corefile_of_kubeadm_is_converted_whole() {
             "negative": {"minTTL": "5s", "maxTTL": "30s"},
             "serveStale": {"enabled": false},
         },
+        "rotate": true,
         "health": {"lameduck": "5s"},
     });
     assert_eq!(value, expected);

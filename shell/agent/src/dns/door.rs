@@ -16,6 +16,7 @@ use super::guard::{DnsGuard, Rates};
 use super::log;
 use super::service::{Client, Service, Step};
 use super::stats::{DnsStats, Exchange};
+use super::tcp::Limits;
 
 /// Extended error 18, "Prohibited" (RFC 8914 §4.19).
 const PROHIBITED: (u16, &str) = (18, "this server answers the node and its pods");
@@ -24,6 +25,8 @@ const TOO_MANY: (u16, &str) = (18, "too many queries of this client");
 /// The way to the answers.
 pub(super) struct Door {
     pub(super) service: Arc<Service>,
+    /// What connections are allowed.
+    pub(super) streams: Limits,
     guard: DnsGuard,
     rates: Option<Rates>,
     /// How often a client above its rate is told so by datagram.
@@ -84,6 +87,7 @@ impl Door {
         }
         Self {
             service: Arc::new(service),
+            streams: Limits::default(),
             rates: guard.rate.map(Rates::new),
             warnings: guard.rate.map(Rates::new),
             identity: Identity::new(&guard.name, CookieSecret::new(secret)),

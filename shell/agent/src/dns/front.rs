@@ -16,6 +16,8 @@ pub struct Front {
     /// Asked before the cluster's zones. They fall through: what they do not have
     /// is answered as if they were not there.
     pub hosts: Zones,
+    /// The addresses in replies of others come in turn.
+    pub rotate: bool,
     /// How many entries the written names have, each way.
     pub written: usize,
     /// When they were read, if there are any.

@@ -60,7 +60,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use portolan_dns::Zones;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -238,7 +238,7 @@ impl Opening {
         udp::start(&self.door, &self.heirs, (self.udp, self.tcp.len()), &ends)?;
         let acceptor = tcp::Acceptor {
             door: Arc::clone(&self.door),
-            slots: tcp::slots(),
+            slots: Arc::new(Semaphore::new(self.door.streams.most)),
             heirs: self.heirs,
             tasks: self.tasks.clone(),
             stop: self.stop,

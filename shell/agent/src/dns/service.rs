@@ -206,7 +206,18 @@ impl Service {
     /// Answers from a reply that the upstream has kept.
     fn is_kept(&self, query: &[u8], transport: Transport, out: &mut Vec<u8>) -> bool {
         let upstream = self.upstream.as_ref();
-        upstream.is_some_and(|upstream| upstream.at_once(query, transport, out))
+        let is_kept = upstream.is_some_and(|upstream| upstream.at_once(query, transport, out));
+        if is_kept {
+            self.take_turns(out);
+        }
+        is_kept
+    }
+
+    /// Turns the order of the addresses that others have said, where that was asked for.
+    fn take_turns(&self, reply: &mut [u8]) {
+        if self.front.load().rotate {
+            portolan_dns::rotate(reply, self.rotation());
+        }
     }
 
     /// What is to be sent of a zone; nothing before the zones are known.
@@ -329,6 +340,7 @@ impl Service {
             Ok(reply) => {
                 out.clear();
                 out.extend_from_slice(&reply);
+                self.take_turns(&mut out);
                 portolan_dns::fit(query, transport, &mut out);
                 self.metrics.replied(transport, &out);
                 Some(out)
@@ -416,6 +428,7 @@ impl Service {
                     self.metrics.count(Count::Forwarded);
                     let asked = Bytes::from(asked);
                     reply = upstream.forward(asked, Transport::Tcp).await.ok()?.to_vec();
+                    self.take_turns(&mut reply);
                 }
                 Answer::Drop => continue,
             }
@@ -427,8 +440,10 @@ impl Service {
         None
     }
 
-    /// Completes a chain of aliases that ends outside the zones. If that fails
-    /// the chain alone is the answer, as CoreDNS has it.
+    /// Completes a chain of aliases that ends outside the zones. Whatever others say
+    /// of its end, the chain is the answer, and alone if they have no addresses or do
+    /// not reply: so does CoreDNS, whose upstream's failures are replies without
+    /// records. SERVFAIL would say that the Service is not known.
     async fn follow(
         &self,
         (query, transport): (&[u8], Transport),
@@ -450,6 +465,7 @@ impl Service {
         match upstream.forward(Bytes::from(asked), Transport::Tcp).await {
             Ok(found) => {
                 portolan_dns::copy_answers(query, transport, &found, reply);
+                self.take_turns(reply);
             }
             Err(error) => {
                 self.metrics.count(Count::ForwardFailure);
@@ -492,11 +508,14 @@ impl Service {
     }
 
     /// A number for the order of addresses. Not simply a counter: clients ask
-    /// for A and AAAA in turn, and each kind must meet every order.
+    /// for A and AAAA in turn, some queries take several numbers, and each kind must
+    /// meet every order. So all bits are mixed (SplitMix64).
     fn rotation(&self) -> u64 {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let mixed = turn.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        mixed ^ (mixed >> 32)
+        let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
     }
 }
 

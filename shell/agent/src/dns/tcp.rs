@@ -8,11 +8,11 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures::{FutureExt, SinkExt, StreamExt};
 use portolan_dns::{Transfer, Transport};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
+use tokio_util::codec::{Decoder, FramedRead, FramedWrite, LengthDelimitedCodec};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -20,16 +20,33 @@ use super::door::{Asker, Door, Now};
 use super::heirs::Heirs;
 use super::service::Step;
 
-/// Connections that are served at a time; more wait in the listener's backlog
-/// until one ends, which an idle one soon does.
-const MOST_CONNECTIONS: usize = 512;
-/// How long a connection may be silent, or refuse to take a reply.
-const IDLE: Duration = Duration::from_secs(8);
+/// What connections are allowed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// How many are served at a time; more wait in the listener's backlog until one
+    /// ends, which an idle one soon does.
+    pub(super) most: usize,
+    /// How long one may be silent, or refuse to take a reply.
+    pub(super) idle: Duration,
+    /// How long a client may take to close its side after the server has.
+    pub(super) parting: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            most: 512,
+            idle: Duration::from_secs(8),
+            parting: Duration::from_secs(1),
+        }
+    }
+}
+
 /// How long a connection may be silent once the server leaves.
 const LAST: Duration = Duration::from_millis(250);
 /// How long its first query may take then, or the rest of one that has begun.
 const FIRST: Duration = Duration::from_secs(4);
-/// How long a connection lasts once the server leaves, however much is asked.
+/// How long a connection is read from once the server leaves, however much is asked.
 const LEAVING: Duration = Duration::from_secs(2);
 /// Queries of one connection that may wait for other resolvers; the next one is
 /// read when one of them is done.
@@ -38,11 +55,6 @@ const MOST_LATE: usize = 32;
 const MOST_READY: usize = 32;
 /// The pause after a failed accept, for instance for want of descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
-
-/// The connection slots that all listeners of a server share.
-pub(super) fn slots() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(MOST_CONNECTIONS))
-}
 
 /// What accepts connections.
 #[derive(Clone)]
@@ -102,13 +114,25 @@ async fn connection(
     }
     let (read, write) = stream.into_split();
     let (ready, replies) = mpsc::channel(MOST_READY);
+    let Limits { idle, parting, .. } = door.streams;
+    let leaves = stop.clone();
     // Ends when either side does: the reader by closing the channel, the writer
     // by an error, which makes the reader's next reply fail.
-    tokio::join!(
+    let (read, ()) = tokio::join!(
         read_queries(&door, (peer, stop), read, ready),
-        write_replies(write, replies)
+        write_replies(write, idle, replies)
     );
+    if leaves.is_cancelled() && timeout(parting, until_closed(read)).await.is_err() {
+        tracing::debug!(%peer, "a DNS client did not close its connection");
+    }
     drop(slot);
+}
+
+/// Waits for the client to close its side, whatever it still asks: a connection that is
+/// closed with something unread is broken, and replies on their way are lost with it.
+async fn until_closed(mut read: impl AsyncRead + Unpin) {
+    let mut late = [0; 4096];
+    while read.read(&mut late).await.is_ok_and(|length| length > 0) {}
 }
 
 fn framing() -> LengthDelimitedCodec {
@@ -117,13 +141,24 @@ fn framing() -> LengthDelimitedCodec {
         .new_codec()
 }
 
-async fn read_queries(
+/// Answers what is asked; gives back what it has read from.
+async fn read_queries<R: AsyncRead + Unpin>(
     door: &Arc<Door>,
     (peer, stop): (SocketAddr, CancellationToken),
-    read: impl AsyncRead + Unpin,
+    read: R,
+    ready: mpsc::Sender<Bytes>,
+) -> R {
+    let mut queries = Queries::new(read, door.streams.idle, stop);
+    answer_queries(door, peer, &mut queries, ready).await;
+    queries.messages.into_inner()
+}
+
+async fn answer_queries(
+    door: &Arc<Door>,
+    peer: SocketAddr,
+    queries: &mut Queries<impl AsyncRead + Unpin>,
     ready: mpsc::Sender<Bytes>,
 ) {
-    let mut queries = Queries::new(read, stop);
     let late = Arc::new(Semaphore::new(MOST_LATE));
     let mut out = Vec::new();
     let mut tasks = tokio::task::JoinSet::new();
@@ -165,6 +200,7 @@ async fn read_queries(
 /// The queries of one connection.
 struct Queries<R> {
     messages: FramedRead<R, LengthDelimitedCodec>,
+    idle: Duration,
     stop: CancellationToken,
     /// When the order to leave was seen.
     left: Option<Instant>,
@@ -173,9 +209,10 @@ struct Queries<R> {
 }
 
 impl<R: AsyncRead + Unpin> Queries<R> {
-    fn new(read: R, stop: CancellationToken) -> Self {
+    fn new(read: R, idle: Duration, stop: CancellationToken) -> Self {
         Self {
             messages: FramedRead::new(read, framing()),
+            idle,
             stop,
             left: None,
             asked: false,
@@ -189,7 +226,7 @@ impl<R: AsyncRead + Unpin> Queries<R> {
         if !self.stop.is_cancelled() {
             tokio::select! {
                 biased;
-                came = timeout(IDLE, self.messages.next()) => next = Some(came),
+                came = timeout(self.idle, self.messages.next()) => next = Some(came),
                 () = self.stop.cancelled() => {}
             }
         }
@@ -197,6 +234,10 @@ impl<R: AsyncRead + Unpin> Queries<R> {
             Some(came) => came,
             None => {
                 let left = *self.left.get_or_insert_with(Instant::now);
+                // A client that asks on and on would be read from for ever.
+                if self.asked && left.elapsed() >= LEAVING {
+                    return self.read_already();
+                }
                 let begun = !self.messages.read_buffer().is_empty();
                 let end = if begun || !self.asked {
                     left + FIRST
@@ -208,6 +249,14 @@ impl<R: AsyncRead + Unpin> Queries<R> {
         };
         self.asked = true;
         came.ok()??.ok()
+    }
+
+    /// The next one of those that were read together with others.
+    fn read_already(&mut self) -> Option<BytesMut> {
+        let mut read = std::mem::take(self.messages.read_buffer_mut());
+        let next = self.messages.decoder_mut().decode(&mut read);
+        *self.messages.read_buffer_mut() = read;
+        next.ok().flatten()
     }
 }
 
@@ -246,7 +295,11 @@ async fn reply_late(
     drop(slot);
 }
 
-async fn write_replies(write: impl AsyncWrite + Unpin, mut replies: mpsc::Receiver<Bytes>) {
+async fn write_replies(
+    write: impl AsyncWrite + Unpin,
+    idle: Duration,
+    mut replies: mpsc::Receiver<Bytes>,
+) {
     let mut messages = FramedWrite::new(write, framing());
     while let Some(reply) = replies.recv().await {
         let write = async {
@@ -257,8 +310,12 @@ async fn write_replies(write: impl AsyncWrite + Unpin, mut replies: mpsc::Receiv
             }
             SinkExt::<Bytes>::flush(&mut messages).await
         };
-        if !matches!(timeout(IDLE, write).await, Ok(Ok(()))) {
+        if !matches!(timeout(idle, write).await, Ok(Ok(()))) {
             return;
         }
+    }
+    // The last reply has been given: nothing follows it.
+    if let Err(error) = messages.get_mut().shutdown().await {
+        tracing::debug!(%error, "a DNS connection closed before its end");
     }
 }

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails the test")]
 
 mod coverage;
+mod many;
 mod pods;
 mod reference;
 mod wire;

@@ -164,11 +164,14 @@ impl Import {
                 self.leave_block(directive);
             }
             // Always so: errors are logged, loops found, the file read again when it
-            // changes, and the order of the cluster's addresses turned.
+            // changes.
             "errors" | "loop" | "reload" => self.leave_block(directive),
             "loadbalance" => match directive.arguments().as_slice() {
-                [] | ["round_robin"] => self.leave_block(directive),
-                _ => self.leave(directive, "the order of addresses is always turned"),
+                [] | ["round_robin"] => {
+                    self.out.rotate = true;
+                    self.leave_block(directive);
+                }
+                _ => self.leave(directive, "addresses come in turn, or as they are"),
             },
             "log" => {
                 self.out.log_one_in = Some(NonZeroU32::MIN);

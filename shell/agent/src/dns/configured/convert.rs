@@ -94,6 +94,7 @@ pub(super) fn convert(
     let front = Front {
         rewrites: rewrites(&configuration.rewrite)?,
         hosts,
+        rotate: configuration.rotate,
         written,
         read_at: (written > 0).then(SystemTime::now),
     };

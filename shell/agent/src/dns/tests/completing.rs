@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use portolan_dns::Zone;
 use portolan_plan::{NodePlan, NodeView};
 
 use super::super::complete::{ClientPods, Completion};
@@ -119,6 +120,20 @@ async fn d21_long_search_lists_are_walked_to_their_ends() {
     lab.zones.store(Arc::new(all));
     let text = lab.dig("db.shop.default.svc.cluster.local A").await;
     assert!(text.contains("10.96.7.7"), "{text}");
+
+    // The server goes to the very last one, which a client's resolver may not have room for.
+    let last = name("host.shop.a-rather-long-domain-31.corp.example");
+    let mut outside = Zone::new(name("corp.example"), 5, 1);
+    outside.set(&last, &[v4("192.0.2.31")]).unwrap();
+    let mut all = zones();
+    all.insert(outside);
+    lab.zones.store(Arc::new(all));
+    let text = lab.dig("host.shop.default.svc.cluster.local A").await;
+    let expected = [
+        format!("host.shop.default.svc.cluster.local. 5 IN CNAME {last}"),
+        format!("{last} 5 IN A 192.0.2.31"),
+    ];
+    assert_eq!(records(&text), expected, "{text}");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Names outside the zones, seen from a client of the server, with resolvers that
 //! misbehave.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +10,8 @@ use portolan_dns::{Rtype, Zone, query, same_question};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UdpSocket;
 
-use super::super::{Upstream, nameservers};
-use super::resolver::{LONG, Manner, SHORT, forwarder, resolver, route, without_cache};
+use super::super::{Front, Upstream, nameservers};
+use super::resolver::{LONG, Manner, SHORT, forwarder, resolver, route, settings, without_cache};
 use super::{Lab, client, name, receive, within};
 
 /// An upstream that keeps nothing, with so much patience for each server.
@@ -144,6 +145,80 @@ async fn d13_an_alias_out_of_the_cluster_brings_its_addresses() {
         output.contains("ANSWER: 1,") && output.contains("status: NOERROR"),
         "{output}"
     );
+}
+
+/// Whatever becomes of the name outside, a Service that is another name is one: the alias
+/// is the answer, as for CoreDNS.
+#[tokio::test]
+async fn d13_an_alias_whose_target_fails_is_the_answer_alone() {
+    for manner in [Manner::ServFail, Manner::Silent, Manner::NxDomain] {
+        let server = resolver(manner, 7);
+        let lab = Lab::start(Some(upstream(&[server.address], SHORT)));
+        for words in ["A", "AAAA", "A +tcp"] {
+            let output = lab
+                .dig(&format!("out.default.svc.cluster.local {words}"))
+                .await;
+            assert!(
+                output.contains("status: NOERROR,") && output.contains("ANSWER: 1, AUTHORITY: 0"),
+                "{output}"
+            );
+            assert!(output.contains("CNAME\twww.example.com."), "{output}");
+            assert!(output.contains("flags: qr aa rd ra;"), "{output}");
+        }
+        assert!(server.asked() > 0);
+        // The target itself is the server's to fail.
+        let output = lab.dig("www.example.com A").await;
+        let status = if manner == Manner::NxDomain {
+            "NXDOMAIN"
+        } else {
+            "SERVFAIL"
+        };
+        assert!(output.contains(&format!("status: {status},")), "{output}");
+    }
+}
+
+/// The first address of a name, asked so often, and how often the server was asked.
+async fn first_addresses(rotate: bool, cached: bool, owner: &str) -> (BTreeSet<String>, usize) {
+    let server = resolver(Manner::Pair, 7);
+    let route = route(&[server.address], LONG);
+    let settings = if cached {
+        settings(route)
+    } else {
+        without_cache(route)
+    };
+    let lab = Lab::start(Some(forwarder(settings)));
+    lab.front.store(Arc::new(Front {
+        rotate,
+        ..Front::default()
+    }));
+    let mut first = BTreeSet::new();
+    for _ in 0..16 {
+        let output = lab.dig(&format!("{owner} A +short")).await;
+        let lines: Vec<&str> = output.lines().collect();
+        let addresses: Vec<_> = lines
+            .iter()
+            .filter(|line| line.starts_with("192."))
+            .collect();
+        assert_eq!(addresses.len(), 2, "{output}");
+        first.insert((*addresses[0]).to_owned());
+        let alias = lines.iter().position(|line| line.ends_with('.'));
+        assert!(alias.is_none_or(|at| at == 0), "{output}");
+    }
+    (first, server.asked())
+}
+
+#[tokio::test]
+async fn d18_d22_addresses_of_others_come_in_turn_where_that_was_asked_for() {
+    let both = BTreeSet::from(["192.0.2.7".to_owned(), "192.0.2.8".to_owned()]);
+    for owner in ["www.example.com", "out.default.svc.cluster.local"] {
+        for cached in [true, false] {
+            let (first, asked) = first_addresses(true, cached, owner).await;
+            assert_eq!(first, both, "{owner} {cached}");
+            assert_eq!(asked == 1, cached, "{owner}");
+        }
+        let (first, _) = first_addresses(false, true, owner).await;
+        assert_eq!(first.len(), 1, "as they came: {owner}");
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod forwarding;
 mod guarding;
 mod keeping;
 mod leaving;
+mod limits;
 mod programs;
 mod resolver;
 mod secret;

@@ -39,6 +39,8 @@ pub(super) enum Manner {
     OneEach,
     /// Answers with addresses of another name behind those of the one asked for.
     WithOthers,
+    /// Answers with two addresses.
+    Pair,
     /// Over UDP as `Cut`; over a connection as `AfterForgeries`.
     CutThenForgeries,
     /// Over UDP as `Cut`; breaks off in the middle of its reply over a connection.
@@ -303,6 +305,13 @@ fn replies(manner: Manner, message: &[u8], last: u8) -> Vec<Vec<u8>> {
             .collect(),
         Manner::NoEdns => vec![good],
         Manner::WithOthers => vec![with_others(good)],
+        Manner::Pair => {
+            let mut pair = good;
+            pair[7] = 2;
+            let second = reply(message, last + 1);
+            pair.extend_from_slice(&second[question_length(message)..]);
+            vec![pair]
+        }
         Manner::Cut | Manner::OneEach | Manner::CutThenForgeries | Manner::Torn => {
             let mut cut = empty(message, Rcode::NoError);
             cut[2] |= 0x02;
