@@ -4,6 +4,7 @@
 pub mod cleanup;
 pub mod cluster;
 pub mod dns;
+pub mod gate_socket;
 mod health;
 mod localhost;
 mod metrics;

@@ -35,7 +35,7 @@ pub static SERVICES: Resource = Resource::fixed("", "services", "Service", true)
 pub static SERVICE_CIDRS: Resource =
     Resource::fixed("networking.k8s.io", "servicecidrs", "ServiceCIDR", false);
 /// networking.k8s.io/v1 NetworkPolicy
-pub(crate) static NETWORK_POLICIES: Resource = Resource::fixed(
+pub static NETWORK_POLICIES: Resource = Resource::fixed(
     "networking.k8s.io",
     "networkpolicies",
     "NetworkPolicy",

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow, bail};
 use ipnet::IpNet;
 use portolan_agent::dns::{Configured, Dial, DnsGuard, DnsTold, HandOver, SharedFront, Upstream};
+use portolan_agent::gate_socket;
 use portolan_agent::node::{self, Gate, HEALTHZ, METRICS, NodeConfig};
 use portolan_api::validate::names::dns1123_subdomain;
 use portolan_dns::Name;
@@ -54,12 +55,16 @@ async fn work(args: AgentArgs, settings: Settings) -> Result<()> {
     let outside = names(&args, &mut settings, &shutdown)?;
     tell(&args, &settings);
     let name = settings.given.node.to_string();
+    let gate = Gate::default();
+    let socket = args.cni_socket.as_deref();
+    let _socket = socket.map(|path| gate_socket::serve(path, gate.clone()));
+    let _socket = _socket.transpose()?;
     let config = NodeConfig {
         given: settings.given,
         netns: NetNs::current()?,
         kube,
         policies: args.network_policy,
-        gate: Gate::default(),
+        gate,
         cluster_dns: args.serve_dns,
         upstream: outside.upstream,
         front: outside.front,

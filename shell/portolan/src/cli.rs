@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod agent;
 mod cleanup;
+mod cni;
 mod dns;
 mod doctor;
 mod node_ports;
@@ -18,6 +19,7 @@ mod ranges;
 
 pub(crate) use agent::{AgentArgs, LocalMode};
 pub(crate) use cleanup::CleanupArgs;
+pub(crate) use cni::{CniArgs, CniCommand, FolderArgs, InstallArgs};
 pub(crate) use dns::{DnsArgs, DnsCommand, ServeArgs};
 pub(crate) use doctor::DoctorArgs;
 pub(crate) use node_ports::node_ports;
@@ -155,6 +157,9 @@ pub(crate) enum Command {
         portolan cleanup\n\n\
         Needs root. Stop the agent first. Open connections go on until they end.")]
     Cleanup(CleanupArgs),
+    /// The CNI plugin: a pod's network is ready once its policies are in the kernel
+    #[command(after_help = cni::EXAMPLES)]
+    Cni(CniArgs),
     /// Print the completion script of a shell
     #[command(after_help = "Example:\n  source <(portolan completion bash)")]
     Completion {

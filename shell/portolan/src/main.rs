@@ -12,6 +12,7 @@ use clap::{CommandFactory, Parser};
 mod agent;
 mod cleanup;
 mod cli;
+mod cni;
 mod connect;
 mod dns;
 mod doctor;
@@ -43,9 +44,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// The program under another name: a process of the lab, or the application of
-/// the image portolan/echo.
+/// The program under another name: the CNI plugin, a process of the lab, or the
+/// application of the image portolan/echo.
 fn helper() -> Option<ExitCode> {
+    if cni::is_plugin() {
+        return Some(cni::plugin());
+    }
     let code = container::init_main().or_else(|| {
         let mut arguments = std::env::args().skip(1);
         (arguments.next()? == "echo").then(|| portolan_lab::echo::run(arguments))
@@ -100,6 +104,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Up(args) => lab::up(args),
         Command::Agent(args) => agent::run(args),
         Command::Dns(args) => dns::run(args),
+        Command::Cni(args) => cni::run(&args),
         Command::Cleanup(args) => client(cleanup::run(args)),
     }
 }

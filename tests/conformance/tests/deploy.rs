@@ -175,6 +175,54 @@ fn the_agent_takes_the_flags_of_the_manifest() -> Result<()> {
     Ok(())
 }
 
+/// The patch is one of the agent's DaemonSet, and what it runs puts the plugin where
+/// the example has it.
+#[test]
+fn n16_the_plugin_is_installed_as_the_example_shows() -> Result<()> {
+    const PATCH: &str = include_str!("../../../deploy/cni/agent.yaml");
+    const EXAMPLE: &str = include_str!("../../../deploy/cni/example.conflist");
+    let (agent, patch) = (objects(AGENT)?, objects(PATCH)?);
+    let (agent, patch) = (of_kind(&agent, "DaemonSet")?, of_kind(&patch, "DaemonSet")?);
+    assert_eq!(agent["metadata"]["name"], patch["metadata"]["name"]);
+    assert_eq!(
+        agent["metadata"]["namespace"],
+        patch["metadata"]["namespace"]
+    );
+    let own = &agent["spec"]["template"]["spec"]["containers"][0];
+    let first = &patch["spec"]["template"]["spec"]["initContainers"][0];
+    assert_eq!(own["image"], first["image"]);
+    let mut list: Value = serde_json::from_str(EXAMPLE)?;
+    let dir = tempfile::tempdir()?;
+    let plugins = list["plugins"].as_array_mut().context("plugins")?;
+    let plugin = plugins.pop().context("a plugin")?;
+    let socket = format!(
+        "--cni-socket={}",
+        plugin["socket"].as_str().context("socket")?
+    );
+    assert!(texts(&own["args"]).any(|flag| flag == socket), "{own}");
+    let conf = dir.path().join("10-example.conflist");
+    std::fs::write(&conf, list.to_string())?;
+    let mut command = std::process::Command::new(tools::portolan()?);
+    command.args(texts(&first["command"]).skip(1));
+    command.args(texts(&first["args"]));
+    for flag in ["--bin-dir", "--conf-dir"] {
+        command.arg(flag).arg(dir.path());
+    }
+    assert!(command.status()?.success());
+    let made: Value = serde_json::from_str(&std::fs::read_to_string(&conf)?)?;
+    assert_eq!(made, serde_json::from_str::<Value>(EXAMPLE)?);
+    // The runtime calls it by its name.
+    let program = dir.path().join("portolan-cni");
+    let mut plugin = std::process::Command::new(program);
+    plugin.env("CNI_COMMAND", "VERSION");
+    plugin.stdin(std::fs::File::open(&conf)?);
+    let output = plugin.output()?;
+    assert!(output.status.success());
+    let told: Value = serde_json::from_slice(&output.stdout)?;
+    assert_eq!(told["cniVersion"], "1.0.0");
+    Ok(())
+}
+
 /// kubectl applies all that the embedded server serves; it has no kinds of
 /// rbac.authorization.k8s.io yet.
 #[test]

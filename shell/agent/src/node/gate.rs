@@ -23,16 +23,17 @@ struct Desk {
     called: Notify,
 }
 
-/// Somebody who waits.
+/// Somebody who waits: for a pod's policies, or for the first commit.
 #[derive(Debug)]
 struct Waiting {
-    attachment: Attachment,
+    attachment: Option<Attachment>,
     answer: oneshot::Sender<()>,
 }
 
 #[derive(Debug)]
 enum Asked {
-    Attach(Waiting),
+    Wait(Waiting),
+    Tell(Attachment),
     Detach(PodKey, Uid),
 }
 
@@ -40,12 +41,26 @@ impl Gate {
     /// Tells of a pod's network and waits until its policies hold there. Whoever does
     /// not want to wait any longer drops the future; what was told stays told.
     pub async fn attach(&self, attachment: Attachment) {
+        self.wait(Some(attachment)).await;
+    }
+
+    /// Waits until the kernel holds what the API server says.
+    pub async fn ready(&self) {
+        self.wait(None).await;
+    }
+
+    async fn wait(&self, attachment: Option<Attachment>) {
         let (answer, answered) = oneshot::channel();
-        self.put(Asked::Attach(Waiting { attachment, answer }));
+        self.put(Asked::Wait(Waiting { attachment, answer }));
         if answered.await.is_err() {
             // The loop ends: nobody may go on because of that.
             std::future::pending::<()>().await;
         }
+    }
+
+    /// Tells of a pod's network, and does not wait.
+    pub fn tell(&self, attachment: Attachment) {
+        self.put(Asked::Tell(attachment));
     }
 
     /// Tells that the network of a pod is gone.
@@ -97,14 +112,15 @@ impl Keeper {
     pub(super) fn take(&mut self) -> Vec<Change> {
         let asked = std::mem::take(&mut *self.gate.lock());
         let change = |asked| match asked {
-            Asked::Detach(pod, uid) => Change::Detach(pod, uid),
-            Asked::Attach(waiting) => {
+            Asked::Detach(pod, uid) => Some(Change::Detach(pod, uid)),
+            Asked::Tell(attachment) => Some(Change::Attach(attachment)),
+            Asked::Wait(waiting) => {
                 let attachment = waiting.attachment.clone();
                 self.waiting.push(waiting);
-                Change::Attach(attachment)
+                attachment.map(Change::Attach)
             }
         };
-        asked.into_iter().map(change).collect()
+        asked.into_iter().filter_map(change).collect()
     }
 
     /// Lets those go on whose pods the kernel treats as these policies say: it holds
@@ -112,8 +128,11 @@ impl Keeper {
     pub(super) fn open(&mut self, held: &Policies) {
         let waiting = std::mem::take(&mut self.waiting);
         for one in waiting {
-            let Attachment { pod, addresses, .. } = &one.attachment;
-            if !self.policies || held.governs(pod, addresses) {
+            let governed = one
+                .attachment
+                .as_ref()
+                .is_none_or(|own| held.governs(&own.pod, &own.addresses));
+            if !self.policies || governed {
                 // Who went away needs no answer.
                 one.answer.send(()).ok();
             } else if !one.answer.is_closed() {

@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use clap::{ArgAction, Args, ValueEnum};
 use ipnet::IpNet;
+use portolan_agent::gate_socket::SOCKET;
 use portolan_model::Algorithm;
 use portolan_plan::{DNS_TTL, PodNames};
 
@@ -107,6 +108,10 @@ pub(crate) struct AgentArgs {
     /// Enforce NetworkPolicies; all pods and policies of the cluster are watched for that
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
     pub(crate) network_policy: bool,
+    /// Listen there for the CNI plugin (portolan cni), whose pods start once their policies
+    /// are in the kernel [default: nowhere]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = SOCKET, value_name = "PATH")]
+    pub(crate) cni_socket: Option<PathBuf>,
     /// Once there is any policy, close every address of this node's pod ranges (spec.podCIDRs)
     /// that no pod is known to have: for nodes without the CNI plugin. New pods wait for their
     /// network until the API server tells their addresses
