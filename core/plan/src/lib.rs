@@ -20,6 +20,7 @@ pub mod conntrack;
 pub mod endpoints;
 mod frontend;
 mod health;
+pub mod load_balancer;
 mod masquerade;
 mod names;
 mod node;

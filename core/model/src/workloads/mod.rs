@@ -11,6 +11,7 @@
 mod apps;
 mod daemon;
 mod endpoints;
+mod load_balancer;
 mod meta;
 mod neighbours;
 mod node;
@@ -25,6 +26,10 @@ pub use apps::{
 };
 pub use daemon::{DaemonSet, DaemonSetStatus, DaemonUpdate};
 pub use endpoints::{Endpoints, Hints, Slice, SliceEndpoint, SlicePort, Target};
+pub use load_balancer::{
+    Asked, BalancedPort, BalancedService, BalancerNode, DualStack, LabelledNamespace, Pool,
+    ReadyNodes, Span,
+};
 pub use meta::{Meta, Object, ObjectKey, Owner};
 pub use neighbours::{Neighbours, PodTerm, Spread};
 pub use node::{Lease, Namespace, Node, Taint, Toleration};

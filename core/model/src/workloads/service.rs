@@ -102,7 +102,7 @@ fn read(object: &Value) -> Service {
     }
 }
 
-fn families(object: &Value) -> Vec<Family> {
+pub(super) fn families(object: &Value) -> Vec<Family> {
     let mut families: Vec<Family> = strings_at(object, "spec.ipFamilies")
         .into_iter()
         .filter_map(|family| match family {
