@@ -197,6 +197,11 @@ impl Cluster {
             .map(|(_, policy)| policy)
     }
 
+    /// Whether there is any NetworkPolicy or ClusterNetworkPolicy.
+    pub fn has_policies(&self) -> bool {
+        !self.policies.is_empty() || self.cluster_policies.names().next().is_some()
+    }
+
     /// One ClusterNetworkPolicy.
     pub fn cluster_policy(&self, name: &str) -> Option<&Arc<ClusterPolicy>> {
         self.cluster_policies.get(name)

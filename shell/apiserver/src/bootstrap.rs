@@ -37,9 +37,20 @@ async fn definitions(context: &Context) -> Result<(), OpenError> {
         return Ok(());
     };
     for definition in &context.config.definitions {
-        ensure_object(context, &resource, definition.clone()).await?;
+        let key = resource.key("", meta::name(definition));
+        let stored = context.store.get(&key);
+        // Somebody may have a definition of the same kind from elsewhere.
+        if stored.is_none_or(|stored| owner(&stored.value()) == owner(definition)) {
+            ensure_object(context, &resource, definition.clone()).await?;
+        }
     }
     Ok(())
+}
+
+/// Which application a definition says that it belongs to.
+fn owner(definition: &Value) -> Option<&str> {
+    let labels = definition.pointer("/metadata/labels");
+    labels?.get("app.kubernetes.io/name")?.as_str()
 }
 
 /// default/kubernetes at the first address (A4), with this server as endpoint.

@@ -1,11 +1,11 @@
-//! NetworkPolicy in the plainest words: no index, no sharing, every object looked at
-//! for every question. What `plan` compiles must agree with it.
+//! NetworkPolicy and ClusterNetworkPolicy in the plainest words: no index, no sharing,
+//! every object looked at for every question. What `plan` compiles must agree with it.
 
 use std::net::IpAddr;
 
 use portolan_model::{
-    Cluster, Direction, LabelSelector, NetworkPolicy, Pod, PolicyPeer, PolicyPort, PolicyRule,
-    PortMatch, Protocol, Text,
+    Action, Cluster, ClusterRule, Direction, LabelSelector, NetworkPolicy, Pod, PolicyPeer,
+    PolicyPort, PolicyRule, PortMatch, Protocol, Text, Tier,
 };
 use portolan_plan::NodeView;
 
@@ -18,29 +18,27 @@ pub fn allowed(
     cluster: &Cluster,
     view: &NodeView,
     direction: Direction,
-    (own, peer): (IpAddr, IpAddr),
+    ends: (IpAddr, IpAddr),
     to: To,
 ) -> bool {
+    let judged = judged(cluster, view, direction, ends, to);
+    judged.is_none_or(|(_, action)| action != Action::Deny)
+}
+
+/// Which tier accepts or denies such a connection; none if nobody minds it.
+pub fn judged(
+    cluster: &Cluster,
+    view: &NodeView,
+    direction: Direction,
+    (own, peer): (IpAddr, IpAddr),
+    to: To,
+) -> Option<(Tier, Action)> {
     if own == peer {
-        return true;
+        return None;
     }
-    let here = |pod: &&&Pod| pod.node.as_ref() == Some(&view.node) && pod.addresses.contains(&own);
-    let pods = to_policies(cluster);
-    // While two pods have one address, one that is isolated stands for both.
-    let isolating = |pod: &Pod| -> Vec<&NetworkPolicy> {
-        cluster
-            .policies()
-            .map(|policy| &**policy)
-            .filter(|policy| policy.key.namespace == pod.key.namespace)
-            .filter(|policy| policy.pods.matches(&pod.labels))
-            .filter(|policy| policy.rules(direction).is_some())
-            .collect()
-    };
-    let mut isolated = pods.iter().filter(here).map(|pod| (pod, isolating(pod)));
-    let Some((pod, policies)) = isolated.find(|(_, policies)| !policies.is_empty()) else {
-        return true;
-    };
-    let question = Question {
+    let here = |pod: &&Pod| pod.node.as_ref() == Some(&view.node) && pod.addresses.contains(&own);
+    let pods: Vec<&Pod> = to_policies(cluster).into_iter().filter(here).collect();
+    let question = |pod| Question {
         cluster,
         view,
         direction,
@@ -48,12 +46,15 @@ pub fn allowed(
         peer,
         to,
     };
-    policies.iter().any(|policy| {
-        let rules = policy.rules(direction).unwrap_or_default();
-        rules
-            .iter()
-            .any(|rule| question.meets(&policy.key.namespace, rule))
-    })
+    // While two pods have one address, the first that is governed stands for both.
+    for tier in Tier::ALL {
+        let mut answers = pods.iter().map(|pod| question(pod).of_tier(tier));
+        match answers.find_map(|answer| answer) {
+            None | Some(Action::Pass) => {}
+            Some(action) => return Some((tier, action)),
+        }
+    }
+    None
 }
 
 /// The pods that policies know: hostNetwork pods are their nodes (N13).
@@ -72,6 +73,59 @@ struct Question<'q> {
 }
 
 impl Question<'_> {
+    /// What a tier says; nothing if no policy of it is about the pod.
+    fn of_tier(&self, tier: Tier) -> Option<Action> {
+        let policies = self.isolating();
+        if tier == Tier::NetworkPolicy {
+            return (!policies.is_empty()).then(|| self.of_policies(&policies));
+        }
+        if tier == Tier::Baseline && !policies.is_empty() {
+            return None;
+        }
+        let labels = self.cluster.labels_of(&self.pod.key.namespace);
+        let rules: Vec<&ClusterRule> = self
+            .cluster
+            .cluster_policies(tier)
+            .filter(|policy| policy.subject.selects(labels, &self.pod.labels))
+            .flat_map(|policy| policy.rules(self.direction))
+            .collect();
+        if rules.is_empty() {
+            return None;
+        }
+        let namespace = "no namespace of its own".into();
+        let first = rules.iter().find(|one| self.meets(&namespace, &one.rule));
+        Some(match (tier, first.map(|one| one.action)) {
+            (Tier::Baseline, Some(Action::Pass) | None) => Action::Accept,
+            (_, Some(action)) => action,
+            (_, None) => Action::Pass,
+        })
+    }
+
+    /// The NetworkPolicies that isolate the pod.
+    fn isolating(&self) -> Vec<&NetworkPolicy> {
+        self.cluster
+            .policies()
+            .map(|policy| &**policy)
+            .filter(|policy| policy.key.namespace == self.pod.key.namespace)
+            .filter(|policy| policy.pods.matches(&self.pod.labels))
+            .filter(|policy| policy.rules(self.direction).is_some())
+            .collect()
+    }
+
+    fn of_policies(&self, policies: &[&NetworkPolicy]) -> Action {
+        let allowed = policies.iter().any(|policy| {
+            let rules = policy.rules(self.direction).unwrap_or_default();
+            rules
+                .iter()
+                .any(|rule| self.meets(&policy.key.namespace, rule))
+        });
+        if allowed {
+            Action::Accept
+        } else {
+            Action::Deny
+        }
+    }
+
     fn meets(&self, namespace: &Text, rule: &PolicyRule) -> bool {
         match &rule.ports {
             None => self.is_peer(namespace, rule),

@@ -1,15 +1,22 @@
 //! NetworkPolicies on one node: which of its pods are isolated, and from whom.
 //!
-//! What the policies that select a pod allow together is a [`PolicySet`]; pods that
-//! the same policies select share one. A set's classes of ports lead to [`Peers`],
-//! which sets share as well. Both are named by their content and never change but in
-//! the pods among the peers, so that a changed policy becomes another set beside the
-//! old one, and a pod goes from one to the other at once.
+//! What the policies of one tier that are about a pod say together is a [`PolicySet`];
+//! pods that the same policies are about share one. A set's classes of ports lead to
+//! [`Peers`], which sets share as well. Both are named by their content and never change
+//! but in the pods among the peers, so that a changed policy becomes another set beside
+//! the old one, and a pod goes from one to the other at once.
+//!
+//! A connection is judged tier by tier until one accepts or denies it (N19):
+//!
+//! ```text
+//!  Admin ──pass──► NetworkPolicies ──none isolates the pod──► Baseline ──► let through
+//! ```
 //!
 //! A pod finds the terms that are about it by its labels, so a change costs what it
 //! concerns, not policies times pods.
 
 mod id;
+mod ladder;
 mod peers;
 mod ranges;
 mod set;
@@ -22,14 +29,16 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 use portolan_model::{
-    Cluster, Direction, Dirty, LabelSelector, Labels, NamedPort, Pod, PodKey, PolicyKey, Protocol,
+    Action, Cluster, ClusterPolicy, Direction, Dirty, Labels, NamedPort, Pod, PodKey, PolicyKey,
+    Protocol, Text, Tier,
 };
 
 use crate::view::{DNS_PORT, NodeView};
 
 pub use id::{PeersId, SetId};
-pub use peers::{Door, Frame, Peers, TouchedPeers};
-pub use set::{Allowed, ByName, Class, Families, PolicySet};
+pub use ladder::{Level, Way};
+pub use peers::{Door, Frame, Peers, Step, TouchedPeers};
+pub use set::{ByName, Class, Families, PolicySet, Ports, Source};
 pub use term::{Term, Within};
 pub use unknown::Closed;
 
@@ -43,7 +52,7 @@ const DNS_LABEL: (&str, &str) = ("k8s-app", "kube-dns");
 /// What policies say on one node.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Policies {
-    /// Addresses of this node's pods that are isolated.
+    /// Addresses of this node's pods that policies are about.
     pub isolated: OrdMap<IpAddr, Isolation>,
     sets: OrdMap<SetId, Held>,
     terms: Terms,
@@ -56,22 +65,43 @@ pub struct Policies {
     closed: Option<Closed>,
 }
 
-/// What governs a pod; nothing in a direction in which no policy isolates it (N1).
+/// What governs a pod; nothing where no policy is about it (N1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Isolation {
-    /// What may come in.
-    pub ingress: Option<SetId>,
-    /// What may go out.
-    pub egress: Option<SetId>,
+    /// By direction and tier, each as they come.
+    sets: [[Option<SetId>; 3]; 2],
 }
 
 impl Isolation {
-    /// What governs it in a direction.
-    pub fn set(&self, direction: Direction) -> Option<SetId> {
-        match direction {
-            Direction::Ingress => self.ingress,
-            Direction::Egress => self.egress,
+    /// What governs it in a direction and tier.
+    pub fn set(&self, direction: Direction, tier: Tier) -> Option<SetId> {
+        let mut all = self.iter();
+        let own = all.find(|(own, at, _)| (*own, *at) == (direction, tier));
+        own.map(|(_, _, id)| id)
+    }
+
+    /// All that governs it, and where.
+    pub fn iter(&self) -> impl Iterator<Item = (Direction, Tier, SetId)> {
+        let directions = Direction::BOTH.into_iter().zip(self.sets);
+        directions.flat_map(|(direction, sets)| {
+            let sets = Tier::ALL.into_iter().zip(sets);
+            sets.filter_map(move |(tier, set)| Some((direction, tier, set?)))
+        })
+    }
+
+    /// What `set` makes of each place.
+    fn by(mut set: impl FnMut(Direction, Tier) -> Option<SetId>) -> Self {
+        Self {
+            sets: Direction::BOTH.map(|direction| Tier::ALL.map(|tier| set(direction, tier))),
         }
+    }
+
+    /// The same, and what another has where it has nothing.
+    fn or(self, other: &Self) -> Self {
+        Self::by(|direction, tier| {
+            let own = self.set(direction, tier);
+            own.or_else(|| other.set(direction, tier))
+        })
     }
 }
 
@@ -113,14 +143,14 @@ impl Policies {
         &self.terms.peers
     }
 
-    /// Doors that sets open by name.
-    pub fn doors(&self) -> impl Iterator<Item = &(SetId, Door)> {
-        self.terms.doors.keys()
+    /// Doors that sets treat by name, each with the first level at which it is there.
+    pub fn doors(&self) -> impl Iterator<Item = (SetId, Door, Level)> {
+        self.terms.doors()
     }
 
-    /// Whether a set opens a door.
-    pub fn has_door(&self, id: SetId, door: Door) -> bool {
-        self.terms.doors.contains_key(&(id, door))
+    /// The first level at which a set treats a door by name.
+    pub fn door(&self, id: SetId, door: Door) -> Option<Level> {
+        self.terms.door(id, door)
     }
 
     /// Whether a pod is known to be on this node with these addresses among its own, so
@@ -136,32 +166,39 @@ impl Policies {
     pub fn allows(
         &self,
         direction: Direction,
-        (own, peer): (IpAddr, IpAddr),
+        ends: (IpAddr, IpAddr),
         to: Option<(Protocol, u16)>,
     ) -> bool {
-        let isolation = self.isolated.get(&own);
-        let Some(id) = isolation.and_then(|isolation| isolation.set(direction)) else {
-            return true;
-        };
-        if own == peer {
-            return true; // N12
-        }
-        let Some(set) = self.set(id) else { return true };
-        let by_name = to.is_some_and(|(protocol, port)| self.has_door(id, (peer, protocol, port)));
-        let class = to.and_then(|(protocol, port)| {
-            let mut classes = set.classes.iter();
-            classes.find(|class| {
-                class.protocol == protocol && (class.first..=class.last).contains(&port)
-            })
+        let judged = self.judge(direction, ends, to);
+        judged.is_none_or(|(_, action)| action != Action::Deny)
+    }
+
+    /// Which tier decides about such a connection, and what: [`Action::Accept`] or
+    /// [`Action::Deny`]. None does where it is let through because nobody minds (N1), or
+    /// because a pod speaks to itself (N12).
+    pub fn judge(
+        &self,
+        direction: Direction,
+        (own, peer): (IpAddr, IpAddr),
+        to: Option<(Protocol, u16)>,
+    ) -> Option<(Tier, Action)> {
+        let isolation = self.isolated.get(&own).filter(|_| own != peer)?;
+        let mut tiers = Tier::ALL.into_iter().filter_map(|tier| {
+            let id = isolation.set(direction, tier)?;
+            Some((tier, self.action(id, peer, to)?))
         });
-        by_name
-            || match class.map_or(&set.rest, |class| &class.allowed) {
-                Allowed::Everybody => true,
-                Allowed::Only(peers) => {
-                    let peers = peers.and_then(|id| self.terms.peers.get(&id));
-                    peers.is_some_and(|peers| peers.has(peer))
-                }
-            }
+        tiers.find(|(_, action)| *action != Action::Pass)
+    }
+
+    /// What a set says about a peer.
+    fn action(&self, id: SetId, peer: IpAddr, to: Option<(Protocol, u16)>) -> Option<Action> {
+        let ports = self.set(id)?.at(to);
+        let level = to.and_then(|(protocol, port)| self.door(id, (peer, protocol, port)));
+        let door = level.and_then(|level| ports.doors.get(&level));
+        match door.unwrap_or(&ports.way) {
+            Way::All(action) => Some(*action),
+            Way::By(peers) => Some(self.terms.peers.get(peers)?.action(peer)),
+        }
     }
 }
 
@@ -200,6 +237,18 @@ impl Policies {
         for policy in &dirty.policies {
             subjects.extend(self.concerned(cluster, policy));
         }
+        for name in &dirty.cluster_policies {
+            subjects.extend(self.concerned_by_cluster(cluster, name));
+        }
+        // By their namespaces' labels only ClusterNetworkPolicies find whom they govern.
+        let mut clusterwide = Tier::ALL
+            .into_iter()
+            .flat_map(|tier| cluster.cluster_policies(tier));
+        if clusterwide.next().is_some() {
+            for namespace in &dirty.namespaces {
+                subjects.extend(self.own_in(namespace).map(|(key, _)| key.clone()));
+            }
+        }
         for key in &subjects {
             self.govern(cluster, view, key, &mut touched);
         }
@@ -207,26 +256,50 @@ impl Policies {
         self.settle(touched)
     }
 
+    /// This node's pods in a namespace.
+    fn own_in(&self, namespace: &Text) -> impl Iterator<Item = (&PodKey, &Isolation)> {
+        let inside = namespace.clone();
+        let here = self.own.range(PodKey::first_of(namespace)..);
+        let here = here.take_while(move |(key, _)| key.namespace == inside);
+        here.map(|(key, (_, isolation))| (key, isolation))
+    }
+
+    /// Whether what governs a pod follows from a policy.
+    fn follows(&self, isolation: &Isolation, source: &Source) -> bool {
+        let mut sets = isolation.iter().filter_map(|(_, _, id)| self.set(id));
+        sets.any(|set| match source {
+            // Those of a set are in the order of their names.
+            Source::Policy(_) => set.policies.binary_search(source).is_ok(),
+            Source::Cluster(_) => set.policies.contains(source),
+        })
+    }
+
     /// This node's pods whom a policy governs, or would now.
     fn concerned(&self, cluster: &Cluster, policy: &PolicyKey) -> Vec<PodKey> {
-        let here = self.own.range(PodKey::first_of(&policy.namespace)..);
-        let here = here.take_while(|(key, _)| key.namespace == policy.namespace);
         let selector = cluster.policy(policy).map(|policy| &policy.pods);
-        let governs = |id: SetId| {
-            let set = self.set(id);
-            set.is_some_and(|set| set.policies.binary_search(policy).is_ok())
+        let source = Source::Policy(policy.clone());
+        let selects = |key: &PodKey| {
+            let pod = cluster.pod(key).zip(selector);
+            pod.is_some_and(|(pod, selector)| selector.matches(&pod.labels))
         };
-        here.filter(|(key, (_, isolation))| {
-            let sets = Direction::BOTH.map(|direction| isolation.set(direction));
-            let selects = |selector: &LabelSelector| {
-                cluster
-                    .pod(key)
-                    .is_some_and(|pod| selector.matches(&pod.labels))
-            };
-            sets.into_iter().flatten().any(governs) || selector.is_some_and(selects)
-        })
-        .map(|(key, _)| key.clone())
-        .collect()
+        let here = self.own_in(&policy.namespace);
+        here.filter(|(key, isolation)| self.follows(isolation, &source) || selects(key))
+            .map(|(key, _)| key.clone())
+            .collect()
+    }
+
+    /// The same for a ClusterNetworkPolicy.
+    fn concerned_by_cluster(&self, cluster: &Cluster, name: &Text) -> Vec<PodKey> {
+        let policy = cluster.cluster_policy(name);
+        let source = Source::Cluster(name.clone());
+        let selects = |key: &PodKey| {
+            let pod = cluster.pod(key).zip(policy);
+            pod.is_some_and(|(pod, policy)| is_subject(cluster, policy, pod))
+        };
+        let here = self.own.iter();
+        here.filter(|(key, (_, isolation))| self.follows(isolation, &source) || selects(key))
+            .map(|(key, _)| key.clone())
+            .collect()
     }
 
     fn move_peer(
@@ -261,8 +334,18 @@ impl Policies {
         let pod = cluster.pod(key).filter(here);
         let mut isolation = Isolation::default();
         if let Some(pod) = pod {
-            isolation.ingress = self.take(cluster, pod, Direction::Ingress, touched);
-            isolation.egress = self.take(cluster, pod, Direction::Egress, touched);
+            let mut isolated = false;
+            // Tier by tier: NetworkPolicies have the last word about the pods that they
+            // isolate (N19).
+            isolation = Isolation::by(|direction, tier| {
+                let governed = match tier {
+                    Tier::NetworkPolicy => by_policies(cluster, pod, direction),
+                    Tier::Baseline if isolated => None,
+                    Tier::Admin | Tier::Baseline => by_cluster(cluster, pod, (direction, tier)),
+                };
+                isolated = tier == Tier::NetworkPolicy && governed.is_some();
+                Some(self.take(cluster, &governed?, touched))
+            });
         }
         let after = pod.map(|pod| (pod.addresses.clone(), isolation));
         let before = match after.clone() {
@@ -279,8 +362,8 @@ impl Policies {
                 self.local.remove(&(*address, key.clone()));
                 addresses.insert(*address);
             }
-            for direction in Direction::BOTH {
-                self.leave(isolation.set(direction), touched);
+            for (_, _, id) in isolation.iter() {
+                self.leave(id, touched);
             }
         }
         if let Some((new, isolation)) = &after {
@@ -302,8 +385,7 @@ impl Policies {
         let here = here.take_while(|((own, _), _)| *own == address);
         let mut isolation = Isolation::default();
         for (_, own) in here {
-            isolation.ingress = isolation.ingress.or(own.ingress);
-            isolation.egress = isolation.egress.or(own.egress);
+            isolation = isolation.or(own);
         }
         let before = if isolation == Isolation::default() {
             self.isolated.remove(&address)
@@ -313,54 +395,26 @@ impl Policies {
         touched.isolated.entry(address).or_insert(before);
     }
 
-    /// Uses the set that governs a pod in a direction; none if no policy selects it
-    /// there (N1).
+    /// Uses the set that follows from these rules.
     fn take(
         &mut self,
         cluster: &Cluster,
-        pod: &Pod,
-        direction: Direction,
+        governed: &Governed,
         touched: &mut TouchedPolicies,
-    ) -> Option<SetId> {
-        let policies = cluster.policies_of(&pod.key.namespace);
-        let selecting = policies.filter(|policy| policy.pods.matches(&pod.labels));
-        let mut isolating = selecting
-            .filter_map(|policy| Some((&**policy, policy.rules(direction)?)))
-            .peekable();
-        isolating.peek()?;
-        let governed = Governed::new(direction, isolating, pod);
-        let id = SetId::of(&governed);
+    ) -> SetId {
+        let id = SetId::of(governed);
         if let Some(held) = self.sets.get_mut(&id) {
             held.uses += 1;
-            return Some(id);
+            return id;
         }
         touched.sets.entry(id).or_insert(None);
-        let compiled = compile(&governed);
-        let use_of = (direction, compiled.families);
-        let mut name = |allowed: Allowed<BTreeSet<Term>>| match allowed {
-            Allowed::Everybody => Allowed::Everybody,
-            Allowed::Only(terms) => Allowed::Only(self.terms.take_peers(
-                cluster,
-                (use_of, &terms),
-                &self.known,
-                &mut touched.peers,
-            )),
-        };
-        let classes = compiled.classes.into_iter().map(|class| Class {
-            protocol: class.protocol,
-            first: class.first,
-            last: class.last,
-            allowed: name(class.allowed),
+        let compiled = compile(governed);
+        let use_of = (compiled.direction, compiled.families);
+        let set = compiled.with_names(|ladder| {
+            let use_of = (use_of, &ladder);
+            self.terms
+                .take_peers(cluster, use_of, &self.known, &mut touched.peers)
         });
-        let classes = classes.collect();
-        let set = PolicySet {
-            direction,
-            families: compiled.families,
-            policies: compiled.policies,
-            classes,
-            rest: name(compiled.rest),
-            named: compiled.named,
-        };
         for by_name in &set.named {
             self.terms
                 .take_name(cluster, (id, by_name), &self.known, &mut touched.peers);
@@ -370,12 +424,12 @@ impl Policies {
             uses: 1,
         };
         self.sets.insert(id, held);
-        Some(id)
+        id
     }
 
     /// Uses a set no longer.
-    fn leave(&mut self, id: Option<SetId>, touched: &mut TouchedPolicies) {
-        let Some((id, held)) = id.and_then(|id| Some((id, self.sets.get_mut(&id)?))) else {
+    fn leave(&mut self, id: SetId, touched: &mut TouchedPolicies) {
+        let Some(held) = self.sets.get_mut(&id) else {
             return;
         };
         held.uses = held.uses.saturating_sub(1);
@@ -388,13 +442,8 @@ impl Policies {
             self.terms
                 .leave_name((id, by_name), &self.known, &mut touched.peers);
         }
-        for allowed in set
-            .classes
-            .iter()
-            .map(|class| &class.allowed)
-            .chain([&set.rest])
-        {
-            if let Allowed::Only(Some(peers)) = allowed {
+        for way in set.ways() {
+            if let Way::By(peers) = way {
                 self.terms.leave_peers(*peers, &mut touched.peers);
             }
         }
@@ -416,11 +465,41 @@ impl Policies {
         peers.retain(|id, before| before.is_some() != self.terms.peers.contains_key(id));
         pods.retain(|(id, address), before| {
             let own = self.terms.peers.get(id);
-            *before != own.is_some_and(|own| own.pods.contains_key(address))
+            *before != own.and_then(|own| own.step(*address))
         });
-        doors.retain(|door, before| *before != self.terms.doors.contains_key(door));
+        doors.retain(|(id, door), before| *before != self.terms.door(*id, *door));
         touched
     }
+}
+
+/// What NetworkPolicies say about a pod; none if none isolates it in the direction (N1).
+fn by_policies(cluster: &Cluster, pod: &Pod, direction: Direction) -> Option<Governed> {
+    let policies = cluster.policies_of(&pod.key.namespace);
+    let selecting = policies.filter(|policy| policy.pods.matches(&pod.labels));
+    let isolating = selecting.filter_map(|policy| Some((&**policy, policy.rules(direction)?)));
+    let mut isolating = isolating.peekable();
+    isolating.peek()?;
+    Some(Governed::by_policies(direction, isolating, pod))
+}
+
+/// What ClusterNetworkPolicies of a tier say about a pod; none if none speaks of it.
+fn by_cluster(
+    cluster: &Cluster,
+    pod: &Pod,
+    (direction, tier): (Direction, Tier),
+) -> Option<Governed> {
+    let policies = cluster.cluster_policies(tier).map(|policy| &**policy);
+    let speaking = policies.filter(|policy| !policy.rules(direction).is_empty());
+    let about = speaking.filter(|policy| is_subject(cluster, policy, pod));
+    let mut about = about.peekable();
+    about.peek()?;
+    Some(Governed::by_cluster((tier, direction), about, pod))
+}
+
+/// Whether a ClusterNetworkPolicy is about a pod.
+fn is_subject(cluster: &Cluster, policy: &ClusterPolicy, pod: &Pod) -> bool {
+    let namespace = cluster.labels_of(&pod.key.namespace);
+    policy.subject.selects(namespace, &pod.labels)
 }
 
 /// The name of who answers for names: no pod has an empty one.

@@ -5,14 +5,32 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use portolan_model::{Block, Family};
 
-/// The addresses of one family in any of the blocks: intervals by their first and
-/// last address, in order, with something between them.
-pub(super) fn intervals<'b>(
-    blocks: impl Iterator<Item = &'b Block>,
-    family: Family,
-) -> Vec<(IpAddr, IpAddr)> {
-    let same = |block: &&Block| Family::of(block.range.addr()) == family;
-    let mut all: Vec<(u128, u128)> = blocks.filter(same).flat_map(less).collect();
+/// The addresses of one family in the blocks of some steps: intervals by their first
+/// and last address, in order, each with the first step that is about it.
+pub(super) fn steps_of(steps: &[Vec<&Block>], family: Family) -> Vec<(IpAddr, IpAddr, u32)> {
+    let mut found: Vec<((u128, u128), u32)> = Vec::new();
+    let mut taken: Vec<(u128, u128)> = Vec::new();
+    for (step, blocks) in (0..).zip(steps) {
+        let same = |block: &&&Block| Family::of(block.range.addr()) == family;
+        let own = merged(blocks.iter().filter(same).flat_map(|block| less(block)));
+        for whole in &own {
+            found.extend(without(*whole, &taken).into_iter().map(|part| (part, step)));
+        }
+        taken = merged(taken.into_iter().chain(own));
+    }
+    found.sort_unstable();
+    let back = |((first, last), step)| (address(first, family), address(last, family), step);
+    found.into_iter().map(back).collect()
+}
+
+/// Whether an address comes right after another.
+pub(super) fn follows(before: IpAddr, after: IpAddr) -> bool {
+    number(before).checked_add(1) == Some(number(after))
+}
+
+/// Intervals in order, with something between them.
+fn merged(all: impl Iterator<Item = (u128, u128)>) -> Vec<(u128, u128)> {
+    let mut all: Vec<(u128, u128)> = all.collect();
     all.sort_unstable();
     let mut merged: Vec<(u128, u128)> = Vec::new();
     for (first, last) in all {
@@ -23,24 +41,26 @@ pub(super) fn intervals<'b>(
             _ => merged.push((first, last)),
         }
     }
-    let back = |(first, last)| (address(first, family), address(last, family));
-    merged.into_iter().map(back).collect()
+    merged
 }
 
 /// A block's range without what is excepted.
 fn less(block: &Block) -> Vec<(u128, u128)> {
-    let (first, last) = bounds(&block.range);
     let same = |net: &&IpNet| Family::of(net.addr()) == Family::of(block.range.addr());
-    let mut holes: Vec<(u128, u128)> = block.except.iter().filter(same).map(bounds).collect();
-    holes.sort_unstable();
+    let holes = merged(block.except.iter().filter(same).map(bounds));
+    without(bounds(&block.range), &holes)
+}
+
+/// An interval without holes, which are in order.
+fn without((first, last): (u128, u128), holes: &[(u128, u128)]) -> Vec<(u128, u128)> {
     let mut left = Vec::new();
     let mut from = Some(first);
     for (hole, end) in holes {
         let Some(start) = from else { break };
-        if end < start || hole > last {
+        if *end < start || *hole > last {
             continue;
         }
-        if start < hole {
+        if start < *hole {
             left.push((start, hole - 1));
         }
         from = end.checked_add(1).filter(|next| *next <= last);
@@ -81,10 +101,10 @@ mod tests {
 
     #[track_caller]
     fn check(blocks: &[Block], family: Family, wanted: &[(&str, &str)]) {
-        let found = intervals(blocks.iter(), family);
+        let found = steps_of(&[blocks.iter().collect()], family);
         let text: Vec<(String, String)> = found
             .iter()
-            .map(|(first, last)| (first.to_string(), last.to_string()))
+            .map(|(first, last, _)| (first.to_string(), last.to_string()))
             .collect();
         let wanted: Vec<(String, String)> = wanted
             .iter()
@@ -142,5 +162,30 @@ mod tests {
             Family::V4,
             &[("10.0.0.0", "10.0.1.255")],
         );
+    }
+
+    /// An address belongs to the first step that has it.
+    #[test]
+    fn n19_earlier_steps_take_their_addresses() {
+        let first = block("10.0.0.64/26", &[]);
+        let second = block("10.0.0.0/24", &["10.0.0.128/26"]);
+        let third = block("10.0.0.0/23", &[]);
+        let steps = [vec![&first], vec![&second], vec![&third]];
+        let found = steps_of(&steps, Family::V4);
+        let text: Vec<String> = found
+            .iter()
+            .map(|(first, last, step)| format!("{first} {last} {step}"))
+            .collect();
+        assert_eq!(
+            text,
+            [
+                "10.0.0.0 10.0.0.63 1",
+                "10.0.0.64 10.0.0.127 0",
+                "10.0.0.128 10.0.0.191 2",
+                "10.0.0.192 10.0.0.255 1",
+                "10.0.1.0 10.0.1.255 2",
+            ]
+        );
+        assert_eq!(steps_of(&steps, Family::V6), []);
     }
 }

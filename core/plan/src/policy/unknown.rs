@@ -17,7 +17,7 @@ pub type Closed = Arc<Vec<IpNet>>;
 
 /// What is closed in a cluster.
 fn closed(cluster: &Cluster, view: &NodeView) -> Option<Closed> {
-    let asked = view.close_unknown_pods && cluster.policies().next().is_some();
+    let asked = view.close_unknown_pods && cluster.has_policies();
     asked.then(|| Arc::new(IpNet::aggregate(&view.node_pod_cidrs)))
 }
 

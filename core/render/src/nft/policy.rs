@@ -1,4 +1,5 @@
-//! NetworkPolicies: who may reach this node's pods, and whom they may reach.
+//! NetworkPolicies and ClusterNetworkPolicies: who may reach this node's pods, and whom
+//! they may reach.
 //!
 //! Judged after translation and before masquerade: at forward for other pods and the
 //! outside, at input for the node itself and for who answers names on it (N17, N21).
@@ -6,30 +7,32 @@
 //!
 //! A new packet meets the same few rules whatever the number of policies, pods and
 //! peers: its pod leads to the chain of its set, its port to that of the peers there,
-//! and these are looked up in one set of addresses and one of ranges. A chain returns
-//! to let pass, since the other end may have a say as well.
+//! and these are looked up in a set of addresses and one of ranges for each of the three
+//! things that may become of them. Each end has a base chain of its own, since to accept
+//! is to leave that one only: a chain accepts or drops to decide, and returns to leave
+//! it to the next tier (N19).
 //!
-//! Without a pod that policies select nothing of this is there.
+//! What becomes of peers is in sets, not in verdict maps: the kernel walks through all
+//! elements of a verdict map for each way that leads there, whenever a chain is added.
+//!
+//! Without a pod that policies are about nothing of this is there.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use portolan_model::{Direction, Family};
+use portolan_model::{Action, Direction, Family, Tier};
 use portolan_nft::{
     Batch, Chain, ChainType, CtState, Data, Field, Hook, Key, Name, Rule, Ruleset, Set, Table,
     Tuple, Value, Verdict, diff,
 };
 use portolan_plan::policy::{
-    Allowed, Closed, Door, Frame, Isolation, PeersId, Policies, PolicySet, SetId, TouchedPolicies,
+    Closed, Door, Frame, Isolation, Level, PeersId, Policies, PolicySet, SetId, Step,
+    TouchedPolicies, Way,
 };
 
 use super::{family_of, table_id};
 
-/// Pods that are isolated, and the chains that govern what they send.
-const EGRESS: &str = "policy_egress";
-/// The same for what they get.
-const INGRESS: &str = "policy_ingress";
-/// Isolated pods, each paired with itself (N12).
+/// Pods that policies are about, each paired with itself (N12).
 const ITSELF: &str = "policy_self";
 
 /// Ranges of this node's pods whose addresses are closed until a pod is known to have
@@ -47,7 +50,9 @@ const UNKNOWN: [(&str, Field); 2] = [
 /// The chain of what no rule allows.
 const OTHERS: &str = "policy-others";
 
-const FILTER: i32 = 0;
+/// What pods send is judged before what they get.
+const EGRESS: i32 = 0;
+const INGRESS: i32 = 1;
 
 /// ICMPv6. What neighbours say to each other (RFC 4861) is not for policies, and the
 /// kernel tracks nothing of it but the rest of ICMPv6.
@@ -72,12 +77,14 @@ pub(super) fn put(policies: &Policies, ruleset: &mut Ruleset) {
     }
     for (id, peers) in policies.peers() {
         part.peers(*id, &peers.frame);
-        for address in peers.pods.keys() {
-            part.peer(*id, *address);
+        for pod in peers.pods() {
+            part.peer((*id, &peers.frame), pod);
         }
     }
-    for (id, door) in policies.doors() {
-        part.door(*id, door);
+    for (id, door, level) in policies.doors() {
+        if let Some(set) = policies.set(id) {
+            part.door((id, set), door, level);
+        }
     }
 }
 
@@ -140,28 +147,34 @@ fn compare(policies: &Policies, touched: &TouchedPolicies, mut was: Part<'_>, mu
     }
     for ((id, address), before) in &touched.peers.pods {
         let after = policies.peers().get(id);
+        let frame = after.map(|peers| &peers.frame);
+        let coming = touched.peers.peers.get(id);
         // Those of peers that come or go are told with them.
-        if let (Some(peers), false) = (after, touched.peers.peers.contains_key(id)) {
-            was.members(*id, &peers.frame);
-            is.members(*id, &peers.frame);
+        if let (Some(frame), None) = (frame, coming) {
+            was.members(*id, frame);
+            is.members(*id, frame);
         }
-        if *before {
-            was.peer(*id, *address);
+        let gone = coming.and_then(Option::as_ref);
+        if let (Some(step), Some(frame)) = (before, gone.or(frame)) {
+            was.peer((*id, frame), (*address, *step));
         }
-        if after.is_some_and(|peers| peers.pods.contains_key(address)) {
-            is.peer(*id, *address);
+        if let Some((step, frame)) = after.and_then(|peers| peers.step(*address)).zip(frame) {
+            is.peer((*id, frame), (*address, step));
         }
     }
     for ((id, door), before) in &touched.peers.doors {
-        if let (Some(set), false) = (policies.set(*id), touched.sets.contains_key(id)) {
+        let after = policies.set(*id);
+        let coming = touched.sets.get(id);
+        if let (Some(set), None) = (after, coming) {
             was.doors(*id, set);
             is.doors(*id, set);
         }
-        if *before {
-            was.door(*id, door);
+        let gone = coming.and_then(Option::as_ref);
+        if let (Some(level), Some(set)) = (before, gone.or(after)) {
+            was.door((*id, set), *door, *level);
         }
-        if policies.has_door(*id, *door) {
-            is.door(*id, door);
+        if let (Some(level), Some(set)) = (policies.door(*id, *door), after) {
+            is.door((*id, set), *door, level);
         }
     }
 }
@@ -215,49 +228,62 @@ impl Part<'_> {
     /// The chains at the hooks, and what they look up.
     fn hooks(&mut self, closed: Option<&Closed>) {
         for family in Family::BOTH {
-            let unknown = closed.map(|ranges| self.closed(family, ranges));
+            let unknown = closed.map(|ranges| self.closed(family, ranges).map(Some));
+            let unknown = unknown.unwrap_or_default();
             let table = self.table(family);
-            let mut base = |name: &str, hook, rules: Vec<Rule>| {
-                let chain = Chain::base(ChainType::Filter, hook, FILTER, rules);
+            let mut base = |name: &str, (hook, priority), rules: Vec<Rule>| {
+                let chain = Chain::base(ChainType::Filter, hook, priority, rules);
                 table.chains.insert(name.into(), chain);
             };
-            let known = || {
-                Rule::new()
-                    .ct_state(CtState::ESTABLISHED.or(CtState::RELATED))
-                    .verdict(Verdict::Accept)
+            let known = Rule::new()
+                .ct_state(CtState::ESTABLISHED.or(CtState::RELATED))
+                .verdict(Verdict::Accept);
+            let tiers = |direction| {
+                Tier::ALL
+                    .map(|tier| Rule::new().vmap([own_end(direction)], pods_of(direction, tier)))
             };
-            let egress = || Rule::new().vmap([Field::Saddr], EGRESS);
-            let ingress = Rule::new().vmap([Field::Daddr], INGRESS);
-            let forward = [known(), egress(), ingress];
-            let forward = forward.into_iter().chain(unknown.iter().flatten().cloned());
-            base("policy-forward", Hook::Forward, forward.collect());
+            let [no_sender, no_receiver] = unknown;
+            let forward = |direction, unknown: Option<Rule>| {
+                let rules = [known.clone()].into_iter().chain(tiers(direction));
+                rules.chain(unknown).collect()
+            };
+            let hook = (Hook::Forward, EGRESS);
+            let egress = forward(Direction::Egress, no_sender.clone());
+            base("policy-egress", hook, egress);
+            let hook = (Hook::Forward, INGRESS);
+            base(
+                "policy-ingress",
+                hook,
+                forward(Direction::Ingress, no_receiver),
+            );
             let neighbours = Rule::new()
                 .ct_state(CtState::UNTRACKED)
                 .eq(Field::L4Proto, Value::Proto(ICMP_V6))
                 .verdict(Verdict::Accept);
             let neighbours = (family == Family::V6).then_some(neighbours);
-            let input = [known()].into_iter().chain(neighbours).chain([egress()]);
+            let input = [known].into_iter().chain(neighbours);
             // Only senders can be unknown to whom it goes.
-            let input = input.chain(unknown.into_iter().flatten().take(1));
-            base("policy-input", Hook::Input, input.collect());
+            let input = input.chain(tiers(Direction::Egress)).chain(no_sender);
+            base("policy-input", (Hook::Input, EGRESS), input.collect());
             let itself = Rule::new()
                 .lookup([Field::Saddr, Field::Daddr], ITSELF)
-                .verdict(Verdict::Return);
+                .verdict(Verdict::Accept);
             let rules = [itself, Rule::new().verdict(Verdict::Drop)];
             table.chains.insert(OTHERS.into(), Chain::regular(rules));
-            for (name, set) in [
-                (EGRESS, Set::vmap([Field::Saddr])),
-                (INGRESS, Set::vmap([Field::Daddr])),
-                (ITSELF, Set::set([Field::Saddr, Field::Daddr])),
-            ] {
-                table.sets.insert(name.into(), set);
+            for direction in Direction::BOTH {
+                for tier in Tier::ALL {
+                    let map = Set::vmap([own_end(direction)]);
+                    table.sets.insert(pods_of(direction, tier), map);
+                }
             }
+            let pairs = Set::set([Field::Saddr, Field::Daddr]);
+            table.sets.insert(ITSELF.into(), pairs);
         }
     }
 
     /// What looks for packets of addresses that nobody is known to have: from such,
     /// and to such.
-    fn closed(&mut self, family: Family, ranges: &Closed) -> Vec<Rule> {
+    fn closed(&mut self, family: Family, ranges: &Closed) -> [Rule; 2] {
         let table = self.table(family);
         let of_family = ranges.iter().filter(|net| family_of(net.addr()) == family);
         let mut closed = Set::set([Field::Saddr]).interval();
@@ -268,14 +294,13 @@ impl Part<'_> {
         }
         table.sets.insert(CLOSED.into(), closed);
         table.sets.insert(HERE.into(), Set::vmap([Field::Saddr]));
-        let rules = UNKNOWN.map(|(chain, field)| {
+        UNKNOWN.map(|(chain, field)| {
             let known = Rule::new().vmap([field], HERE);
             let rules = [known, Rule::new().verdict(Verdict::Drop)];
             table.chains.insert(chain.into(), Chain::regular(rules));
             let rule = Rule::new().lookup([field], CLOSED);
             rule.verdict(Verdict::Jump(chain.into()))
-        });
-        rules.into()
+        })
     }
 
     /// An address that a pod of this node is known to have.
@@ -284,33 +309,30 @@ impl Part<'_> {
         self.element(family_of(address), HERE, Key::from([address.into()]), data);
     }
 
-    /// An isolated pod.
+    /// A pod that policies are about.
     fn isolated(&mut self, address: IpAddr, isolation: &Isolation) {
         let family = family_of(address);
         let own = Value::from(address);
         let pair = Key::from([own.clone(), own.clone()]);
         self.element(family, ITSELF, pair, Data::None);
-        for (direction, map) in [(Direction::Ingress, INGRESS), (Direction::Egress, EGRESS)] {
-            if let Some(id) = isolation.set(direction) {
-                let jump = Verdict::Jump(chain_of(direction, id));
-                self.element(family, map, Key::from([own.clone()]), Data::Verdict(jump));
-            }
+        for (direction, tier, id) in isolation.iter() {
+            let jump = Data::Verdict(Verdict::Jump(chain_of(direction, id)));
+            let map = pods_of(direction, tier);
+            self.element(family, &map, Key::from([own.clone()]), jump);
         }
     }
 
-    /// What governs pods in one direction.
+    /// What governs pods in one direction and tier.
     fn set(&mut self, id: SetId, set: &PolicySet) {
         let mut rules = Vec::new();
         if !set.named.is_empty() {
-            let at = [Field::Daddr, Field::L4Proto, Field::Dport];
-            let rule = Rule::new().lookup(at, doors_of(id));
-            rules.push(rule.verdict(Verdict::Return));
+            rules.push(Rule::new().vmap(DOOR, doors_of(id)));
             self.doors(id, set);
         }
         if !set.classes.is_empty() {
             rules.push(Rule::new().vmap([Field::L4Proto, Field::Dport], ports_of(id)));
         }
-        rules.push(Rule::new().verdict(verdict(&set.rest)));
+        rules.push(Rule::new().verdict(verdict(&set.rest.way)));
         for family in set.families.iter() {
             let table = self.table(family);
             let chain = Chain::regular(rules.clone());
@@ -321,48 +343,53 @@ impl Part<'_> {
         }
     }
 
-    /// Where a set keeps what it allows by name.
+    /// Where a set keeps what it says about ports by name.
     fn doors(&mut self, id: SetId, set: &PolicySet) {
-        let at = [Field::Daddr, Field::L4Proto, Field::Dport];
         for family in set.families.iter() {
             let sets = &mut self.table(family).sets;
-            sets.entry(doors_of(id)).or_insert_with(|| Set::set(at));
+            sets.entry(doors_of(id)).or_insert_with(|| Set::vmap(DOOR));
         }
     }
 
-    fn door(&mut self, id: SetId, (address, protocol, port): &Door) {
+    fn door(&mut self, (id, set): (SetId, &PolicySet), door: Door, level: Level) {
+        let (address, protocol, port) = door;
+        let Some(way) = set.at(Some((protocol, port))).doors.get(&level) else {
+            return;
+        };
         let protocol = Value::Proto(protocol.number());
-        let key = Key::from([(*address).into(), protocol, Value::Port(*port)]);
-        self.element(family_of(*address), &doors_of(id), key, Data::None);
+        let key = Key::from([address.into(), protocol, Value::Port(port)]);
+        let verdict = Data::Verdict(verdict(way));
+        self.element(family_of(address), &doors_of(id), key, verdict);
     }
 
     /// Peers, without the pods among them.
     fn peers(&mut self, id: PeersId, frame: &Frame) {
         self.members(id, frame);
-        let field = match frame.direction {
-            Direction::Ingress => Field::Saddr,
-            Direction::Egress => Field::Daddr,
-        };
-        let among = |set: Name| {
+        let field = other_end(frame.direction);
+        let among = |set: Name, action| {
             let rule = Rule::new().lookup([field], set);
-            rule.verdict(Verdict::Return)
+            rule.verdict(outcome(action))
         };
-        for (family, ranges) in Family::BOTH.into_iter().zip(&frame.ranges) {
-            if !frame.families.iter().any(|needed| needed == family) {
-                continue;
-            }
+        for family in frame.families.iter() {
             let table = self.table(family);
-            let mut rules = vec![among(members_of(id))];
-            if !ranges.is_empty() {
+            let pods = frame.exceptions();
+            let mut rules: Vec<Rule> = pods
+                .map(|action| among(members_of(id, action), action))
+                .collect();
+            for action in ACTIONS {
+                let ranges = frame.ranges(family, action);
+                if ranges.is_empty() {
+                    continue;
+                }
                 let mut set = Set::set([Field::Saddr]).interval();
                 for (first, last) in ranges {
-                    let [first, last] = [*first, *last].map(|end| Tuple::new(&[end.into()]));
+                    let [first, last] = [first, last].map(|end| Tuple::new(&[end.into()]));
                     set.elements.insert(Key::range(first, last), Data::None);
                 }
-                table.sets.insert(ranges_of(id), set);
-                rules.push(among(ranges_of(id)));
+                table.sets.insert(ranges_of(id, action), set);
+                rules.push(among(ranges_of(id, action), action));
             }
-            rules.push(Rule::new().verdict(Verdict::Goto(OTHERS.into())));
+            rules.push(Rule::new().verdict(outcome(frame.otherwise)));
             table.chains.insert(peers_of(id), Chain::regular(rules));
         }
     }
@@ -371,14 +398,43 @@ impl Part<'_> {
     fn members(&mut self, id: PeersId, frame: &Frame) {
         for family in frame.families.iter() {
             let sets = &mut self.table(family).sets;
-            let pods = || Set::set([Field::Saddr]);
-            sets.entry(members_of(id)).or_insert_with(pods);
+            for action in frame.exceptions() {
+                let pods = || Set::set([Field::Saddr]);
+                sets.entry(members_of(id, action)).or_insert_with(pods);
+            }
         }
     }
 
-    fn peer(&mut self, id: PeersId, address: IpAddr) {
+    /// A pod among peers, if not the same becomes of its address for its own sake.
+    fn peer(&mut self, (id, frame): (PeersId, &Frame), (address, step): (IpAddr, Step)) {
+        let Some(action) = frame.exception(address, Some(step)) else {
+            return;
+        };
         let key = Key::from([address.into()]);
-        self.element(family_of(address), &members_of(id), key, Data::None);
+        let set = members_of(id, action);
+        self.element(family_of(address), &set, key, Data::None);
+    }
+}
+
+/// What may become of a connection.
+const ACTIONS: [Action; 3] = [Action::Accept, Action::Deny, Action::Pass];
+
+/// What a port by name is looked up by.
+const DOOR: [Field; 3] = [Field::Daddr, Field::L4Proto, Field::Dport];
+
+/// Where a packet has the address of the pod that a policy is about.
+fn own_end(direction: Direction) -> Field {
+    match direction {
+        Direction::Ingress => Field::Daddr,
+        Direction::Egress => Field::Saddr,
+    }
+}
+
+/// Where it has that of the other end.
+fn other_end(direction: Direction) -> Field {
+    match direction {
+        Direction::Ingress => Field::Saddr,
+        Direction::Egress => Field::Daddr,
     }
 }
 
@@ -396,18 +452,39 @@ fn classes(set: &PolicySet) -> Set {
             let protocol = Value::Proto(class.protocol.number());
             Tuple::new(&[protocol, Value::Port(port)])
         });
-        let verdict = Data::Verdict(verdict(&class.allowed));
+        let verdict = Data::Verdict(verdict(&class.ports.way));
         map.with(Key::range(first, last), verdict)
     })
 }
 
-/// Where a packet goes from which only these are allowed.
-fn verdict(allowed: &Allowed<Option<PeersId>>) -> Verdict {
-    match allowed {
-        Allowed::Everybody => Verdict::Return,
-        Allowed::Only(None) => Verdict::Goto(OTHERS.into()),
-        Allowed::Only(Some(peers)) => Verdict::Goto(peers_of(*peers)),
+/// Where a packet goes.
+fn verdict(way: &Way) -> Verdict {
+    match way {
+        Way::All(action) => outcome(*action),
+        Way::By(peers) => Verdict::Goto(peers_of(*peers)),
     }
+}
+
+/// What becomes of a packet.
+fn outcome(action: Action) -> Verdict {
+    match action {
+        Action::Accept => Verdict::Accept,
+        Action::Deny => Verdict::Goto(OTHERS.into()),
+        Action::Pass => Verdict::Return,
+    }
+}
+
+/// The map that leads pods to what a tier says about them.
+fn pods_of(direction: Direction, tier: Tier) -> Name {
+    match (tier, direction) {
+        (Tier::Admin, Direction::Ingress) => "policy_ingress_admin",
+        (Tier::Admin, Direction::Egress) => "policy_egress_admin",
+        (Tier::NetworkPolicy, Direction::Ingress) => "policy_ingress",
+        (Tier::NetworkPolicy, Direction::Egress) => "policy_egress",
+        (Tier::Baseline, Direction::Ingress) => "policy_ingress_baseline",
+        (Tier::Baseline, Direction::Egress) => "policy_egress_baseline",
+    }
+    .into()
 }
 
 fn chain_of(direction: Direction, id: SetId) -> Name {
@@ -430,10 +507,18 @@ fn doors_of(id: SetId) -> Name {
     format!("doors-{id}").into()
 }
 
-fn members_of(id: PeersId) -> Name {
-    format!("pods-{id}").into()
+fn members_of(id: PeersId, action: Action) -> Name {
+    format!("pods-{}-{id}", word(action)).into()
 }
 
-fn ranges_of(id: PeersId) -> Name {
-    format!("ranges-{id}").into()
+fn ranges_of(id: PeersId, action: Action) -> Name {
+    format!("ranges-{}-{id}", word(action)).into()
+}
+
+fn word(action: Action) -> &'static str {
+    match action {
+        Action::Accept => "accept",
+        Action::Deny => "deny",
+        Action::Pass => "pass",
+    }
 }

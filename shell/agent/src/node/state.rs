@@ -139,7 +139,9 @@ fn wanted(config: &NodeConfig) -> Wanted {
     let pods = everywhere || config.completed_search.is_some();
     let mut kinds = Kind::ALL.to_vec();
     kinds.extend(pods.then_some(Kind::Pod));
-    kinds.extend(config.policies.then_some(Kind::Policy));
+    if config.policies {
+        kinds.extend([Kind::Policy, Kind::ClusterPolicy]);
+    }
     Wanted {
         kinds,
         pods_of: (!everywhere).then(|| config.given.node.to_string()),

@@ -7,6 +7,7 @@
 #[expect(dead_code, reason = "shared with tests that use more of it")]
 mod common;
 
+mod cluster_policies;
 mod definitions;
 mod documents;
 mod objects;

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use portolan_model::{
-    Ask, Attachment, Block, Change, Fact, Family, Key, Kind, LabelSelector, Labels, NamedPort,
-    Namespace, NetworkPolicy, Pod, PodKey, PolicyKey, PolicyPeer, PolicyPort, PolicyRule,
-    PortMatch, Protocol, Text, Uid,
+    Action, Ask, Attachment, Block, Change, ClusterPolicy, ClusterRule, Fact, Family, Key, Kind,
+    LabelSelector, Labels, NamedPort, Namespace, NetworkPolicy, Pod, PodKey, PolicyKey, PolicyPeer,
+    PolicyPort, PolicyRule, PortMatch, Protocol, Subject, Text, Tier, Uid,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -43,6 +43,10 @@ fn selector() -> impl Strategy<Value = LabelSelector> {
         1 => Just(LabelSelector::default()),
         2 => vec((text(&KEYS), ask), 1..3).prop_map(LabelSelector::new),
     ]
+}
+
+fn mostly_all() -> impl Strategy<Value = LabelSelector> {
+    prop_oneof![2 => Just(LabelSelector::default()), 1 => selector()]
 }
 
 fn protocol() -> impl Strategy<Value = Protocol> {
@@ -162,22 +166,72 @@ fn policy() -> impl Strategy<Value = NetworkPolicy> {
     })
 }
 
+fn cluster_rule() -> impl Strategy<Value = ClusterRule> {
+    // Namespaces are always told.
+    let peer = prop_oneof![
+        2 => (mostly_all(), selector()).prop_map(|(namespaces, pods)| PolicyPeer::Pods {
+            namespaces: Some(namespaces),
+            pods,
+        }),
+        1 => block().prop_map(PolicyPeer::Block),
+    ];
+    let peers = option::weighted(0.85, vec(peer, 0..4));
+    let ports = option::weighted(0.4, vec(port(), 1..3));
+    let action = select(&[Action::Accept, Action::Deny, Action::Pass][..]);
+    let name = option::of(text(&["first", "second"]));
+    (name, action, peers, ports).prop_map(|(name, action, peers, ports)| ClusterRule {
+        name,
+        action,
+        rule: PolicyRule { peers, ports },
+    })
+}
+
+fn cluster_policy_name() -> impl Strategy<Value = Text> {
+    text(&["c1", "c2", "c3", "c4"])
+}
+
+fn cluster_policy() -> impl Strategy<Value = ClusterPolicy> {
+    let rules = || vec(cluster_rule(), 0..7);
+    let tier = select(&[Tier::Admin, Tier::Admin, Tier::Baseline][..]);
+    let rank = (cluster_policy_name(), tier, 0_u16..3);
+    let subject = (mostly_all(), mostly_all());
+    let subject = subject.prop_map(|(namespaces, pods)| Subject { namespaces, pods });
+    (rank, subject, rules(), rules()).prop_map(
+        |((name, tier, priority), subject, ingress, egress)| ClusterPolicy {
+            name,
+            tier,
+            priority,
+            subject,
+            ingress,
+            egress,
+        },
+    )
+}
+
 fn fact() -> impl Strategy<Value = Fact> {
     let namespace = (text(&PLACES), labels());
     prop_oneof![
         5 => a_pod().prop_map(|pod| Fact::Pod(pod.into())),
         3 => policy().prop_map(|policy| Fact::Policy(policy.into())),
+        2 => cluster_policy().prop_map(|policy| Fact::ClusterPolicy(policy.into())),
         1 => namespace.prop_map(|(name, labels)| Fact::Namespace(Namespace { name, labels })),
     ]
 }
 
 /// A change of what policies are about.
 pub fn policy_change() -> impl Strategy<Value = Change> {
-    let kind = select(&[Kind::Pod, Kind::Policy, Kind::Namespace][..]);
+    let kinds = [
+        Kind::Pod,
+        Kind::Policy,
+        Kind::ClusterPolicy,
+        Kind::Namespace,
+    ];
+    let kind = select(kinds.to_vec());
     prop_oneof![
         40 => fact().prop_map(Change::Upsert),
         1 => pod_key().prop_map(|key| Change::Delete(Key::Pod(key))),
         1 => policy_key().prop_map(|key| Change::Delete(Key::Policy(key))),
+        1 => cluster_policy_name().prop_map(|name| Change::Delete(Key::ClusterPolicy(name))),
         1 => text(&PLACES).prop_map(|name| Change::Delete(Key::Namespace(name))),
         1 => (kind, vec(fact(), 0..8)).prop_map(|(kind, facts)| Change::Replace(kind, facts)),
         3 => (pod_key(), vec(pod_address(), 1..3)).prop_map(|(pod, addresses)| {
