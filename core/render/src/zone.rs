@@ -24,6 +24,10 @@ use portolan_plan::{
 /// The version of the specification that we follow (D2), and its TTL.
 const VERSION: (&str, u32) = ("1.1.0", 28_800);
 
+/// How many labels a Service's name has before the domain: its own, its namespace's and
+/// `svc`.
+const SERVICE_LABELS: usize = 3;
+
 /// The zones of a whole plan. Serial numbers start at the given one.
 pub fn image(plan: &NodePlan, serial: u32) -> Zones {
     let mut zones = base(&plan.view, serial);
@@ -159,6 +163,15 @@ impl Layout {
             }))
     }
 
+    /// Whether an address is called by the name of a Service, not by one below it.
+    fn is_service(&self, record: &Record) -> bool {
+        let Data::Ptr(target) = &record.data else {
+            return false;
+        };
+        let above = |name: &Name| name.labels().count();
+        target.is_within(&self.origin) && above(target) == above(&self.origin) + SERVICE_LABELS
+    }
+
     fn namespace(&self, namespace: &str) -> Result<Name, NameError> {
         self.origin.child("svc")?.child(namespace)
     }
@@ -271,7 +284,7 @@ impl Layout {
         let pointers = |names| self.pointers(key, names).unwrap_or_default();
         let before = before.map(pointers).unwrap_or_default();
         let after = after.map(pointers).unwrap_or_default();
-        repoint(zones, &before, &after);
+        repoint(self, zones, &before, &after);
     }
 
     /// What the addresses of one Service are called: its own by the Service's
@@ -305,8 +318,15 @@ impl Layout {
     }
 }
 
-/// Brings what addresses are called from one set of names to another.
-fn repoint(zones: &mut Zones, before: &BTreeSet<Pointer>, after: &BTreeSet<Pointer>) {
+/// Brings what addresses are called from one set of names to another. An address that
+/// is a Service's has that name alone, as for CoreDNS; names that it has as an
+/// endpoint's come back when the Service goes.
+fn repoint(
+    layout: &Layout,
+    zones: &mut Zones,
+    before: &BTreeSet<Pointer>,
+    after: &BTreeSet<Pointer>,
+) {
     let changed: BTreeSet<IpAddr> = before
         .symmetric_difference(after)
         .map(|(address, _)| *address)
@@ -319,13 +339,21 @@ fn repoint(zones: &mut Zones, before: &BTreeSet<Pointer>, after: &BTreeSet<Point
             continue;
         };
         let mut records = zone.get(&name).unwrap_or_default();
+        records.extend_from_slice(zone.shadowed(&name));
         let old: Vec<Record> = before.iter().filter(of).map(record).collect();
         records.retain(|known| !old.contains(known));
         records.extend(after.iter().filter(of).map(record));
-        ignore(if records.is_empty() {
+        let (mut own, mut others): (Vec<Record>, Vec<Record>) = records
+            .into_iter()
+            .partition(|known| layout.is_service(known));
+        if own.is_empty() {
+            std::mem::swap(&mut own, &mut others);
+        }
+        zone.shadow(&name, others);
+        ignore(if own.is_empty() {
             zone.remove(&name)
         } else {
-            zone.set(&name, &records)
+            zone.set(&name, &own)
         });
     }
 }

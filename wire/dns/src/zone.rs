@@ -35,6 +35,8 @@ pub struct Zone {
     nodes: OrdSet<Node>,
     /// Names that have parts, which have names of their own.
     parts: OrdMap<Box<[u8]>, Arc<Parts>>,
+    /// Records that are not answered as long as others of the name count for more.
+    shadowed: OrdMap<Name, Vec<Record>>,
 }
 
 /// What a zone says about itself, the same for its whole life.
@@ -114,6 +116,7 @@ impl Zone {
             serial,
             nodes,
             parts: OrdMap::new(),
+            shadowed: OrdMap::new(),
         }
     }
 
@@ -223,6 +226,25 @@ impl Zone {
     /// there goes before.
     pub fn set_spelling(&mut self, name: &Name) -> Result<bool, OutOfZone> {
         self.put(name, Being::Spelling, &[])
+    }
+
+    /// Remembers records of `name` that are not answered, in place of those that it
+    /// remembered before: whoever gives the name its records looks here for those that
+    /// may come back. They are no content of the zone, and not kept with it.
+    pub fn shadow(&mut self, name: &Name, records: Vec<Record>) {
+        if records.is_empty() {
+            self.shadowed.remove(name);
+        } else {
+            self.shadowed.insert(name.clone(), records);
+        }
+    }
+
+    /// The records of `name` that are not answered.
+    pub fn shadowed(&self, name: &Name) -> &[Record] {
+        self.shadowed
+            .get(name)
+            .map(Vec::as_slice)
+            .unwrap_or_default()
     }
 
     /// Gives `name` exactly these parts, each with its label and records, or takes all

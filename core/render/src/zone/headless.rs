@@ -71,7 +71,7 @@ pub(super) fn amend(
             });
         }
     }
-    repoint(zones, &before.pointers, &after.pointers);
+    repoint(layout, zones, &before.pointers, &after.pointers);
     true
 }
 

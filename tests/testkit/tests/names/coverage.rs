@@ -71,6 +71,11 @@ const ALL: &[&str] = &[
     "NS",
     "HINFO",
     "SOA of a reverse zone",
+    "a zone's own endpoints",
+    "a zone without endpoints",
+    "all endpoints in place of a zone's",
+    "an alias to a zone's endpoints",
+    "an endpoint at a Service's address",
     "NXDOMAIN of an address of a narrow range",
 ];
 
@@ -157,6 +162,8 @@ fn of_slice(slice: &Slice, seen: &mut Seen) {
         }
         let text = endpoint.address.to_string();
         let outside = text.starts_with("172.") || text.starts_with("2001:");
+        let service = text.starts_with("10.96.") || text.starts_with("fd00:10:96:");
+        note(seen, service, "an endpoint at a Service's address");
         note(seen, outside, "an endpoint outside the ranges");
         match &endpoint.hostname {
             Some(hostname) => *names.entry(hostname).or_insert(0) += 1,
@@ -186,6 +193,7 @@ fn of_view(view: &NodeView, seen: &mut Seen) {
 }
 
 fn of_answer(expected: &Expected, name: &str, reference: &Reference, seen: &mut Seen) {
+    of_zone(expected, name, reference, seen);
     let is_alias = reference
         .lines
         .iter()
@@ -207,6 +215,34 @@ fn of_answer(expected: &Expected, name: &str, reference: &Reference, seen: &mut 
         }
         Expected::Records { lines, outside } => of_records(lines, *outside, seen),
     }
+}
+
+/// What is particular to names of zones.
+fn of_zone(expected: &Expected, name: &str, reference: &Reference, seen: &mut Seen) {
+    let Expected::Records { lines, .. } = expected else {
+        let pinned = name.split_once(".pin._zone.");
+        let empty = pinned.is_some_and(|(_, service)| reference.parts.contains_key(service));
+        let is_nothing = matches!(expected, Expected::NoData { .. });
+        note(seen, empty && is_nothing, "a zone without endpoints");
+        return;
+    };
+    let zonal = |text: &str| text.contains("._zone.");
+    let of_zone = lines
+        .iter()
+        .any(|line| zonal(line) && !line.contains("CNAME"));
+    note(seen, of_zone && zonal(name), "a zone's own endpoints");
+    note(
+        seen,
+        of_zone && !zonal(name),
+        "an alias to a zone's endpoints",
+    );
+    let preferred = name.split_once(".prefer._zone.");
+    let elsewhere = preferred.is_some_and(|(zone, service)| {
+        let parts = reference.parts.get(service);
+        parts.is_some_and(|parts| !parts.contains_key(zone))
+    });
+    let found = elsewhere && !lines.iter().any(|line| line.contains("HINFO"));
+    note(seen, found, "all endpoints in place of a zone's");
 }
 
 fn of_records(lines: &BTreeSet<String>, outside: bool, seen: &mut Seen) {

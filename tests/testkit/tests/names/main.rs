@@ -7,6 +7,7 @@
 mod coverage;
 mod many;
 mod pods;
+mod pointers;
 mod reference;
 mod wire;
 mod worlds;
@@ -86,6 +87,14 @@ fn known(reference: &Reference) -> BTreeSet<String> {
         .filter(|name| !name.contains([' ', ':', '"']) && !name.is_empty())
         .cloned()
         .collect();
+    for service in reference.parts.keys() {
+        for label in ["west-1a", "EAST", "far", "nowhere"] {
+            for manner in ["pin", "prefer", "other"] {
+                let name = format!("{label}.{manner}._zone.{service}");
+                all.insert(name.to_lowercase());
+            }
+        }
+    }
     for top in &reference.spelling {
         for label in [
             "10-0-0-7",
@@ -241,6 +250,13 @@ proptest! {
             }
             if reference::leads_back(&facts, &view, &name) {
                 for reverse in back_of(&name) {
+                    // A Service's address has that one's name, not an endpoint's.
+                    let called = own(&reverse, "PTR");
+                    if called.iter().any(|other| reference::is_service(&facts, &view, other))
+                        && !reference::is_service(&facts, &view, &name)
+                    {
+                        continue;
+                    }
                     prop_assert!(own(&reverse, "PTR").contains(&name), "{name} -> {reverse}");
                     there.insert((name.clone(), reverse));
                 }

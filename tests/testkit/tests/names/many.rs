@@ -18,11 +18,12 @@ use super::{Kept, config, zones_of};
 const SLICES: u8 = 5;
 const OF_SLICE: u8 = 30;
 
-fn service() -> Fact {
+/// A Service without ports.
+pub(crate) fn service_at(name: &str, publication: Publication, address: Option<&str>) -> Fact {
     let service = Service {
-        key: ServiceKey::new("default", "big"),
-        publication: Publication::Headless,
-        cluster_ips: Vec::new(),
+        key: ServiceKey::new("default", name),
+        publication,
+        cluster_ips: address.iter().map(|ip| ip.parse().unwrap()).collect(),
         ports: Vec::new(),
         internal_policy: TrafficPolicy::Cluster,
         external_policy: TrafficPolicy::Cluster,
@@ -32,6 +33,16 @@ fn service() -> Fact {
         spread: None,
     };
     Fact::Service(service.into())
+}
+
+/// A slice of one endpoint with a hostname.
+pub(crate) fn slice_at(service: &str, hostname: &str, address: &str) -> Fact {
+    let mut slice = slice(0);
+    slice.service = ServiceKey::new("default", service);
+    slice.endpoints.truncate(1);
+    slice.endpoints[0].hostname = Some(hostname.into());
+    slice.endpoints[0].address = address.parse().unwrap();
+    Fact::Slice(slice.into())
 }
 
 fn endpoint(slice: u8, place: u8) -> Endpoint {
@@ -129,7 +140,7 @@ proptest! {
         let mut kept = Kept::new(&view);
         let fact = |slice: &Slice| Fact::Slice(slice.clone().into());
         let all = |slices: &[Slice]| -> Vec<Fact> {
-            [service()].into_iter().chain(slices.iter().map(fact)).collect()
+            [service_at("big", Publication::Headless, None)].into_iter().chain(slices.iter().map(fact)).collect()
         };
         let first: Vec<Change> = all(&slices).into_iter().map(Change::Upsert).collect();
         kept.apply(&first);

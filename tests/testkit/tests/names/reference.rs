@@ -59,6 +59,9 @@ pub(crate) struct Reference {
     /// Names that exist whether they have records or not.
     pub(crate) bare: Vec<String>,
     pub(crate) lines: Vec<Line>,
+    /// What a headless Service's name would stand for without the endpoints of other
+    /// zones, by Service and zone, where zones have names.
+    pub(crate) parts: BTreeMap<String, BTreeMap<String, Vec<Line>>>,
     /// The names below which every label that spells an address has that address.
     pub(crate) spelling: Vec<String>,
 }
@@ -139,6 +142,7 @@ impl Reference {
             bare: Vec::new(),
             lines: Vec::new(),
             spelling: Vec::new(),
+            parts: BTreeMap::new(),
             ttl: view.dns_ttl,
             domain: domain.clone(),
         };
@@ -153,7 +157,12 @@ impl Reference {
         this.lines.last_mut().unwrap().ttl = 28_800;
         for fact in facts {
             match fact {
-                Fact::Service(service) => this.service(service, facts),
+                Fact::Service(service) => {
+                    this.service(service, facts);
+                    if view.zonal_names && service.publication == Publication::Headless {
+                        this.part(service, facts);
+                    }
+                }
                 Fact::Namespace(namespace) => this.namespace(&namespace.name, view.pod_names),
                 Fact::Pod(pod) if view.pod_names == PodNames::Verified => {
                     if let Some(&address) = pod.addresses.first() {
@@ -170,7 +179,66 @@ impl Reference {
                 | Fact::ServiceCidr(_) => {}
             }
         }
+        this.hide();
         this
+    }
+
+    /// The address of a Service has its name alone, though it is an endpoint's too.
+    fn hide(&mut self) {
+        let depth = |line: &Line| line.data.split('.').count();
+        let lowest = 3 + self.domain.split('.').count();
+        let is_own = |line: &Line| line.rtype == "PTR" && depth(line) == lowest;
+        let own = self.lines.iter().filter(|line| is_own(line));
+        let own: BTreeSet<String> = own.map(|line| line.owner.clone()).collect();
+        let stays = |line: &Line| line.rtype != "PTR" || is_own(line) || !own.contains(&line.owner);
+        self.lines.retain(stays);
+    }
+
+    /// The names of the zones of a headless Service.
+    fn part(&mut self, service: &Service, facts: &[Fact]) {
+        let key = &service.key;
+        let name = format!("{}.{}.svc.{}", key.name, key.namespace, self.domain).to_lowercase();
+        let mut parts = BTreeMap::new();
+        for zone in super::worlds::ZONES {
+            let own = endpoints(service, facts, Some(zone));
+            if own.is_empty() {
+                continue;
+            }
+            // The records of a Service that has these alone.
+            let mut alone = Self {
+                origins: Vec::new(),
+                single: BTreeSet::new(),
+                bare: Vec::new(),
+                lines: Vec::new(),
+                spelling: Vec::new(),
+                parts: BTreeMap::new(),
+                domain: self.domain.clone(),
+                ttl: self.ttl,
+            };
+            alone.headless(&name, &own);
+            alone.lines.retain(|line| line.owner == name);
+            parts.insert(zone.to_lowercase(), alone.lines);
+        }
+        self.parts.insert(name, parts);
+    }
+
+    /// The records of a name of a zone, if it is one.
+    fn zonal(&self, name: &str) -> Option<Vec<Line>> {
+        let (zone, rest) = name.split_once('.')?;
+        let (manner, rest) = rest.split_once("._zone.")?;
+        let parts = self.parts.get(rest)?;
+        let whole = || self.lines.iter().filter(|line| line.owner == rest).cloned();
+        let lines = match (parts.get(zone), manner) {
+            (Some(own), "pin" | "prefer") => own.clone(),
+            (None, "pin") => Vec::new(),
+            (None, "prefer") => whole().collect(),
+            _ => return None,
+        };
+        let named = |line: Line| Line {
+            owner: name.to_owned(),
+            ..line
+        };
+        Some(lines.into_iter().map(named).collect())
     }
 
     fn line(&mut self, owner: &str, rtype: &'static str, data: String) {
@@ -208,7 +276,7 @@ impl Reference {
                 let target = target.to_lowercase();
                 self.line(&name, "CNAME", target.trim_end_matches('.').to_owned());
             }
-            Publication::Headless => self.headless(&name, &endpoints(service, facts)),
+            Publication::Headless => self.headless(&name, &endpoints(service, facts, None)),
             Publication::ClusterIp | Publication::NodePort | Publication::LoadBalancer => {
                 let mut offers = Vec::new();
                 for address in &service.cluster_ips {
@@ -311,11 +379,10 @@ impl Reference {
         Some(wide.to_owned())
     }
 
-    fn of(&self, name: &str, rtype: &str) -> Vec<&Line> {
-        let lines = self.lines.iter();
-        lines
-            .filter(|line| line.owner == name && line.rtype == rtype)
-            .collect()
+    fn of(&self, name: &str, rtype: &str) -> Vec<Line> {
+        let own = self.lines.iter().filter(|line| line.owner == name).cloned();
+        let lines = own.chain(self.zonal(name).into_iter().flatten());
+        lines.filter(|line| line.rtype == rtype).collect()
     }
 
     /// The address that a name spells as a pod's.
@@ -336,7 +403,9 @@ impl Reference {
     fn exists(&self, name: &str, zone: &str) -> bool {
         let written = self.bare.iter().chain(self.lines.iter().map(|l| &l.owner));
         let mut below = written.filter(|other| is_below(other, name));
-        name == zone || below.any(|other| self.zone(other).as_deref() == Some(zone))
+        name == zone
+            || below.any(|other| self.zone(other).as_deref() == Some(zone))
+            || self.zonal(name).is_some()
     }
 
     /// The answer to a question; `name` is lower-case without a final dot.
@@ -368,7 +437,7 @@ impl Reference {
 
     /// The records of a name that exists, or those at the end of its aliases.
     fn records(&self, name: &str, rtype: &str, soa: String) -> Expected {
-        let mut chain: Vec<&Line> = Vec::new();
+        let mut chain: Vec<Line> = Vec::new();
         let mut at = name.to_owned();
         loop {
             let mut found = self.of(&at, rtype);
@@ -386,8 +455,8 @@ impl Reference {
             if found.is_empty() {
                 match self.of(&at, "CNAME").first() {
                     Some(alias) if chain.len() < MOST_ALIASES => {
-                        chain.push(alias);
                         at = alias.data.clone();
+                        chain.push(alias.clone());
                     }
                     // An alias to nothing, or to itself, is no answer at all.
                     _ => return Expected::NoData { soa },
@@ -410,8 +479,12 @@ impl Reference {
 type Ports = Vec<(String, &'static str, u16)>;
 
 /// The endpoints that a headless Service's names speak of: the ready ones of all its
-/// slices. Two that are alike in name, address and ports are one.
-fn endpoints<'a>(service: &Service, facts: &'a [Fact]) -> Vec<(&'a Endpoint, Ports)> {
+/// slices, or of those in a zone. Two that are alike in name, address and ports are one.
+fn endpoints<'a>(
+    service: &Service,
+    facts: &'a [Fact],
+    zone: Option<&str>,
+) -> Vec<(&'a Endpoint, Ports)> {
     let mut all: Vec<(&Endpoint, Ports)> = Vec::new();
     for slice in facts.iter().filter_map(slice_of) {
         if slice.service != service.key {
@@ -424,6 +497,10 @@ fn endpoints<'a>(service: &Service, facts: &'a [Fact]) -> Vec<(&'a Endpoint, Por
             }
         }
         for endpoint in slice.endpoints.iter().filter(|one| one.conditions.ready) {
+            let here = slice.zone_of(endpoint).map(|zone| &**zone);
+            if zone.is_some() && here != zone {
+                continue;
+            }
             let same = |other: &(&Endpoint, Ports)| {
                 other.0.address == endpoint.address
                     && other.0.hostname == endpoint.hostname
@@ -468,5 +545,17 @@ pub(crate) fn leads_back(facts: &[Fact], view: &NodeView, name: &str) -> bool {
                 name == own
             }
         }
+    })
+}
+
+/// Whether a name is that of a Service with an address of its own.
+pub(crate) fn is_service(facts: &[Fact], view: &NodeView, name: &str) -> bool {
+    let domain = view.cluster_domain.to_lowercase();
+    facts.iter().any(|fact| {
+        let Fact::Service(service) = fact else {
+            return false;
+        };
+        let (own, namespace) = (&service.key.name, &service.key.namespace);
+        !service.cluster_ips.is_empty() && name == format!("{own}.{namespace}.svc.{domain}")
     })
 }

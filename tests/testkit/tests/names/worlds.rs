@@ -19,8 +19,15 @@ use proptest::sample::select;
 const NAMESPACES: [&str; 6] = ["default", "default", "default", "default", "1st", "svc"];
 const SERVICES: [&str; 6] = ["web", "db", "db", "0-zero", "svc", "a"];
 const HOSTS: [&str; 4] = ["db-0", "db-0", "DB-1", "0"];
+/// Where endpoints are.
+pub(crate) const ZONES: [&str; 3] = ["west-1a", "East", "far"];
 /// Where aliases lead: inside, in circles, to nothing, outside.
-const TARGETS: [&str; 17] = [
+const TARGETS: [&str; 22] = [
+    "west-1a.pin._zone.db.default.svc.cluster.local",
+    "far.prefer._zone.db.default.svc.cluster.local",
+    "far.prefer._zone.db.default.svc.cluster.local",
+    "far.prefer._zone.db.default.svc.cluster.local",
+    "far.prefer._zone.db.default.svc.cluster.local",
     "web.default.svc.cluster.local",
     "db.default.svc.cluster.local",
     "Web.1st.svc.cluster.local.",
@@ -66,6 +73,9 @@ fn cluster_ip(family: Family, index: u8) -> IpAddr {
 pub(crate) fn pod_ip(family: Family, index: u8) -> IpAddr {
     match (family, index) {
         (Family::V4, 5) => ip("172.18.0.2"),
+        // A Service's, too.
+        (Family::V4, 6) => ip("10.96.0.1"),
+        (Family::V6, 6) => ip("fd00:10:96::1"),
         (Family::V6, 5) => ip("2001:db8:18::2"),
         (Family::V4, _) => ip(&format!("10.244.1.{index}")),
         (Family::V6, 0 | 4) => ip("fd00:10:244:1::"),
@@ -180,7 +190,7 @@ fn slice() -> impl Strategy<Value = Slice> {
         port,
     });
     let hostname = proptest::option::weighted(0.6, text(&HOSTS));
-    let endpoint = (0_u8..6, conditions(), hostname);
+    let endpoint = (0_u8..7, conditions(), hostname, 0_u16..4);
     (
         family,
         key,
@@ -199,13 +209,13 @@ fn slice() -> impl Strategy<Value = Slice> {
                 headless: false,
                 weight: 1,
                 ports,
-                zones: Box::default(),
+                zones: ZONES.map(Text::from).into(),
                 endpoints: endpoints
                     .into_iter()
-                    .map(|(index, conditions, hostname)| Endpoint {
+                    .map(|(index, conditions, hostname, zone)| Endpoint {
                         address: pod_ip(family, index),
                         conditions,
-                        zone: 0,
+                        zone,
                         node: None,
                         hostname,
                         pod: None,
@@ -285,14 +295,16 @@ pub(crate) fn view() -> impl Strategy<Value = NodeView> {
     let pods = select(&[PodNames::Disabled, PodNames::Insecure, PodNames::Verified][..]);
     let ranges = select(&["10.96.0.0/16", "10.96.0.0/12"][..]);
     let here = proptest::sample::subsequence(vec![ip("10.96.0.10"), ip("fd00:10:96::a")], 0..=2);
-    (domain, pods, select(&[0_u32, 5, 30][..]), ranges, here).prop_map(
-        |(domain, pod_names, dns_ttl, services, dns_addresses)| NodeView {
+    let ttl = select(&[0_u32, 5, 30][..]);
+    (domain, (pods, any::<bool>()), ttl, ranges, here).prop_map(
+        |(domain, (pod_names, zonal_names), dns_ttl, services, dns_addresses)| NodeView {
             node: "node-1".into(),
             cluster_domain: domain.into(),
             service_cidrs: vec![range(services), range("fd00:10:96::/112")],
             cluster_pod_cidrs: vec![range("10.244.0.0/16"), range("fd00:10:244::/48")],
             dns_addresses,
             pod_names,
+            zonal_names,
             dns_ttl,
             ..NodeView::default()
         },
