@@ -2,7 +2,7 @@
 //!
 //! An address that stands for a service belongs to no network card. Either one
 //! node of the link answers for it ([`l2`]), or routers are told by which nodes it
-//! is reached ([`bgp`]). Each is a machine without a clock or a socket: bytes,
+//! is reached ([`bgp`], and [`bfd`] notices a broken path sooner). Each is a machine without a clock or a socket: bytes,
 //! decisions and times go in, and bytes, deadlines and news come out. A time is a
 //! [`Duration`](std::time::Duration) since any fixed start.
 //!
@@ -10,5 +10,7 @@
 //! others announce (they are counted and dropped).
 #![forbid(unsafe_code)]
 
+pub mod bfd;
 pub mod bgp;
 pub mod l2;
+mod random;
