@@ -16,7 +16,8 @@ use super::fsm::{Event, State};
 use super::open::Agreed;
 use super::rib::{Rib, Untold};
 use super::{Notice, code};
-use machine::{Machine, Random};
+use crate::random::Random;
+use machine::Machine;
 
 /// A connection, by the number that the caller gave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -335,7 +335,7 @@ impl Session {
             Action::StartConnectRetry if slot == Slot::Main && !self.config.passive => {
                 // An attempt that may take no time would be made again at once, for ever.
                 let time = self.config.connect_retry.max(Duration::from_secs(1));
-                let time = self.random.jitter(time);
+                let time = self.random.jitter(time, 100);
                 self.connect_retry = Some(now + time);
             }
             Action::StopConnectRetry if slot == Slot::Main => self.connect_retry = None,
@@ -395,7 +395,7 @@ impl Session {
         let doublings = self.failures.saturating_sub(1).min(16);
         let time = self.config.idle_hold.saturating_mul(1 << doublings);
         let most = self.config.most_idle_hold;
-        self.idle_hold = Some(now + self.random.jitter(time.min(most)));
+        self.idle_hold = Some(now + self.random.jitter(time.min(most), 100));
     }
 
     fn start_hold(&mut self, slot: Slot, now: Duration) {
@@ -408,7 +408,7 @@ impl Session {
         let agreed = self.machine(slot).agreed.as_ref();
         let time = agreed.map(|agreed| agreed.hold_time / 3);
         let time = time.filter(|t| !t.is_zero());
-        let time = time.map(|time| self.random.jitter(time));
+        let time = time.map(|time| self.random.jitter(time, 100));
         self.machine(slot).keepalive = time.map(|time| now + time);
     }
 
