@@ -36,9 +36,9 @@ pub use discovery::{Served, discover};
 pub use kube::Client;
 pub use recorder::{Recorder, Regarding, Severity};
 pub use resource::{
-    CONFIG_MAPS, CONTROLLER_REVISIONS, DAEMON_SETS, DEPLOYMENTS, ENDPOINT_SLICES, ENDPOINTS,
-    EVENTS, LEASES, NAMESPACES, NETWORK_POLICIES, NODES, PODS, REPLICA_SETS, Resource,
-    SERVICE_CIDRS, SERVICES, STATEFUL_SETS,
+    ADDRESS_POOLS, CONFIG_MAPS, CONTROLLER_REVISIONS, DAEMON_SETS, DEPLOYMENTS, ENDPOINT_SLICES,
+    ENDPOINTS, EVENTS, IP_ADDRESS_POOLS, LEASES, NAMESPACES, NETWORK_POLICIES, NODES, PODS,
+    REPLICA_SETS, Resource, SERVICE_CIDRS, SERVICES, STATEFUL_SETS,
 };
 pub use watch::{Event, Metadata, Params, Versioned, watch, watch_metadata};
 pub use write::{Deletion, PatchBody, Propagation, RequestError, Target, Writer};

@@ -63,6 +63,22 @@ pub static CONTROLLER_REVISIONS: Resource =
 /// discovery.k8s.io/v1 EndpointSlice
 pub static ENDPOINT_SLICES: Resource =
     Resource::fixed("discovery.k8s.io", "endpointslices", "EndpointSlice", true);
+/// portolan.dev/v1alpha1 AddressPool
+pub static ADDRESS_POOLS: Resource = Resource::custom(
+    portolan_api::GROUP,
+    "v1alpha1",
+    "addresspools",
+    "AddressPool",
+    false,
+);
+/// metallb.io/v1beta1 IPAddressPool
+pub static IP_ADDRESS_POOLS: Resource = Resource::custom(
+    "metallb.io",
+    "v1beta1",
+    "ipaddresspools",
+    "IPAddressPool",
+    true,
+);
 /// coordination.k8s.io/v1 Lease
 pub static LEASES: Resource = Resource::fixed("coordination.k8s.io", "leases", "Lease", true);
 
@@ -74,9 +90,20 @@ impl Resource {
         kind: &'static str,
         namespaced: bool,
     ) -> Self {
+        Self::custom(group, "v1", plural, kind, namespaced)
+    }
+
+    /// A resource of some version known at compile time.
+    const fn custom(
+        group: &'static str,
+        version: &'static str,
+        plural: &'static str,
+        kind: &'static str,
+        namespaced: bool,
+    ) -> Self {
         Self {
             group: Cow::Borrowed(group),
-            version: Cow::Borrowed("v1"),
+            version: Cow::Borrowed(version),
             plural: Cow::Borrowed(plural),
             kind: Cow::Borrowed(kind),
             namespaced,

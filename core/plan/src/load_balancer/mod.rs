@@ -31,7 +31,7 @@ use crate::workloads::Step;
 pub use nodes::Places;
 pub use refusal::{EXCLUDED, NotShared, Refusal, Unfit};
 pub use service::CONDITION;
-pub use status::pool_status;
+pub use status::pool;
 
 use nodes::{HostPorts, Place};
 use pools::{Assigned, Pools, Tenant};

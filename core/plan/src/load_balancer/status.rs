@@ -9,18 +9,39 @@ use serde_json::{Value, json};
 use super::LoadBalancer;
 use super::gaps::disjoint;
 use super::pools::Stock;
+use crate::workloads::{About, Action, Kind, Step, Tell};
 
 /// The condition that says whether all of a pool is understood and its own.
 const READY: &str = "Ready";
 /// The greatest whole number that every JSON reader has exactly.
 const MOST: u128 = (1 << 53) - 1;
 
-/// The status of a pool of our own kind, if it is not so already.
-pub fn pool_status(balancer: &LoadBalancer, key: &ObjectKey, now: Timestamp) -> Option<Value> {
-    let stock = balancer.pools.stock(key)?;
-    if !stock.pool.is_own() {
-        return None;
+/// What is written to a pool, or told about it: ours has a status for it, and
+/// about MetalLB's an event is told when it came or changed.
+pub fn pool(balancer: &LoadBalancer, key: &ObjectKey, changed: bool, now: Timestamp) -> Step {
+    let mut step = Step::default();
+    let Some(stock) = balancer.pools.stock(key) else {
+        return step;
+    };
+    let meta = &stock.pool.meta;
+    if stock.pool.is_own() {
+        if let Some(status) = pool_status(balancer, stock, now) {
+            let body = json!({ "status": status });
+            step.write(Kind::AddressPool, meta, Action::MergeStatus(body));
+        }
+    } else if changed && let Some((reason, message)) = fault(balancer, stock) {
+        step.tell.push(Tell {
+            about: About::new(Kind::IpAddressPool, meta),
+            warning: true,
+            reason,
+            message,
+        });
     }
+    step
+}
+
+/// The status of a pool of our own kind, if it is not so already.
+fn pool_status(balancer: &LoadBalancer, stock: &Stock, now: Timestamp) -> Option<Value> {
     let count = |family| {
         let (used, free) = stock.count(family);
         (used.min(MOST) as u64, free.min(MOST) as u64)

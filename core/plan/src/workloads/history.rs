@@ -139,7 +139,9 @@ impl<'a> History<'a> {
             | Kind::EndpointSlice
             | Kind::Endpoints
             | Kind::Service
-            | Kind::Node => STATEFUL_HASH,
+            | Kind::Node
+            | Kind::AddressPool
+            | Kind::IpAddressPool => STATEFUL_HASH,
         };
         let mut metadata = json!({
             "name": name,

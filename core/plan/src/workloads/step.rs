@@ -28,6 +28,10 @@ pub enum Kind {
     Service,
     /// v1 Node
     Node,
+    /// portolan.dev/v1alpha1 AddressPool
+    AddressPool,
+    /// metallb.io/v1beta1 IPAddressPool
+    IpAddressPool,
 }
 
 impl Kind {
@@ -44,6 +48,8 @@ impl Kind {
             Self::Endpoints => ("v1", "Endpoints"),
             Self::Service => ("v1", "Service"),
             Self::Node => ("v1", "Node"),
+            Self::AddressPool => ("portolan.dev/v1alpha1", "AddressPool"),
+            Self::IpAddressPool => ("metallb.io/v1beta1", "IPAddressPool"),
         }
     }
 }

@@ -1,17 +1,20 @@
 //! Carries a step out: the only place where controllers write.
 
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
 use futures::future::join_all;
 use portolan_client::{
-    CONTROLLER_REVISIONS, Client, DAEMON_SETS, DEPLOYMENTS, Deletion, ENDPOINT_SLICES, ENDPOINTS,
-    NODES, PODS, PatchBody, REPLICA_SETS, Recorder, Regarding, RequestError, Resource, SERVICES,
-    STATEFUL_SETS, Severity, Target, Writer,
+    ADDRESS_POOLS, CONTROLLER_REVISIONS, Client, DAEMON_SETS, DEPLOYMENTS, Deletion,
+    ENDPOINT_SLICES, ENDPOINTS, IP_ADDRESS_POOLS, NODES, PODS, PatchBody, REPLICA_SETS, Recorder,
+    Regarding, RequestError, Resource, SERVICES, STATEFUL_SETS, Severity, Target, Writer,
 };
 use portolan_plan::workloads::{Action, Blame, Kind, Step, Tell, Write};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::feed::Message;
-use super::world::Task;
+use super::feed::Report;
 
 /// Pods created at once at first; doubles as long as all goes well, so that a
 /// template that the server refuses costs one request, not five hundred.
@@ -30,34 +33,25 @@ fn resource(kind: Kind) -> &'static Resource {
         Kind::Endpoints => &ENDPOINTS,
         Kind::Service => &SERVICES,
         Kind::Node => &NODES,
+        Kind::AddressPool => &ADDRESS_POOLS,
+        Kind::IpAddressPool => &IP_ADDRESS_POOLS,
     }
 }
 
-/// Recorders under the names that Kubernetes' own controllers have.
+/// Recorders, each under the name of a component, by the kind that it tells about.
 #[derive(Clone)]
 pub(super) struct Recorders {
-    deployment: Recorder,
-    replica_set: Recorder,
-    stateful_set: Recorder,
-    daemon_set: Recorder,
-    mirroring: Recorder,
-    scheduler: Recorder,
-    node: Recorder,
-    endpoints: Recorder,
+    by_kind: Arc<BTreeMap<Kind, Recorder>>,
 }
 
 impl Recorders {
-    pub(super) fn new(client: &Client) -> Self {
-        let recorder = |component| Recorder::new(client.clone(), component, "");
+    pub(super) fn new(client: &Client, components: &[(Kind, &'static str)]) -> Self {
+        let recorders = components.iter().map(|(kind, component)| {
+            let recorder = Recorder::new(client.clone(), component, "");
+            (*kind, recorder)
+        });
         Self {
-            deployment: recorder("deployment-controller"),
-            replica_set: recorder("replicaset-controller"),
-            stateful_set: recorder("statefulset-controller"),
-            daemon_set: recorder("daemonset-controller"),
-            mirroring: recorder("endpoint-slice-mirroring-controller"),
-            scheduler: recorder("default-scheduler"),
-            node: recorder("node-controller"),
-            endpoints: recorder("endpoint-slice-controller"),
+            by_kind: Arc::new(recorders.collect()),
         }
     }
 
@@ -76,15 +70,8 @@ impl Recorders {
         } else {
             Severity::Normal
         };
-        let recorder = match tell.about.kind {
-            Kind::Deployment => &self.deployment,
-            Kind::ReplicaSet => &self.replica_set,
-            Kind::Pod => &self.scheduler,
-            Kind::Node => &self.node,
-            Kind::StatefulSet => &self.stateful_set,
-            Kind::DaemonSet => &self.daemon_set,
-            Kind::Endpoints => &self.mirroring,
-            Kind::EndpointSlice | Kind::ControllerRevision | Kind::Service => &self.endpoints,
+        let Some(recorder) = self.by_kind.get(&tell.about.kind) else {
+            return;
         };
         recorder.tell(
             &regarding,
@@ -95,27 +82,38 @@ impl Recorders {
     }
 }
 
-/// What writing needs. Cheap to clone.
-#[derive(Clone)]
-pub(super) struct Hands {
+/// What writing needs: `M` are the messages of the loop whose tasks are `T`.
+pub(super) struct Hands<T, M> {
     pub(super) writer: Writer,
     pub(super) recorders: Recorders,
-    pub(super) inbox: mpsc::Sender<Message>,
+    pub(super) inbox: mpsc::Sender<M>,
+    pub(super) tasks: PhantomData<fn(T)>,
 }
 
-impl Hands {
+impl<T, M> Clone for Hands<T, M> {
+    fn clone(&self) -> Self {
+        Self {
+            writer: self.writer.clone(),
+            recorders: self.recorders.clone(),
+            inbox: self.inbox.clone(),
+            tasks: PhantomData,
+        }
+    }
+}
+
+impl<T: Send + 'static, M: From<Report<T>> + Send + 'static> Hands<T, M> {
     /// Carries a task's step out in the background and reports when it is done.
-    pub(super) fn carry_out(&self, task: Task, step: Step) {
+    pub(super) fn carry_out(&self, task: T, step: Step) {
         let hands = self.clone();
         tokio::spawn(async move {
             let success = hands.run(&step).await;
-            hands.send(Message::Done { task, success }).await;
+            hands.send(Report::Done { task, success }).await;
         });
     }
 
     /// The loop ends before its writers do only when the process does.
-    async fn send(&self, message: Message) {
-        if self.inbox.send(message).await.is_err() {
+    async fn send(&self, report: Report<T>) {
+        if self.inbox.send(report.into()).await.is_err() {
             tracing::debug!("the controllers have stopped");
         }
     }
@@ -218,17 +216,17 @@ impl Hands {
         let message = match &write.action {
             Action::Create(_) => {
                 portolan_api::meta::name(&answer).clone_into(&mut name);
-                Message::Wrote(write.kind, answer)
+                Report::Wrote(write.kind, answer)
             }
             Action::Merge(_)
             | Action::Strategic(_)
             | Action::MergeStatus(_)
-            | Action::StrategicStatus(_) => Message::Wrote(write.kind, answer),
+            | Action::StrategicStatus(_) => Report::Wrote(write.kind, answer),
             Action::Delete { uid, .. } => {
-                Message::ToldToGo(write.kind, write.key.clone(), uid.clone())
+                Report::ToldToGo(write.kind, write.key.clone(), uid.clone())
             }
             Action::Bind { uid, node } => {
-                Message::Bound(write.key.clone(), uid.clone(), Some(node.clone()))
+                Report::Bound(write.key.clone(), uid.clone(), Some(node.clone()))
             }
         };
         self.send(message).await;
@@ -245,12 +243,12 @@ impl Hands {
         let settled = match &write.action {
             // What is gone, or is somebody else by now, need not be changed.
             Action::Delete { uid, .. } if error.is_not_found() || error.is_conflict() => {
-                let gone = Message::ToldToGo(write.kind, write.key.clone(), uid.clone());
+                let gone = Report::ToldToGo(write.kind, write.key.clone(), uid.clone());
                 self.send(gone).await;
                 true
             }
             Action::Bind { uid, .. } => {
-                let unbound = Message::Bound(write.key.clone(), uid.clone(), None);
+                let unbound = Report::Bound(write.key.clone(), uid.clone(), None);
                 self.send(unbound).await;
                 true
             }
@@ -273,7 +271,7 @@ impl Hands {
                 reason: tell.reason.to_owned(),
                 message,
             };
-            self.send(Message::Refused(tell.about.uid.clone(), blame))
+            self.send(Report::Refused(tell.about.uid.clone(), blame))
                 .await;
         }
         settled

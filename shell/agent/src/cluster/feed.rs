@@ -49,6 +49,12 @@ pub(super) enum Message {
     Node(News<Node>),
     /// News of nodes' leases.
     Lease(News<Lease>),
+    /// What became of writes.
+    Report(Report<Task>),
+}
+
+/// What became of the writes of a task.
+pub(super) enum Report<T> {
     /// The server's answer to a write.
     Wrote(Kind, Value),
     /// The server agreed to delete an object, or does not have it.
@@ -60,21 +66,22 @@ pub(super) enum Message {
     /// A task's writes are carried out, or one failed.
     Done {
         /// The task.
-        task: Task,
+        task: T,
         /// Whether all went well.
         success: bool,
     },
 }
 
+impl From<Report<Task>> for Message {
+    fn from(report: Report<Task>) -> Self {
+        Self::Report(report)
+    }
+}
+
 /// Starts all watches. They end when the loop does.
 pub(super) fn start(client: &Client, inbox: &mpsc::Sender<Message>) {
     use portolan_client as at;
-    let feed = |resource: &Resource| Feed {
-        client: client.clone(),
-        resource: resource.clone(),
-        params: Params::all(),
-        inbox: inbox.clone(),
-    };
+    let feed = |resource: &Resource| Feed::of(client, resource, inbox);
     feed(&at::PODS).start(Message::Pod);
     feed(&at::REPLICA_SETS).start(Message::ReplicaSet);
     feed(&at::DEPLOYMENTS).start(Message::Deployment);
@@ -90,15 +97,27 @@ pub(super) fn start(client: &Client, inbox: &mpsc::Sender<Message>) {
     leases.start(Message::Lease);
 }
 
-struct Feed {
+/// One watch, whose news are sent to a loop.
+pub(super) struct Feed<M> {
     client: Client,
     resource: Resource,
-    params: Params,
-    inbox: mpsc::Sender<Message>,
+    pub(super) params: Params,
+    inbox: mpsc::Sender<M>,
 }
 
-impl Feed {
-    fn start<T: Object + Send + 'static>(self, wrap: fn(News<T>) -> Message) {
+impl<M: Send + 'static> Feed<M> {
+    /// All objects of a kind.
+    pub(super) fn of(client: &Client, resource: &Resource, inbox: &mpsc::Sender<M>) -> Self {
+        Self {
+            client: client.clone(),
+            resource: resource.clone(),
+            params: Params::all(),
+            inbox: inbox.clone(),
+        }
+    }
+
+    /// Watches until the loop ends.
+    pub(super) fn start<T: Object + Send + 'static>(self, wrap: fn(News<T>) -> M) {
         tokio::spawn(async move {
             let inbox = self.inbox.clone();
             tokio::select! {
@@ -108,7 +127,7 @@ impl Feed {
         });
     }
 
-    async fn run<T: Object>(self, wrap: fn(News<T>) -> Message) {
+    async fn run<T: Object>(self, wrap: fn(News<T>) -> M) {
         let mut events = watch::<Value>(self.client, self.resource, self.params);
         let mut listed = Vec::new();
         while let Some(event) = events.next().await {

@@ -12,31 +12,37 @@
 //! next decision never knows less than what was written. A key whose writes
 //! failed comes back later and later, as in client-go.
 //!
+//! The addresses of load balancers are a loop like this one beside it, which real
+//! clusters may have too ([`load_balancer`]).
+//!
 //! Garbage collection and the deletion of namespaces walk all kinds that the
 //! server serves and are loops of their own beside it.
 //!
-//! Deliberately absent: leader election. Exactly one of these runs against the
-//! embedded API server; real clusters have their own controllers.
+//! Deliberately absent: leader election, but for load balancers. Exactly one of
+//! these runs against the embedded API server; real clusters have their own
+//! controllers.
 
 mod carry_out;
 mod decide;
 mod feed;
 mod garbage;
+pub mod load_balancer;
 mod namespaces;
 mod queue;
 mod touch;
 mod world;
 
+use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
 use portolan_client::{Client, Writer};
-use portolan_plan::workloads::NodeTimes;
+use portolan_plan::workloads::{Kind, NodeTimes};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use carry_out::Hands;
-use feed::Message;
+use feed::{Message, Report};
 use queue::Queue;
 use world::{Task, World};
 
@@ -72,6 +78,18 @@ impl Default for ClusterConfig {
     }
 }
 
+/// The names under which events are told: those of Kubernetes' own controllers.
+const COMPONENTS: &[(Kind, &str)] = &[
+    (Kind::Deployment, "deployment-controller"),
+    (Kind::ReplicaSet, "replicaset-controller"),
+    (Kind::StatefulSet, "statefulset-controller"),
+    (Kind::DaemonSet, "daemonset-controller"),
+    (Kind::Pod, "default-scheduler"),
+    (Kind::Node, "node-controller"),
+    (Kind::Endpoints, "endpoint-slice-mirroring-controller"),
+    (Kind::Service, "endpoint-slice-controller"),
+];
+
 /// Runs the controllers until `shutdown`.
 pub async fn run(client: Client, config: ClusterConfig, shutdown: CancellationToken) {
     let beside = TaskTracker::new();
@@ -85,6 +103,8 @@ pub async fn run(client: Client, config: ClusterConfig, shutdown: CancellationTo
         config.clone(),
         shutdown.clone(),
     ));
+    let (retry, stop) = (config.retry, shutdown.clone());
+    beside.spawn(load_balancer::run(client.clone(), retry, stop));
     beside.close();
     workloads(client, config, &shutdown).await;
     beside.wait().await;
@@ -97,8 +117,9 @@ async fn workloads(client: Client, config: ClusterConfig, shutdown: &Cancellatio
     feed::start(&client, &inbox);
     let hands = Hands {
         writer: Writer::new(client.clone(), "portolan-controllers"),
-        recorders: carry_out::Recorders::new(&client),
+        recorders: carry_out::Recorders::new(&client, COMPONENTS),
         inbox,
+        tasks: PhantomData,
     };
     let mut queue = Queue::new(config.retry);
     let mut world = World::new(config);
@@ -144,7 +165,7 @@ async fn workloads(client: Client, config: ClusterConfig, shutdown: &Cancellatio
 
 fn take(message: Message, world: &mut World, queue: &mut Queue<Task>, in_flight: &mut usize) {
     let now = Instant::now();
-    if let Message::Done { task, success } = &message {
+    if let Message::Report(Report::Done { task, success }) = &message {
         *in_flight = in_flight.saturating_sub(1);
         let again = *success && world.succeeded(task);
         queue.done(task, *success, now);

@@ -12,7 +12,7 @@ use portolan_plan::workloads::{Blame, Kind, Store};
 use serde_json::Value;
 
 use super::ClusterConfig;
-use super::feed::{Message, News};
+use super::feed::{Message, News, Report};
 
 /// One thing to decide about. The order is the order of urgency: what packets
 /// depend on comes first.
@@ -203,15 +203,21 @@ impl World {
             }
             Message::Node(news) => self.news(news, |w| &mut w.nodes, Self::node, &mut touched),
             Message::Lease(news) => self.news(news, |w| &mut w.leases, Self::lease, &mut touched),
-            Message::Wrote(kind, object) => self.wrote(kind, &object, &mut touched),
-            Message::ToldToGo(kind, key, uid) => self.told_to_go(kind, &key, &uid, &mut touched),
-            Message::Bound(key, uid, node) => self.bound(&key, &uid, node, &mut touched),
-            Message::Refused(uid, blame) => {
-                self.blames.insert(uid, blame);
-            }
-            Message::Done { .. } => {}
+            Message::Report(report) => self.report(report, &mut touched),
         }
         touched
+    }
+
+    fn report(&mut self, report: Report<Task>, touched: &mut Touched) {
+        match report {
+            Report::Wrote(kind, object) => self.wrote(kind, &object, touched),
+            Report::ToldToGo(kind, key, uid) => self.told_to_go(kind, &key, &uid, touched),
+            Report::Bound(key, uid, node) => self.bound(&key, &uid, node, touched),
+            Report::Refused(uid, blame) => {
+                self.blames.insert(uid, blame);
+            }
+            Report::Done { .. } => {}
+        }
     }
 
     /// News of any kind: store it, and ask what it touches.
@@ -281,6 +287,7 @@ impl World {
             }
             Kind::Node => self.answer(object, |w| &mut w.nodes, Self::node, touched),
             Kind::Service => self.answer(object, |w| &mut w.services, Self::service, touched),
+            Kind::AddressPool | Kind::IpAddressPool => {}
         }
     }
 
@@ -311,8 +318,13 @@ impl World {
             Kind::ControllerRevision => self.revisions.told_to_go(key, uid),
             Kind::EndpointSlice => self.slices.told_to_go(key, uid),
             Kind::Endpoints => self.endpoints.told_to_go(key, uid),
-            Kind::Deployment | Kind::StatefulSet | Kind::DaemonSet | Kind::Service | Kind::Node => {
-            }
+            Kind::Deployment
+            | Kind::StatefulSet
+            | Kind::DaemonSet
+            | Kind::Service
+            | Kind::Node
+            | Kind::AddressPool
+            | Kind::IpAddressPool => {}
         }
     }
 
@@ -339,7 +351,7 @@ fn pairs(labels: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, &str)
 }
 
 /// Whether nothing but the version changed.
-fn is_same<T: Object + PartialEq>(a: &T, b: &T) -> bool {
+pub(super) fn is_same<T: Object + PartialEq>(a: &T, b: &T) -> bool {
     let mut a = a.clone();
     a.meta_mut().version = b.meta().version;
     a == *b

@@ -39,6 +39,7 @@ impl Bed {
         let dir = tempfile::tempdir()?;
         let config = Config {
             data_dir: dir.path().to_owned(),
+            definitions: portolan_api::shipped::definitions()?,
             ..Config::default()
         };
         let server = Server::open(config).await?;
@@ -97,6 +98,24 @@ impl Bed {
             .patch_status(Target::one(&NODES, None, name), &status)
             .await?;
         Ok(())
+    }
+
+    /// Gives a node addresses.
+    pub(crate) async fn addresses(&self, node: &str, addresses: &[&str]) -> Result<()> {
+        let entry = |address: &&str| json!({"type": "InternalIP", "address": address});
+        let addresses: Vec<Value> = addresses.iter().map(entry).collect();
+        self.writer
+            .patch_status(
+                Target::one(&NODES, None, node),
+                &json!({ "addresses": addresses }),
+            )
+            .await?;
+        Ok(())
+    }
+
+    /// The connection underneath.
+    pub(crate) fn client(&self) -> &Client {
+        self.writer.client()
     }
 
     pub(crate) async fn create(&self, kind: &Resource, ns: &str, body: &Value) -> Result<Value> {

@@ -2,6 +2,7 @@
 //! nothing: they make pods ready at once and let deleted pods go.
 
 mod bed;
+mod load_balancer;
 mod owners;
 mod workloads;
 

@@ -69,11 +69,14 @@ pub struct ReadyNodes {
 
 object!(ReadyNodes, read_slice);
 
+/// The label that names a slice's Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 fn read_slice(object: &Value) -> ReadyNodes {
     let mut meta = Meta::of(object);
     meta.annotations.clear();
+    // It moves on with every endpoint, also on nodes that are known already.
+    meta.generation = 0;
     let mut ready = ReadyNodes::default();
     let is_api = meta.key.namespace == "default"
         && meta

@@ -1,6 +1,7 @@
 //! Pools that come, change and go (L7).
 
 use super::*;
+use crate::workloads::Action;
 
 #[test]
 fn l7_a_restart_changes_nothing() {
@@ -125,34 +126,67 @@ fn l7_buggy_addresses_are_avoided_also_by_those_that_have_one() {
     );
 }
 
+/// What is written to a pool, and told about it.
+fn written(bed: &Bed, key: &ObjectKey) -> (Option<Value>, Vec<String>) {
+    let step = super::super::pool(&bed.balancer, key, true, testbed::NOW.parse().unwrap());
+    let status = step.writes.first().map(|write| {
+        let Action::MergeStatus(body) = &write.action else {
+            panic!("{write:?}");
+        };
+        body["status"].clone()
+    });
+    let told = step.tell.into_iter();
+    let told = told.map(|tell| format!("{} {}", tell.reason, tell.message));
+    (status, told.collect())
+}
+
 #[test]
 fn the_status_of_a_pool_says_what_is_used_free_and_wrong() {
-    let mut bed = bed(&["192.0.2.0/28", "2001:db8::/64", "home"]);
+    let ranges = ["192.0.2.0/28", "2001:db8::/64", "home"];
+    let mut bed = bed(&ranges);
     bed.put(dual("web", "RequireDualStack"));
     let lab = ObjectKey::new("", "lab");
-    let now = testbed::NOW.parse().unwrap();
-    let status = pool_status(&bed.balancer, &lab, now).unwrap();
+    let status = written(&bed, &lab).0.unwrap();
     assert_eq!(status["ipv4"], json!({"used": 1, "free": 15}));
     assert_eq!(
         (&status["used"], &status["ipv6"]["used"]),
         (&json!(2), &json!(1))
     );
-    assert_eq!(status["free"], json!(9007199254740991u64));
+    assert_eq!(status["free"], json!(9_007_199_254_740_991_u64));
     assert_eq!(
         status["conditions"][0]["message"],
         "\"home\" is no IP address"
     );
-    let mut written = pool("lab", &["192.0.2.0/28", "2001:db8::/64", "home"]);
-    written["status"] = status;
-    bed.pool(&written);
-    assert_eq!(pool_status(&bed.balancer, &lab, now), None, "written once");
+    let mut known = pool("lab", &ranges);
+    known["status"] = status;
+    bed.pool(&known);
+    assert_eq!(written(&bed, &lab), (None, vec![]), "written once");
     bed.pool(&pool("other", &["192.0.2.8/29"]));
-    let other = pool_status(&bed.balancer, &ObjectKey::new("", "other"), now).unwrap();
+    let other = written(&bed, &ObjectKey::new("", "other")).0.unwrap();
     assert_eq!(other["conditions"][0]["reason"], "Overlaps");
-    let metal = json!({"metadata": {"name": "m", "namespace": "metallb-system"}, "spec": {"addresses": ["198.51.100.1"]}});
-    bed.pool(&metal);
-    assert_eq!(
-        pool_status(&bed.balancer, &ObjectKey::new("metallb-system", "m"), now),
-        None
-    );
+}
+
+#[test]
+fn what_is_wrong_with_a_pool_of_metallb_is_told() {
+    let mut bed = bed(&["192.0.2.0/28"]);
+    for (name, range, told) in [
+        ("good", "198.51.100.1", None),
+        (
+            "bad",
+            "home",
+            Some("InvalidRange \"home\" is no IP address"),
+        ),
+        (
+            "twice",
+            "192.0.2.1",
+            Some("Overlaps addresses are in pool lab too: each is given once, by either of them"),
+        ),
+    ] {
+        let spec = json!({"addresses": [range]});
+        bed.pool(&json!({"metadata": {"name": name, "namespace": "metallb-system"}, "spec": spec}));
+        let found = written(&bed, &ObjectKey::new("metallb-system", name));
+        assert_eq!(found, (None, told.map(str::to_owned).into_iter().collect()));
+    }
+    bed.put(service("web"));
+    assert_eq!(bed.has("web"), ["192.0.2.0"]);
 }
