@@ -57,7 +57,7 @@ const ICMP_V6: u8 = 58;
 pub(super) fn put(policies: &Policies, ruleset: &mut Ruleset) {
     let mut part = Part { ruleset };
     if has_hooks(policies) {
-        part.hooks(policies.closed());
+        part.hooks(policies.closed(), policies.cut_bit);
     }
     if policies.closed().is_some() {
         for address in policies.here() {
@@ -108,10 +108,10 @@ fn compare(policies: &Policies, touched: &TouchedPolicies, mut was: Part<'_>, mu
     let closed = policies.closed();
     let was_closed = touched.closed.as_ref().map_or(closed, Option::as_ref);
     if policies.sets().len() + gone > came.count() || was_closed.is_some() {
-        was.hooks(was_closed);
+        was.hooks(was_closed, touched.cut_bit.unwrap_or(policies.cut_bit));
     }
     if has_hooks(policies) {
-        is.hooks(closed);
+        is.hooks(closed, policies.cut_bit);
     }
     known(policies, touched, (was_closed, &mut was), (closed, &mut is));
     for (address, before) in &touched.isolated {
@@ -213,7 +213,7 @@ impl Part<'_> {
     }
 
     /// The chains at the hooks, and what they look up.
-    fn hooks(&mut self, closed: Option<&Closed>) {
+    fn hooks(&mut self, closed: Option<&Closed>, cut_bit: Option<u32>) {
         for family in Family::BOTH {
             let unknown = closed.map(|ranges| self.closed(family, ranges));
             let table = self.table(family);
@@ -226,17 +226,23 @@ impl Part<'_> {
                     .ct_state(CtState::ESTABLISHED.or(CtState::RELATED))
                     .verdict(Verdict::Accept)
             };
+            // What is no longer allowed is marked by who looks through connections.
+            let cut = || cut_bit.map(|bit| Rule::new().ct_mark_has(bit).verdict(Verdict::Drop));
             let egress = || Rule::new().vmap([Field::Saddr], EGRESS);
             let ingress = Rule::new().vmap([Field::Daddr], INGRESS);
-            let forward = [known(), egress(), ingress];
-            let forward = forward.into_iter().chain(unknown.iter().flatten().cloned());
+            let forward = cut().into_iter().chain([known(), egress(), ingress]);
+            let forward = forward.chain(unknown.iter().flatten().cloned());
             base("policy-forward", Hook::Forward, forward.collect());
             let neighbours = Rule::new()
                 .ct_state(CtState::UNTRACKED)
                 .eq(Field::L4Proto, Value::Proto(ICMP_V6))
                 .verdict(Verdict::Accept);
             let neighbours = (family == Family::V6).then_some(neighbours);
-            let input = [known()].into_iter().chain(neighbours).chain([egress()]);
+            let input = cut()
+                .into_iter()
+                .chain([known()])
+                .chain(neighbours)
+                .chain([egress()]);
             // Only senders can be unknown to whom it goes.
             let input = input.chain(unknown.into_iter().flatten().take(1));
             base("policy-input", Hook::Input, input.collect());
