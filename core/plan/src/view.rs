@@ -8,6 +8,9 @@ use portolan_model::{Algorithm, Cluster, Family, Text};
 /// The port on which the cluster's names are answered.
 pub const DNS_PORT: u16 = 53;
 
+/// The bit of connections' marks by which they are cut, if nothing else is configured.
+pub const CUT_BIT: u8 = 29;
+
 /// Seconds for which others may keep names of the cluster, if nothing else is
 /// configured (D16).
 pub const DNS_TTL: u32 = 5;
@@ -116,6 +119,9 @@ pub struct NodeView {
     /// Whether addresses of this node's pods that no pod is known to have are closed
     /// once there is a policy (N16).
     pub close_unknown_pods: bool,
+    /// The one bit of a connection's mark that says that policies no longer allow it;
+    /// without a value connections go on that were allowed once (N11).
+    pub cut_bit: Option<u32>,
 }
 
 /// Which addresses have names as pods, `10-0-0-7.<namespace>.pod.<domain>` (D15):
@@ -221,6 +227,7 @@ impl Default for NodeView {
             zonal_names: false,
             dns_ttl: DNS_TTL,
             close_unknown_pods: false,
+            cut_bit: None,
         }
     }
 }

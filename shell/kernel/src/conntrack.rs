@@ -15,7 +15,7 @@ use std::net::IpAddr;
 
 use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
-use portolan_conntrack::{Deletions, Entry, Filter, delete, dump, messages};
+use portolan_conntrack::{Entry, Filter, Requests, delete, dump, mark, messages};
 
 use crate::netns::{NetNs, NetNsError};
 use crate::nft::socket::{Answer, Socket, answer};
@@ -24,7 +24,7 @@ use crate::nft::socket::{Answer, Socket, answer};
 const DUMP_ATTEMPTS: usize = 10;
 
 /// The requests that are sent at once: well below the smallest send buffer.
-const DELETE_BYTES: usize = 32 * 1024;
+const REQUEST_BYTES: usize = 32 * 1024;
 
 /// The connection tracking of one network namespace.
 #[derive(Debug)]
@@ -52,6 +52,17 @@ pub enum ConntrackError {
     /// Entries could not be ended.
     #[error("cannot end {refused} of {count} entries of connection tracking")]
     Delete {
+        /// How many were refused.
+        refused: usize,
+        /// Of how many.
+        count: usize,
+        /// What the kernel said to the first.
+        #[source]
+        cause: io::Error,
+    },
+    /// Entries could not be marked.
+    #[error("cannot mark {refused} of {count} entries of connection tracking")]
+    Mark {
         /// How many were refused.
         refused: usize,
         /// Of how many.
@@ -165,31 +176,64 @@ impl Conntrack {
     ///
     /// If the kernel refuses one; the others are ended even so.
     pub fn delete(&mut self, entries: &[Entry]) -> Result<usize, ConntrackError> {
-        let (mut gone, mut refused, mut first) = (0, 0, None);
+        let groups = delete(entries, REQUEST_BYTES, self.seq.wrapping_add(1));
+        let (gone, refused) = self.carry_out(&groups)?;
         let count = entries.len();
-        for group in delete(entries, DELETE_BYTES, self.seq.wrapping_add(1)) {
-            self.seq = self.seq.wrapping_add(group.count);
-            for error in self.end(&group).map_err(ConntrackError::Socket)? {
-                if error.kind() == io::ErrorKind::NotFound {
-                    gone += 1;
-                } else {
-                    refused += 1;
-                    first.get_or_insert(error);
-                }
-            }
-        }
-        match first {
-            None => Ok(count.saturating_sub(gone)),
-            Some(cause) => Err(ConntrackError::Delete {
+        told(count - gone.min(count), refused, |refused, cause| {
+            ConntrackError::Delete {
                 refused,
                 count,
                 cause,
-            }),
+            }
+        })
+    }
+
+    /// Set some bits of these entries' marks, those of `mask`, to those of `value`;
+    /// how many were still there. What is gone already is no failure. An entry that has
+    /// the tuple of another one by now is marked in its place.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses one; the others are marked even so.
+    pub fn mark(
+        &mut self,
+        entries: &[Entry],
+        (value, mask): (u32, u32),
+    ) -> Result<usize, ConntrackError> {
+        let seq = self.seq.wrapping_add(1);
+        let groups = mark(entries, (value, mask), REQUEST_BYTES, seq);
+        let (gone, refused) = self.carry_out(&groups)?;
+        let count = entries.len();
+        told(count - gone.min(count), refused, |refused, cause| {
+            ConntrackError::Mark {
+                refused,
+                count,
+                cause,
+            }
+        })
+    }
+
+    /// How many entries were gone, and why others were refused.
+    fn carry_out(
+        &mut self,
+        groups: &[Requests],
+    ) -> Result<(usize, Vec<io::Error>), ConntrackError> {
+        let (mut gone, mut refused) = (0, Vec::new());
+        for group in groups {
+            self.seq = self.seq.wrapping_add(group.count);
+            for error in self.ask(group).map_err(ConntrackError::Socket)? {
+                if error.kind() == io::ErrorKind::NotFound {
+                    gone += 1;
+                } else {
+                    refused.push(error);
+                }
+            }
         }
+        Ok((gone, refused))
     }
 
     /// The failures of one group. Requests are carried out inside `sendmsg`.
-    fn end(&mut self, group: &Deletions) -> io::Result<Vec<io::Error>> {
+    fn ask(&mut self, group: &Requests) -> io::Result<Vec<io::Error>> {
         self.socket.drain();
         self.socket.send(&group.bytes)?;
         let mut failures = Vec::new();
@@ -222,6 +266,19 @@ impl Conntrack {
             .run(list)
             .map_err(ConntrackError::Namespace)?
             .map_err(ConntrackError::Addresses)
+    }
+}
+
+/// The count, or why some of the entries were refused.
+fn told(
+    count: usize,
+    refused: Vec<io::Error>,
+    error: impl FnOnce(usize, io::Error) -> ConntrackError,
+) -> Result<usize, ConntrackError> {
+    let number = refused.len();
+    match refused.into_iter().next() {
+        None => Ok(count),
+        Some(cause) => Err(error(number, cause)),
     }
 }
 

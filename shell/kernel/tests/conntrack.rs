@@ -193,3 +193,43 @@ fn many_entries_come_and_go() {
     let left = destinations(&all(&mut conntrack, &Filter::default()));
     assert_eq!(left, destinations(&even));
 }
+
+#[test]
+fn bits_of_a_mark_are_set_and_the_others_stay() {
+    if !inside("bits_of_a_mark_are_set_and_the_others_stay") {
+        return;
+    }
+    let (ns, mut conntrack) = tracked();
+    for (place, address) in LOCALHOST.into_iter().enumerate() {
+        send(&ns, (address, 4000).into(), (address, 1001).into());
+        send(&ns, (address, 4000).into(), (address, 1002).into());
+        let entries = || {
+            let mut conntrack = Conntrack::open(&ns).expect("conntrack");
+            let mut entries = all(&mut conntrack, &Filter::default());
+            entries.retain(|entry| entry.original.source == address);
+            entries.sort_by_key(|entry| entry.original.to().map(|to| to.port()));
+            entries
+        };
+        let marks = || entries().iter().map(|entry| entry.mark).collect::<Vec<_>>();
+        assert_eq!(marks(), [0, 0], "{place}");
+        let one = &entries()[..1];
+        for (value, mask, expected) in [
+            (0x2000_0001, 0x2000_0001, 0x2000_0001),
+            (0, 1, 0x2000_0000),
+            (0x10, 0x10, 0x2000_0010),
+            (0, 0x2000_0000, 0x10),
+        ] {
+            assert_eq!(conntrack.mark(one, (value, mask)).expect("a mark"), 1);
+            assert_eq!(marks(), [expected, 0], "only the one, only the bits");
+            let marked = Filter {
+                mark: Some((0x2000_0000, 0x2000_0000)),
+                ..Filter::default()
+            };
+            let found = all(&mut conntrack, &marked).len();
+            assert_eq!(found, usize::from(expected & 0x2000_0000 != 0));
+        }
+        conntrack.delete(one).expect("a deletion");
+        assert_eq!(conntrack.mark(one, (1, 1)).expect("nothing to do"), 0);
+        assert_eq!(entries().len(), 1, "none is made");
+    }
+}

@@ -17,7 +17,7 @@ use portolan_plan::{Detector, LinkName, NodeView};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{AgentArgs, LocalMode, no_host_bits, node_ports, overlap};
+use crate::cli::{AgentArgs, Established, LocalMode, no_host_bits, node_ports, overlap};
 use crate::dns;
 
 /// What was typed, checked: nothing of the world was looked at but the host name.
@@ -192,6 +192,7 @@ fn resolve(args: &AgentArgs, host_name: impl Fn() -> Result<String>) -> Result<S
             args.cluster_domain
         );
     }
+    let cuts = args.network_policy && args.established == Established::Cut;
     let given = NodeView {
         node: node.as_str().into(),
         cluster_pod_cidrs: ranges("--cluster-cidr", &args.cluster_cidr)?,
@@ -207,6 +208,7 @@ fn resolve(args: &AgentArgs, host_name: impl Fn() -> Result<String>) -> Result<S
         pod_names: args.dns_pods.into(),
         dns_ttl: args.dns_ttl,
         close_unknown_pods: args.close_unknown_pods,
+        cut_bit: cuts.then_some(1 << args.established_mark_bit),
         ..NodeView::default()
     };
     for pods in &given.cluster_pod_cidrs {

@@ -17,7 +17,7 @@ mod pods;
 mod policy;
 mod ranges;
 
-pub(crate) use agent::{AgentArgs, LocalMode};
+pub(crate) use agent::{AgentArgs, Established, LocalMode};
 pub(crate) use cleanup::CleanupArgs;
 pub(crate) use cni::{CniArgs, CniCommand, FolderArgs, InstallArgs};
 pub(crate) use dns::{DnsArgs, DnsCommand, ServeArgs};

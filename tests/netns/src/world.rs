@@ -19,6 +19,7 @@ use portolan_lab::pod_net::PodNets;
 use portolan_model::{Change, Dirty, Family, Protocol};
 use portolan_nft::{Ruleset, diff};
 use portolan_plan::conntrack::Scope;
+use portolan_plan::policy::Review;
 use portolan_plan::{DNS_PORT, LinkName, NodeView, renode};
 use portolan_render::nft as render;
 use portolan_testkit::rig::Rig;
@@ -261,7 +262,8 @@ impl World {
     pub fn tend_flows(&mut self) -> Result<()> {
         for node in &mut self.nodes {
             let flows = Flows::start(&node.net.netns, &node.net.name)?;
-            flows.order(Scope::everything(), &node.rig.plan, &node.rig.cluster);
+            let (scope, review) = (Scope::everything(), Review::everything());
+            flows.order(scope, review, &node.rig.plan, &node.rig.cluster);
             node.flows = Some(flows);
         }
         Ok(())
@@ -343,7 +345,8 @@ impl Node {
         rig.ruleset = render::image(&rig.plan);
         if let Some(flows) = &self.flows {
             let scope = Scope::of(&rig.plan, &rig.cluster, &dirty, &touched);
-            flows.order(scope, &rig.plan, &rig.cluster);
+            let review = Review::of(&rig.plan.policies, &touched.policies);
+            flows.order(scope, review, &rig.plan, &rig.cluster);
         }
         Ok(())
     }

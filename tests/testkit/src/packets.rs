@@ -145,6 +145,7 @@ fn run(ruleset: &Ruleset, view: &NodeView, packet: &Packet, slot: u32) -> (Ran, 
         oif: String::new(),
         mark: 0,
         ct_state: CtState::NEW,
+        ct_mark: 0,
         ct_status: CtStatus::default(),
     };
     let mut world = World {

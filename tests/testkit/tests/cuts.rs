@@ -64,6 +64,7 @@ fn fates(ruleset: &Ruleset, view: &NodeView, packet: &Packet) -> BTreeSet<Fate> 
         oif: String::new(),
         mark: 0,
         ct_state: CtState::NEW,
+        ct_mark: 0,
         ct_status: CtStatus::default(),
     };
     let fate = |slot| {

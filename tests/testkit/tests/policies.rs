@@ -36,6 +36,9 @@ fn view() -> NodeView {
     }
 }
 
+/// The bit of connections that are cut.
+const CUT: u32 = 0x2000_0000;
+
 /// The same, and nobody may use an address of the node that no pod is known to have.
 fn closed_view() -> NodeView {
     NodeView {
@@ -44,6 +47,7 @@ fn closed_view() -> NodeView {
             .filter_map(|text| text.parse().ok())
             .collect(),
         close_unknown_pods: true,
+        cut_bit: Some(CUT),
         ..view()
     }
 }

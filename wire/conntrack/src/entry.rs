@@ -12,6 +12,7 @@ pub(crate) const TIMEOUT: u16 = 7;
 pub(crate) const MARK: u16 = 8;
 pub(crate) const ID: u16 = 12;
 pub(crate) const ZONE: u16 = 18;
+pub(crate) const MARK_MASK: u16 = 21;
 // ... of a tuple ...
 pub(crate) const TUPLE_IP: u16 = 1;
 pub(crate) const TUPLE_PROTO: u16 = 2;

@@ -23,5 +23,5 @@ mod message;
 mod tests;
 
 pub use entry::{Ends, Entry, Status, Tuple};
-pub use message::{Deletions, Family, Filter, delete, dump};
+pub use message::{Family, Filter, Requests, delete, dump, mark};
 pub use portolan_netlink::{Message, messages};

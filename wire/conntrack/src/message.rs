@@ -71,6 +71,8 @@ pub struct Filter {
     pub destination_port: Option<u16>,
     /// With these values of these bits of their status: value and mask.
     pub status: Option<(Status, Status)>,
+    /// With these values of these bits of their mark: value and mask.
+    pub mark: Option<(u32, u32)>,
 }
 
 impl Filter {
@@ -132,6 +134,10 @@ pub fn dump(filter: &Filter, seq: u32) -> Vec<u8> {
                 out.attr(FILTER_REPLY_FLAGS, &0_u32.to_ne_bytes());
             });
         }
+        if let Some((value, mask)) = filter.mark {
+            out.attr(e::MARK, &value.to_be_bytes());
+            out.attr(e::MARK_MASK, &mask.to_be_bytes());
+        }
         if let Some((value, mask)) = filter.status {
             out.attr(e::STATUS, &value.0.to_be_bytes());
             out.attr(STATUS_MASK, &mask.0.to_be_bytes());
@@ -140,9 +146,9 @@ pub fn dump(filter: &Filter, seq: u32) -> Vec<u8> {
     out.bytes
 }
 
-/// Requests to end entries, as bytes for one `sendmsg`.
+/// Requests about entries, as bytes for one `sendmsg`.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Deletions {
+pub struct Requests {
     /// The messages. Only failures are answered.
     pub bytes: Vec<u8>,
     /// The number of messages, which are numbered one by one.
@@ -152,14 +158,38 @@ pub struct Deletions {
 /// Requests to end exactly these entries, in groups of about `limit` bytes. What
 /// is gone already is answered by ENOENT.
 #[must_use]
-pub fn delete(entries: &[Entry], limit: usize, seq: u32) -> Vec<Deletions> {
-    let mut groups: Vec<Deletions> = Vec::new();
+pub fn delete(entries: &[Entry], limit: usize, seq: u32) -> Vec<Requests> {
+    about(entries, limit, (DELETE, seq), |out, entry| {
+        out.attr(e::ID, &entry.id.to_be_bytes());
+    })
+}
+
+/// Requests to set some bits of these entries' marks, in groups of about `limit`
+/// bytes: those of `mask`, to those of `value`. What is gone already is answered by
+/// ENOENT. Unlike a deletion this does not ask for the id: another entry that has the
+/// tuple by now is marked.
+#[must_use]
+pub fn mark(entries: &[Entry], (value, mask): (u32, u32), limit: usize, seq: u32) -> Vec<Requests> {
+    about(entries, limit, (NEW, seq), |out, _| {
+        out.attr(e::MARK, &value.to_be_bytes());
+        out.attr(e::MARK_MASK, &mask.to_be_bytes());
+    })
+}
+
+/// A request for each entry, with more attributes.
+fn about(
+    entries: &[Entry],
+    limit: usize,
+    (kind, seq): (u16, u32),
+    more: impl Fn(&mut Writer, &Entry),
+) -> Vec<Requests> {
+    let mut groups: Vec<Requests> = Vec::new();
     for (seq, entry) in (0..).map(|step| seq.wrapping_add(step)).zip(entries) {
         let mut one = Writer::default();
         let family = Family::of(entry.original.source).number();
-        message(&mut one, (DELETE, 0), seq, family, |out| {
+        message(&mut one, (kind, 0), seq, family, |out| {
             entry.original.write(out, e::TUPLE_ORIG);
-            out.attr(e::ID, &entry.id.to_be_bytes());
+            more(out, entry);
             if entry.zone != 0 {
                 out.attr(e::ZONE, &entry.zone.to_be_bytes());
             }
@@ -169,7 +199,7 @@ pub fn delete(entries: &[Entry], limit: usize, seq: u32) -> Vec<Deletions> {
                 group.bytes.extend_from_slice(&one.bytes);
                 group.count += 1;
             }
-            Some(_) | None => groups.push(Deletions {
+            Some(_) | None => groups.push(Requests {
                 bytes: one.bytes,
                 count: 1,
             }),

@@ -6,7 +6,7 @@ use portolan_netlink::{Attrs, Writer};
 use proptest::prelude::*;
 
 use crate::entry as e;
-use crate::{Deletions, Ends, Entry, Family, Filter, Status, Tuple, delete, dump, messages};
+use crate::{Ends, Entry, Family, Filter, Requests, Status, Tuple, delete, dump, mark, messages};
 
 /// An entry as the kernel tells of it in a dump (ctnetlink_fill_info), with
 /// attributes among them that nobody here reads.
@@ -93,7 +93,7 @@ fn one_family(entry: &Entry) -> bool {
 }
 
 /// The attributes of the request at this place, as an entry would have them.
-fn asked(group: &Deletions) -> Vec<(Tuple, u32, u16)> {
+fn asked(group: &Requests) -> Vec<(Tuple, u32, u16)> {
     messages(&group.bytes)
         .map(|message| {
             assert_eq!(message.kind, 0x102);
@@ -158,6 +158,28 @@ proptest! {
     }
 
     #[test]
+    fn a_mark_names_its_entry_and_its_bits(
+        entries in prop::collection::vec(entry(), 0..20),
+        value in any::<u32>(),
+        bits in any::<u32>(),
+    ) {
+        let groups = mark(&entries, (value, bits), 1000, 7);
+        let messages: Vec<_> = groups.iter().flat_map(|group| messages(&group.bytes)).collect();
+        prop_assert_eq!(messages.len(), entries.len());
+        for (message, entry) in messages.iter().zip(&entries) {
+            // Without the flag that makes entries.
+            prop_assert_eq!((message.kind, message.flags), (0x100, 1));
+            let attrs = Attrs::new(&message.body[4..]);
+            prop_assert_eq!(attrs.be32(e::MARK), Some(value));
+            prop_assert_eq!(attrs.be32(e::MARK_MASK), Some(bits));
+            prop_assert_eq!(attrs.be16(e::ZONE).unwrap_or(0), entry.zone);
+            let mut tuple = Writer::default();
+            entry.original.write(&mut tuple, e::TUPLE_ORIG);
+            prop_assert_eq!(attrs.get(e::TUPLE_ORIG), Attrs::new(&tuple.bytes).get(e::TUPLE_ORIG));
+        }
+    }
+
+    #[test]
     fn a_dump_is_one_message(
         family in prop::option::of(prop_oneof![Just(Family::V4), Just(Family::V6)]),
         destination in prop::option::of(any::<u32>()),
@@ -170,6 +192,7 @@ proptest! {
             protocol,
             destination_port,
             status: Some((Status::SEEN_REPLY, Status::SEEN_REPLY)),
+            mark: Some((1, 3)),
         };
         for one in filter.dumps() {
             let compares = protocol.is_some() || destination.is_some();

@@ -43,6 +43,8 @@ pub enum Field {
     OifName,
     /// `meta mark`.
     Mark,
+    /// `ct mark`.
+    CtMark,
     /// `ct state`.
     CtState,
     /// `ct status`.
@@ -97,6 +99,7 @@ impl Field {
             | Self::Dport
             | Self::OrigDport
             | Self::Mark
+            | Self::CtMark
             | Self::CtState
             | Self::CtStatus
             | Self::FibDaddrType
@@ -126,6 +129,7 @@ impl Field {
             Self::Sport | Self::Dport | Self::OrigDport => 16,
             Self::IifName | Self::OifName => 128,
             Self::Mark
+            | Self::CtMark
             | Self::CtState
             | Self::CtStatus
             | Self::FibDaddrType
@@ -149,7 +153,7 @@ impl Field {
                     Self::Sport | Self::Dport | Self::OrigDport
                 )
                 | (Self::IifName | Self::OifName, Self::IifName | Self::OifName)
-                | (Self::Mark, Self::Mark)
+                | (Self::Mark | Self::CtMark, Self::Mark | Self::CtMark)
                 | (Self::CtState, Self::CtState)
                 | (Self::CtStatus, Self::CtStatus)
                 | (Self::FibDaddrType, Self::FibDaddrType)
@@ -179,7 +183,7 @@ impl Field {
                 let name = bytes.split(|byte| *byte == 0).next()?;
                 Value::Iface(String::from_utf8(name.to_vec()).ok()?)
             }
-            Self::Mark => Value::Mark(word()?),
+            Self::Mark | Self::CtMark => Value::Mark(word()?),
             Self::CtState => Value::CtState(CtState(word()?)),
             Self::CtStatus => Value::CtStatus(CtStatus(word()?)),
             Self::FibDaddrType => Value::Fib(FibType::from_number(word()?)?),

@@ -51,6 +51,8 @@ pub struct Packet {
     pub oif: String,
     /// Its mark.
     pub mark: u32,
+    /// Its connection's mark.
+    pub ct_mark: u32,
     /// What conntrack says of it.
     pub ct_state: CtState,
     /// The status of its connection.
@@ -70,6 +72,7 @@ impl Packet {
             iif: String::new(),
             oif: String::new(),
             mark: 0,
+            ct_mark: 0,
             ct_state: CtState::NEW,
             ct_status: CtStatus::default(),
         }
@@ -401,6 +404,7 @@ impl Walk<'_, '_> {
             Field::IifName => Value::Iface(packet.iif.clone()),
             Field::OifName => Value::Iface(packet.oif.clone()),
             Field::Mark => Value::Mark(packet.mark),
+            Field::CtMark => Value::Mark(packet.ct_mark),
             Field::CtState => Value::CtState(packet.ct_state),
             Field::CtStatus => Value::CtStatus(packet.ct_status),
             Field::OrigDaddr => self.run.original.0.into(),

@@ -292,6 +292,16 @@ impl Rule {
         self.then(Statement::Match(Field::Mark, MatchOp::Eq, right))
     }
 
+    /// With `ct mark & bits == bits` at the end.
+    #[must_use]
+    pub fn ct_mark_has(self, bits: u32) -> Self {
+        let right = Compare::Masked {
+            mask: bits,
+            value: bits,
+        };
+        self.then(Statement::Match(Field::CtMark, MatchOp::Eq, right))
+    }
+
     /// With `meta mark set meta mark | bits` at the end.
     #[must_use]
     pub fn set_mark_bits(self, bits: u32) -> Self {

@@ -323,6 +323,7 @@ fn matches_compare_as_written() {
     let packet = Packet {
         iif: "eth0".into(),
         mark: 0x41,
+        ct_mark: 0x80,
         ct_status: CtStatus::SNAT,
         ..Packet::tcp(ip(CLIENT), ip(SERVICE), 80)
     };
@@ -357,6 +358,8 @@ fn matches_compare_as_written() {
         ),
         (Rule::new().mark_has(0x40), true),
         (Rule::new().mark_has(0x42), false),
+        (Rule::new().ct_mark_has(0x80), true),
+        (Rule::new().ct_mark_has(0x40), false),
         (
             Rule::new().ct_state(CtState::NEW.or(CtState::INVALID)),
             true,

@@ -15,6 +15,7 @@
 //! A pod finds the terms that are about it by its labels, so a change costs what it
 //! concerns, not policies times pods.
 
+mod established;
 mod id;
 mod ladder;
 mod peers;
@@ -35,6 +36,7 @@ use portolan_model::{
 
 use crate::view::{DNS_PORT, NodeView};
 
+pub use established::{Connection, Review, Turn};
 pub use id::{PeersId, SetId};
 pub use ladder::{Level, Way};
 pub use peers::{Door, Frame, Peers, Step, TouchedPeers};
@@ -63,6 +65,8 @@ pub struct Policies {
     /// The node's own pods, with the addresses that they had.
     own: OrdMap<PodKey, (Vec<IpAddr>, Isolation)>,
     closed: Option<Closed>,
+    /// The bit of connections' marks by which they are cut (N11).
+    pub cut_bit: Option<u32>,
 }
 
 /// What governs a pod; nothing where no policy is about it (N1).
@@ -124,6 +128,8 @@ pub struct TouchedPolicies {
     pub here: BTreeMap<IpAddr, bool>,
     /// What was closed, if that changed.
     pub closed: Option<Option<Closed>>,
+    /// The bit by which connections were cut, if that changed.
+    pub cut_bit: Option<Option<u32>>,
 }
 
 /// Reading.
@@ -252,7 +258,7 @@ impl Policies {
         for key in &subjects {
             self.govern(cluster, view, key, &mut touched);
         }
-        self.close_again(cluster, view, &mut touched);
+        self.look_again(cluster, view, &mut touched);
         self.settle(touched)
     }
 

@@ -49,7 +49,8 @@ impl Policies {
             && !self.is_here(address)
     }
 
-    pub(super) fn close_again(
+    /// Follows the view in what holds for all of the node's pods.
+    pub(super) fn look_again(
         &mut self,
         cluster: &Cluster,
         view: &NodeView,
@@ -58,6 +59,9 @@ impl Policies {
         let after = closed(cluster, view);
         if after != self.closed {
             touched.closed = Some(std::mem::replace(&mut self.closed, after));
+        }
+        if view.cut_bit != self.cut_bit {
+            touched.cut_bit = Some(std::mem::replace(&mut self.cut_bit, view.cut_bit));
         }
     }
 }

@@ -62,7 +62,7 @@ const ICMP_V6: u8 = 58;
 pub(super) fn put(policies: &Policies, ruleset: &mut Ruleset) {
     let mut part = Part { ruleset };
     if has_hooks(policies) {
-        part.hooks(policies.closed());
+        part.hooks(policies.closed(), policies.cut_bit);
     }
     if policies.closed().is_some() {
         for address in policies.here() {
@@ -115,10 +115,10 @@ fn compare(policies: &Policies, touched: &TouchedPolicies, mut was: Part<'_>, mu
     let closed = policies.closed();
     let was_closed = touched.closed.as_ref().map_or(closed, Option::as_ref);
     if policies.sets().len() + gone > came.count() || was_closed.is_some() {
-        was.hooks(was_closed);
+        was.hooks(was_closed, touched.cut_bit.unwrap_or(policies.cut_bit));
     }
     if has_hooks(policies) {
-        is.hooks(closed);
+        is.hooks(closed, policies.cut_bit);
     }
     known(policies, touched, (was_closed, &mut was), (closed, &mut is));
     for (address, before) in &touched.isolated {
@@ -226,7 +226,7 @@ impl Part<'_> {
     }
 
     /// The chains at the hooks, and what they look up.
-    fn hooks(&mut self, closed: Option<&Closed>) {
+    fn hooks(&mut self, closed: Option<&Closed>, cut_bit: Option<u32>) {
         for family in Family::BOTH {
             let unknown = closed.map(|ranges| self.closed(family, ranges).map(Some));
             let unknown = unknown.unwrap_or_default();
@@ -242,9 +242,12 @@ impl Part<'_> {
                 Tier::ALL
                     .map(|tier| Rule::new().vmap([own_end(direction)], pods_of(direction, tier)))
             };
+            // What is no longer allowed is marked by who looks through connections.
+            let cut = || cut_bit.map(|bit| Rule::new().ct_mark_has(bit).verdict(Verdict::Drop));
             let [no_sender, no_receiver] = unknown;
             let forward = |direction, unknown: Option<Rule>| {
-                let rules = [known.clone()].into_iter().chain(tiers(direction));
+                let rules = cut().into_iter().chain([known.clone()]);
+                let rules = rules.chain(tiers(direction));
                 rules.chain(unknown).collect()
             };
             let hook = (Hook::Forward, EGRESS);
@@ -261,7 +264,7 @@ impl Part<'_> {
                 .eq(Field::L4Proto, Value::Proto(ICMP_V6))
                 .verdict(Verdict::Accept);
             let neighbours = (family == Family::V6).then_some(neighbours);
-            let input = [known].into_iter().chain(neighbours);
+            let input = cut().into_iter().chain([known]).chain(neighbours);
             // Only senders can be unknown to whom it goes.
             let input = input.chain(tiers(Direction::Egress)).chain(no_sender);
             base("policy-input", (Hook::Input, EGRESS), input.collect());

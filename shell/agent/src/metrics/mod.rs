@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use portolan_model::Family as IpFamily;
+use portolan_plan::policy::Turn;
 use portolan_plan::{NodePlan, Policy, Touched};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -83,6 +84,8 @@ pub(crate) struct Metrics {
     repairs: Counts,
     operations: Counts,
     foreign: Counter,
+    cut: Counts,
+    restored: Counts,
 }
 
 fn sync_times() -> Histogram {
@@ -143,12 +146,16 @@ impl Metrics {
             repairs: Counts::default(),
             operations: Counts::default(),
             foreign: Counter::default(),
+            cut: Counts::default(),
+            restored: Counts::default(),
         };
         for family in IpFamily::BOTH.map(label) {
             // A counter is there before it counts, so that its rate is right.
             drop(metrics.failures.get_or_create(&family));
             drop(metrics.cleanup_failures.get_or_create(&family));
             drop(metrics.flows_ended.get_or_create(&family));
+            drop(metrics.cut.get_or_create(&family));
+            drop(metrics.restored.get_or_create(&family));
             drop(metrics.sync.get_or_create(&family));
             drop(metrics.programming.get_or_create(&family));
         }
@@ -293,6 +300,16 @@ impl Metrics {
             "Changes of the node's nftables by somebody else, as far as they were seen",
             self.foreign.clone(),
         );
+        own.register(
+            "policy_connections_cut",
+            "Connections that were cut because policies no longer allow them",
+            self.cut.clone(),
+        );
+        own.register(
+            "policy_connections_restored",
+            "Connections that had been cut and go on because policies allow them again",
+            self.restored.clone(),
+        );
     }
 
     /// Everything, in the text format of Prometheus.
@@ -380,6 +397,15 @@ impl Metrics {
         ended.inc_by(count as u64);
     }
 
+    /// Policies cut so many connections, or let them go on.
+    pub(crate) fn connections_turned(&self, family: IpFamily, turn: Turn, count: usize) {
+        let counts = match turn {
+            Turn::Cut => &self.cut,
+            Turn::Restore => &self.restored,
+        };
+        counts.get_or_create(&label(family)).inc_by(count as u64);
+    }
+
     /// What is no longer used could not be taken out of the kernel.
     pub(crate) fn cleanup_failed(&self) {
         for family in IpFamily::BOTH.map(label) {
@@ -457,6 +483,7 @@ mod tests {
         metrics.cleanup_failed();
         metrics.flows_judged(Duration::from_millis(3));
         metrics.flows_ended(IpFamily::V6, 4);
+        metrics.connections_turned(IpFamily::V4, Turn::Cut, 2);
         metrics.planned_anew(&NodePlan::empty(NodeView::default()));
         metrics.probed(false, 503);
         let mut triggers = Triggers::default();
@@ -486,6 +513,8 @@ mod tests {
             "portolan_nftables_repairs_total{cause=\"start\"} 1",
             "portolan_nftables_repaired_operations_total{cause=\"start\"} 7",
             "portolan_nftables_foreign_changes_total 0",
+            "portolan_policy_connections_cut_total{ip_family=\"IPv4\"} 2",
+            "portolan_policy_connections_restored_total{ip_family=\"IPv4\"} 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }

@@ -20,6 +20,7 @@ use portolan_kernel::netns::NetNs;
 use portolan_model::{Cluster, Family, Protocol};
 use portolan_plan::NodePlan;
 use portolan_plan::conntrack::{Flow, Judge, Question, Scope};
+use portolan_plan::policy::{Connection, Review, Turn};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -36,10 +37,18 @@ const RETRY: Duration = Duration::from_secs(1);
 /// The longest wait after a run that failed.
 const RETRY_LIMIT: Duration = Duration::from_secs(60);
 
+/// How often policies look once more at connections that they judged.
+const AGAIN: u8 = 1;
+
 /// What is to be judged, and by what.
 #[derive(Debug)]
 struct Order {
     scope: Scope,
+    /// Whose connections are judged by policies.
+    review: Review,
+    /// How often policies judge them once more: a packet that the old rules let through
+    /// may begin a connection a moment after the new ones are there.
+    again: u8,
     plan: NodePlan,
     cluster: Cluster,
 }
@@ -89,13 +98,20 @@ impl Flows {
         Ok(Self { desk, worker })
     }
 
-    /// Orders a scope to be judged by this plan, unless no flow can be in it.
-    pub fn order(&self, scope: Scope, plan: &NodePlan, cluster: &Cluster) {
-        if scope.questions(plan).is_empty() {
+    /// Orders flows to be judged by this plan: those in a scope by what serves, and
+    /// those of a review by policies, where these cut; unless there can be none.
+    pub fn order(&self, scope: Scope, review: Review, plan: &NodePlan, cluster: &Cluster) {
+        let review = match plan.policies.cut_bit {
+            Some(_) => review,
+            None => Review::default(),
+        };
+        if scope.questions(plan).is_empty() && review.is_empty() {
             return;
         }
         self.desk.put(Order {
             scope,
+            review,
+            again: AGAIN,
             plan: plan.clone(),
             cluster: cluster.clone(),
         });
@@ -118,16 +134,33 @@ impl Desk {
         let mut waiting = self.lock();
         if let Some(older) = waiting.take() {
             order.scope.merge(older.scope);
+            order.review.merge(older.review);
         }
         *waiting = Some(order);
         self.called.notify_one();
+    }
+
+    /// Keeps what policies must judge once more of an order that is done.
+    fn once_more(&self, done: Order) {
+        if let Some(again) = done.again.checked_sub(1)
+            && !done.review.is_empty()
+        {
+            self.put_back(Order {
+                scope: Scope::default(),
+                again,
+                ..done
+            });
+        }
     }
 
     /// An order that failed, which gives way to a newer one.
     fn put_back(&self, failed: Order) {
         let mut waiting = self.lock();
         match waiting.as_mut() {
-            Some(newer) => newer.scope.merge(failed.scope),
+            Some(newer) => {
+                newer.scope.merge(failed.scope);
+                newer.review.merge(failed.review);
+            }
             None => *waiting = Some(failed),
         }
         self.called.notify_one();
@@ -155,7 +188,7 @@ async fn work(mut worker: Worker, desk: Arc<Desk>, node: String) {
         let rest = match done {
             Ok(ended) => {
                 // Snapshots must not outlive their use.
-                drop(order);
+                desk.once_more(order);
                 retry = RETRY;
                 tracing::debug!(node, ended, ?took, "flows were judged");
                 (took * REST).clamp(REST_MIN, REST_MAX)
@@ -180,7 +213,9 @@ impl Worker {
             scope,
             plan,
             cluster,
+            ..
         } = order;
+        self.review(order)?;
         let own: BTreeSet<IpAddr> = if scope.needs_own_addresses(plan) {
             self.conntrack.own_addresses()?
         } else {
@@ -204,16 +239,69 @@ impl Worker {
     }
 }
 
+impl Worker {
+    /// Cuts connections that policies do not allow, and lets those go on that they
+    /// allow again.
+    fn review(&mut self, order: &Order) -> Result<(), ConntrackError> {
+        let Order { review, plan, .. } = order;
+        let Some(bit) = plan.policies.cut_bit.filter(|_| !review.is_empty()) else {
+            return Ok(());
+        };
+        let own = self.conntrack.own_addresses()?;
+        // Without an isolated pod there is only what was cut before.
+        let none = plan.policies.isolated.is_empty();
+        for family in review.families() {
+            let filter = Filter {
+                family: Some(wire_family(family)),
+                mark: none.then_some((bit, bit)),
+                ..Filter::default()
+            };
+            let turned = self.conntrack.pick(&filter, |entry| {
+                let connection = connection(entry, bit)?;
+                let turn = review.judge(&plan.policies, &own, &connection)?;
+                Some((turn, *entry))
+            })?;
+            for (turn, value) in [(Turn::Cut, bit), (Turn::Restore, 0)] {
+                let these = turned.iter().filter(|(own, _)| *own == turn);
+                let these: Vec<Entry> = these.map(|(_, entry)| *entry).collect();
+                let count = self.conntrack.mark(&these, (value, bit))?;
+                self.metrics.connections_turned(family, turn, count);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What policies are about in an entry; nothing of what a switch below us tracks.
+fn connection(entry: &Entry, bit: u32) -> Option<Connection> {
+    let zoned = entry.zone != 0 || entry.original.zone != 0 || entry.reply.zone != 0;
+    let protocols = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
+    let protocol = protocols
+        .into_iter()
+        .find(|protocol| protocol.number() == entry.original.protocol);
+    let to = protocol.and_then(|protocol| Some((protocol, entry.reply.from()?.port())));
+    (!zoned).then_some(Connection {
+        source: entry.original.source,
+        destination: entry.reply.source,
+        to,
+        is_cut: entry.mark & bit != 0,
+    })
+}
+
+fn wire_family(family: Family) -> WireFamily {
+    match family {
+        Family::V4 => WireFamily::V4,
+        Family::V6 => WireFamily::V6,
+    }
+}
+
 fn filter(question: &Question) -> Filter {
     Filter {
-        family: question.family.map(|family| match family {
-            Family::V4 => WireFamily::V4,
-            Family::V6 => WireFamily::V6,
-        }),
+        family: question.family.map(wire_family),
         destination: question.address,
         protocol: Some(question.protocol.number()),
         destination_port: question.port,
-        status: None,
+        ..Filter::default()
     }
 }
 
@@ -238,6 +326,8 @@ mod tests {
     fn order(node: &str, scope: Scope) -> Order {
         Order {
             scope,
+            review: Review::default(),
+            again: 0,
             plan: NodePlan::empty(NodeView {
                 node: node.into(),
                 ..NodeView::default()

@@ -8,6 +8,7 @@ use portolan_kernel::conntrack::ConntrackError;
 use portolan_kernel::release::Release;
 use portolan_model::{Change, Cluster, Dirty, Fact, Kind, Problem};
 use portolan_plan::conntrack::Scope;
+use portolan_plan::policy::Review;
 use portolan_plan::{NodePlan, NodeView, PodNames, Touched, renode};
 use portolan_render::nft as render;
 use tokio::sync::mpsc;
@@ -328,10 +329,12 @@ impl State {
         // What the kernel holds is not known after a failure: the change goes with
         // the comparison, and that judges all flows.
         let whole = whole || self.is_lost();
-        let scope = if whole {
-            Scope::default()
+        let (scope, review) = if whole {
+            Default::default()
         } else {
-            Scope::of(&self.plan, &self.cluster, &dirty, &touched)
+            let review = Review::of(&self.plan.policies, &touched.policies);
+            let scope = Scope::of(&self.plan, &self.cluster, &dirty, &touched);
+            (scope, review)
         };
         drop(dirty);
         if touched.may_forget(&self.plan) {
@@ -352,7 +355,7 @@ impl State {
                         .synced(began.elapsed(), None, SystemTime::now());
                     self.metrics
                         .programmed(&mut self.triggers, SystemTime::now());
-                    self.flows.order(scope, &self.plan, &self.cluster);
+                    self.flows.order(scope, review, &self.plan, &self.cluster);
                     self.health.changed(&self.plan, &touched.health);
                     self.localhost.follow(&self.plan, &touched);
                 }
@@ -475,8 +478,8 @@ impl State {
         // Ours decide from here on.
         tokio::task::block_in_place(|| self.kube_proxy.look());
         if std::mem::take(&mut self.judge_all) {
-            let everything = Scope::everything();
-            self.flows.order(everything, &self.plan, &self.cluster);
+            let (scope, review) = (Scope::everything(), Review::everything());
+            self.flows.order(scope, review, &self.plan, &self.cluster);
         }
     }
 

@@ -10,7 +10,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use ipnet::IpNet;
 use portolan_agent::gate_socket::SOCKET;
 use portolan_model::Algorithm;
-use portolan_plan::{DNS_TTL, PodNames};
+use portolan_plan::{CUT_BIT, DNS_TTL, PodNames};
 
 use super::node_ports::NodePortWord;
 
@@ -108,6 +108,12 @@ pub(crate) struct AgentArgs {
     /// Enforce NetworkPolicies; all pods and policies of the cluster are watched for that
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
     pub(crate) network_policy: bool,
+    /// What becomes of connections that policies no longer allow: they are cut, or kept
+    #[arg(long, default_value = "cut", value_name = "WORD")]
+    pub(crate) established: Established,
+    /// Which bit of a connection's mark (ct mark) says that it is cut; nobody else may use it
+    #[arg(long, default_value_t = CUT_BIT, value_parser = clap::value_parser!(u8).range(0..=31), value_name = "BIT")]
+    pub(crate) established_mark_bit: u8,
     /// Listen there for the CNI plugin (portolan cni), whose pods start once their policies
     /// are in the kernel [default: nowhere]
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = SOCKET, value_name = "PATH")]
@@ -140,6 +146,15 @@ pub(crate) struct AgentArgs {
 /// A path, or an empty one where clap would ask for more.
 fn path_or_nothing(text: &str) -> Result<PathBuf, std::convert::Infallible> {
     Ok(PathBuf::from(text))
+}
+
+/// What becomes of connections that policies no longer allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Established {
+    /// Their packets are dropped, until policies allow them again
+    Cut,
+    /// They go on until they end
+    Keep,
 }
 
 /// By what pods are told from everybody else: kube-proxy's modes.

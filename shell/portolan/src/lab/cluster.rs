@@ -24,7 +24,7 @@ use portolan_lab::kubelet::{self, Inside, KubeletConfig};
 use portolan_lab::leftovers::Claim;
 use portolan_lab::logs::Logs;
 use portolan_lab::pod_net::PodNets;
-use portolan_plan::NodeView;
+use portolan_plan::{CUT_BIT, NodeView};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -228,6 +228,7 @@ impl Shared {
                 cluster_pod_cidrs: addresses::all_pods().to_vec(),
                 cluster_domain: self.settings.cluster_domain.as_str().into(),
                 close_unknown_pods: true,
+                cut_bit: Some(1 << CUT_BIT),
                 ..NodeView::default()
             },
             netns: node.netns.clone(),

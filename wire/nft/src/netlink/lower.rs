@@ -74,19 +74,12 @@ pub(super) fn load(family: Family, field: Field, dreg: u32) -> Expr {
         Field::L4Proto => Expr::Meta { dreg, key: 16 },
         Field::CtState => ct(dreg, 0),
         Field::CtStatus => ct(dreg, 2),
-        Field::OrigDaddr => Expr::Ct {
-            dreg,
-            key: match family {
-                Family::Ip => CT_DST_IP,
-                Family::Ip6 => CT_DST_IP6,
-            },
-            original: true,
+        Field::CtMark => ct(dreg, 3),
+        Field::OrigDaddr => match family {
+            Family::Ip => original(dreg, CT_DST_IP),
+            Family::Ip6 => original(dreg, CT_DST_IP6),
         },
-        Field::OrigDport => Expr::Ct {
-            dreg,
-            key: CT_PROTO_DST,
-            original: true,
-        },
+        Field::OrigDport => original(dreg, CT_PROTO_DST),
         Field::FibDaddrType => Expr::Fib {
             dreg,
             result: 3,
@@ -114,6 +107,15 @@ fn ct(dreg: u32, key: u32) -> Expr {
         dreg,
         key,
         original: false,
+    }
+}
+
+/// What conntrack says of the connection's first direction.
+fn original(dreg: u32, key: u32) -> Expr {
+    Expr::Ct {
+        dreg,
+        key,
+        original: true,
     }
 }
 

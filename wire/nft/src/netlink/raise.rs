@@ -72,6 +72,7 @@ fn loaded(family: Family, expr: &Expr) -> Option<Held> {
         Field::IifName,
         Field::OifName,
         Field::Mark,
+        Field::CtMark,
         Field::CtState,
         Field::CtStatus,
         Field::OrigDaddr,
@@ -380,7 +381,7 @@ impl Raise {
                 let right = Compare::Prefix(value(self.family, field, data)?, prefix_len(mask)?);
                 Some(Statement::Match(field, op, right))
             }
-            Field::Mark => {
+            Field::Mark | Field::CtMark => {
                 let right = Compare::Masked {
                     mask: word(mask)?,
                     value: word(data)?,

@@ -39,6 +39,7 @@ fn expression(family: Family, field: Field) -> (u32, [Option<u32>; 3]) {
         Field::L4Proto => (etype::META, [Some(16), None, None]),
         Field::CtState => (etype::CT, [Some(0), Some(u32::MAX), None]),
         Field::CtStatus => (etype::CT, [Some(2), Some(u32::MAX), None]),
+        Field::CtMark => (etype::CT, [Some(3), Some(u32::MAX), None]),
         Field::OrigDaddr => {
             let key = match family {
                 Family::Ip => 20,
@@ -76,6 +77,7 @@ fn field(family: Family, kind: u32, data: &[u8]) -> Option<Field> {
         Field::IifName,
         Field::OifName,
         Field::Mark,
+        Field::CtMark,
         Field::CtState,
         Field::CtStatus,
         Field::OrigDaddr,
@@ -95,7 +97,7 @@ pub(super) fn datatype(family: Family, field: Field) -> u32 {
         },
         Field::L4Proto => 12,
         Field::Sport | Field::Dport | Field::OrigDport => 13,
-        Field::Mark => 19,
+        Field::Mark | Field::CtMark => 19,
         Field::CtState => 26,
         Field::CtStatus => 28,
         Field::FibDaddrType => 38,

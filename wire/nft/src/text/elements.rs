@@ -14,6 +14,7 @@ fn per_line(family: Family, key: &[Field]) -> usize {
             | Field::Dport
             | Field::OrigDport
             | Field::Mark
+            | Field::CtMark
             | Field::Numgen(_),
         ] => 5,
         _ => 1,

@@ -95,6 +95,7 @@ fn field(family: Family, field: Field, transport: &str) -> String {
         Field::IifName => "iifname".to_owned(),
         Field::OifName => "oifname".to_owned(),
         Field::Mark => "meta mark".to_owned(),
+        Field::CtMark => "ct mark".to_owned(),
         Field::CtState => "ct state".to_owned(),
         Field::CtStatus => "ct status".to_owned(),
         Field::OrigDaddr => format!("ct original {network} daddr"),

@@ -212,6 +212,7 @@ fn bases(family: Family, table: &mut Table) {
         100,
         vec![
             Rule::new().mark_has(BIT).then(masquerade(true)),
+            Rule::new().ct_mark_has(BIT).verdict(Verdict::Drop),
             Rule::new()
                 .lookup([Field::Saddr], "pods")
                 .then(masquerade(false)),
