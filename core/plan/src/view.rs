@@ -116,6 +116,11 @@ pub struct NodeView {
     /// Whether addresses of this node's pods that no pod is known to have are closed
     /// once there is a policy (N16).
     pub close_unknown_pods: bool,
+    /// At which group of nfnetlink_log packets that policies deny are told of, if at
+    /// all.
+    pub policy_log: Option<u16>,
+    /// What becomes of such packets.
+    pub policy_deny: Deny,
 }
 
 /// Which addresses have names as pods, `10-0-0-7.<namespace>.pod.<domain>` (D15):
@@ -129,6 +134,16 @@ pub enum PodNames {
     Insecure,
     /// Those of pods of the namespace. All pods must be known for this.
     Verified,
+}
+
+/// What becomes of packets that policies deny (N18).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Deny {
+    /// They are dropped in silence: who sends them waits.
+    #[default]
+    Drop,
+    /// Who sends them is told: by a reset in TCP, else by ICMP.
+    Reject,
 }
 
 /// Where node ports are open, by family.
@@ -221,6 +236,8 @@ impl Default for NodeView {
             zonal_names: false,
             dns_ttl: DNS_TTL,
             close_unknown_pods: false,
+            policy_log: None,
+            policy_deny: Deny::default(),
         }
     }
 }

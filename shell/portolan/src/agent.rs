@@ -65,6 +65,7 @@ async fn work(args: AgentArgs, settings: Settings) -> Result<()> {
         kube,
         policies: args.network_policy,
         gate,
+        policy_log: args.policy_log,
         cluster_dns: args.serve_dns,
         upstream: outside.upstream,
         front: outside.front,
@@ -207,6 +208,7 @@ fn resolve(args: &AgentArgs, host_name: impl Fn() -> Result<String>) -> Result<S
         pod_names: args.dns_pods.into(),
         dns_ttl: args.dns_ttl,
         close_unknown_pods: args.close_unknown_pods,
+        policy_deny: args.policy_deny.into(),
         ..NodeView::default()
     };
     for pods in &given.cluster_pod_cidrs {
