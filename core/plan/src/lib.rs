@@ -46,6 +46,6 @@ pub use reason::{Policy, Reason};
 pub use services::{Owner, claims, decide, owner};
 pub use usable::{Chosen, Usable, usable};
 pub use view::{
-    CUT_BIT, DNS_PORT, DNS_TTL, Detector, LinkName, NodePortAddresses, NodePorts, NodeView,
+    CUT_BIT, DNS_PORT, DNS_TTL, Deny, Detector, LinkName, NodePortAddresses, NodePorts, NodeView,
     OpenNodePorts, PodNames, of_family,
 };

@@ -122,6 +122,11 @@ pub struct NodeView {
     /// The one bit of a connection's mark that says that policies no longer allow it;
     /// without a value connections go on that were allowed once (N11).
     pub cut_bit: Option<u32>,
+    /// At which group of nfnetlink_log packets that policies deny are told of, if at
+    /// all.
+    pub policy_log: Option<u16>,
+    /// What becomes of such packets.
+    pub policy_deny: Deny,
 }
 
 /// Which addresses have names as pods, `10-0-0-7.<namespace>.pod.<domain>` (D15):
@@ -135,6 +140,16 @@ pub enum PodNames {
     Insecure,
     /// Those of pods of the namespace. All pods must be known for this.
     Verified,
+}
+
+/// What becomes of packets that policies deny (N18).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Deny {
+    /// They are dropped in silence: who sends them waits.
+    #[default]
+    Drop,
+    /// Who sends them is told: by a reset in TCP, else by ICMP.
+    Reject,
 }
 
 /// Where node ports are open, by family.
@@ -228,6 +243,8 @@ impl Default for NodeView {
             dns_ttl: DNS_TTL,
             close_unknown_pods: false,
             cut_bit: None,
+            policy_log: None,
+            policy_deny: Deny::default(),
         }
     }
 }

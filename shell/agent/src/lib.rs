@@ -4,6 +4,7 @@
 pub mod cleanup;
 pub mod cluster;
 pub mod dns;
+mod drops;
 pub mod gate_socket;
 mod health;
 mod localhost;

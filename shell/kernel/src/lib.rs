@@ -1,5 +1,5 @@
 //! The kernel's side of every plane: network namespaces, links and routes,
-//! sysctls, and nftables and connection tracking over netlink.
+//! sysctls, and nftables, connection tracking and logged packets over netlink.
 //!
 //! Each handle takes a [`netns::NetNs`] when it is opened. A socket stays in the
 //! namespace in which it was opened, so one process can serve many lab nodes.
@@ -12,6 +12,7 @@ pub mod datagrams;
 pub mod link;
 pub mod memory;
 pub mod netns;
+pub mod nflog;
 pub mod nft;
 pub mod passing;
 pub mod presence;

@@ -24,7 +24,9 @@ use std::collections::BTreeMap;
 use std::io;
 
 use portolan_nft::netlink::{Dump, Message, Request, Transaction, encode, messages};
-use portolan_nft::{Batch, Data, Key, Name, Op, Outline, Shape, Step, Table, TableId};
+use portolan_nft::{
+    Batch, Counts, Data, Key, Name, Op, Outline, Shape, Statement, Step, Table, TableId,
+};
 
 use crate::netns::{NetNs, NetNsError};
 use socket::{Answer, Socket};
@@ -314,6 +316,24 @@ impl Nft {
         Ok(set.map_or_else(Vec::new, |set| set.elements.into_iter().collect()))
     }
 
+    /// What the first counter of a chain has counted; none if there is none.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel does not answer.
+    pub fn counted(&mut self, id: &TableId, chain: &Name) -> Result<Option<Counts>, ReadError> {
+        let mut dump = Dump::new();
+        self.ask(&Request::Tables(id.family), &mut dump)?;
+        dump.keep(id);
+        self.ask(&Request::Chains(id.family), &mut dump)?;
+        self.ask(&Request::RulesOf(id.clone(), chain.clone()), &mut dump)?;
+        let table = dump.finish().tables.remove(id);
+        let chain = table.and_then(|mut table| table.chains.remove(chain));
+        let rules = chain.map_or_else(Vec::new, |chain| chain.rules);
+        let mut statements = rules.iter().flat_map(|rule| &rule.statements);
+        Ok(statements.find_map(Statement::counts))
+    }
+
     /// Takes elements out of a dynamic set or map. One that has gone by itself
     /// meanwhile is no error.
     ///
@@ -401,6 +421,7 @@ fn what(request: &Request) -> String {
         Request::Tables(family) => format!("the tables of family {}", family.name()),
         Request::Chains(family) => format!("the chains of family {}", family.name()),
         Request::Rules(table) => format!("the rules of table {table}"),
+        Request::RulesOf(table, chain) => format!("the rules of {chain} in table {table}"),
         Request::Sets(table) => format!("the sets of table {table}"),
         Request::Elements(table, set) => format!("the elements of {set} in table {table}"),
         Request::Generation => "its generation".to_owned(),

@@ -65,6 +65,7 @@ async fn work(args: AgentArgs, settings: Settings) -> Result<()> {
         kube,
         policies: args.network_policy,
         gate,
+        policy_log: args.policy_log,
         cluster_dns: args.serve_dns,
         upstream: outside.upstream,
         front: outside.front,
@@ -209,6 +210,7 @@ fn resolve(args: &AgentArgs, host_name: impl Fn() -> Result<String>) -> Result<S
         dns_ttl: args.dns_ttl,
         close_unknown_pods: args.close_unknown_pods,
         cut_bit: cuts.then_some(1 << args.established_mark_bit),
+        policy_deny: args.policy_deny.into(),
         ..NodeView::default()
     };
     for pods in &given.cluster_pod_cidrs {

@@ -12,6 +12,7 @@ mod cleanup;
 mod cni;
 mod dns;
 mod doctor;
+mod flows;
 mod node_ports;
 mod pods;
 mod policy;
@@ -22,6 +23,7 @@ pub(crate) use cleanup::CleanupArgs;
 pub(crate) use cni::{CniArgs, CniCommand, FolderArgs, InstallArgs};
 pub(crate) use dns::{DnsArgs, DnsCommand, ServeArgs};
 pub(crate) use doctor::DoctorArgs;
+pub(crate) use flows::FlowsArgs;
 pub(crate) use node_ports::node_ports;
 pub(crate) use pods::{ExecArgs, Listen, PortForwardArgs, Restart, RunArgs, Streams};
 pub(crate) use policy::{CheckArgs, PolicyArgs, PolicyCommand};
@@ -137,6 +139,9 @@ pub(crate) enum Command {
         To learn whether something listens at a pod's port, it has the API server send an HTTP request there (HEAD, \
         and GET where that fails), unless a readiness probe tells; --connect=false does without.")]
     Doctor(DoctorArgs),
+    /// Show which packets policies deny, as they happen
+    #[command(after_help = flows::EXAMPLES)]
+    Flows(FlowsArgs),
     /// Explain NetworkPolicies: who may reach whom, and which rule decides
     #[command(after_help = policy::EXAMPLES)]
     Policy(PolicyArgs),

@@ -16,6 +16,7 @@ mod cni;
 mod connect;
 mod dns;
 mod doctor;
+mod flows;
 mod lab;
 mod observed;
 mod out;
@@ -98,6 +99,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Service(args) => client(verbs::service::run(args)),
         Command::Trace(args) => client(trace::run(args)),
         Command::Doctor(args) => talk(doctor::run(args)),
+        Command::Flows(args) => client(flows::run(args)),
         Command::Policy(args) => talk(policy::run(args)),
         Command::Status(args) => client(status::run(args)),
         Command::Demo(args) => lab::demo(args),

@@ -1,6 +1,7 @@
 //! NetworkPolicies with real packets. World after world of policies is applied to the
 //! same town; each time the kernel must hold what was rendered.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 
 use anyhow::{Result, ensure};
@@ -12,7 +13,7 @@ use portolan_netns::facts::{PORT, TCP_TARGET, UDP_TARGET, cluster_ip};
 use portolan_netns::talk::{PATIENCE, SILENCE, Seen, connect};
 use portolan_netns::town::{A, B, C, NODE_1, WEB, in_town};
 use portolan_netns::world::{Client, World, lab_view};
-use portolan_plan::{DNS_PORT, NodeView};
+use portolan_plan::{DNS_PORT, Deny, NodeView};
 use serde_json::{Value, json};
 
 /// The node of the third pod.
@@ -254,6 +255,58 @@ fn n11_n12_n17_services_replies_and_itself() {
             let own = SocketAddr::new(world.address(A, family), TCP_TARGET);
             let seen = world.knock(A, Tcp, own, PATIENCE).await?;
             ensure!(matches!(seen, Seen::Answer { .. }), "itself: {seen:?}");
+        }
+        Ok(())
+    });
+}
+
+/// Where that is asked for, who is not let through is told at once: TCP by a reset,
+/// UDP by ICMP, whether a Service is in between or not.
+#[test]
+fn n18_what_is_denied_may_be_refused() {
+    let test = "n18_what_is_denied_may_be_refused";
+    in_town(test, async |mut world| {
+        let people = people(&world);
+        world.apply(&people)?;
+        world.look(&NodeView {
+            policy_deny: Deny::Reject,
+            ..lab_view()
+        })?;
+        let selected = json!({"matchLabels": {"app": "a"}});
+        let closed = json!({"podSelector": {}, "policyTypes": ["Ingress"]});
+        let kept_in = json!({"podSelector": selected, "policyTypes": ["Egress"]});
+        for (namespace, spec, (from, to)) in [
+            ("home", closed.clone(), (C, B)),
+            ("home", closed, (A, B)),
+            ("home", kept_in, (A, C)),
+        ] {
+            world.apply(&[policies(&[(namespace, spec.clone())])?])?;
+            for family in Family::BOTH {
+                let at = |protocol| SocketAddr::new(world.address(to, family), target(protocol));
+                let seen = world.knock(from, Tcp, at(Tcp), PATIENCE).await?;
+                ensure!(seen == Seen::Refused, "{spec}: {from:?} by TCP: {seen:?}");
+                let seen = world.knock(from, Udp, at(Udp), PATIENCE).await?;
+                let told = [ErrorKind::HostUnreachable, ErrorKind::PermissionDenied];
+                let refused = matches!(seen, Seen::Failed(kind) if told.contains(&kind));
+                ensure!(refused, "{spec}: {from:?} by UDP: {seen:?}");
+            }
+        }
+        let spec = json!({"podSelector": selected, "policyTypes": ["Egress"]});
+        world.apply(&[policies(&[("home", spec)])?])?;
+        for family in Family::BOTH {
+            let service = SocketAddr::new(cluster_ip(family, WEB), PORT);
+            let mut refused = 0;
+            for _ in 0..24 {
+                match world.knock(A, Tcp, service, PATIENCE).await? {
+                    Seen::Refused => refused += 1,
+                    // Itself, which it always reaches.
+                    Seen::Answer { server, .. } => {
+                        ensure!(server.ip() == world.address(A, family), "{server} answered");
+                    }
+                    seen @ (Seen::Silence | Seen::Failed(_)) => anyhow::bail!("{seen:?}"),
+                }
+            }
+            ensure!(refused > 0, "nobody but itself was drawn");
         }
         Ok(())
     });

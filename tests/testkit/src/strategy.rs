@@ -10,7 +10,7 @@ use portolan_model::{
     ServiceKey, ServicePort, Slice, SliceKey, SlicePort, Spread, Text, TrafficPolicy,
 };
 use portolan_plan::{
-    Detector, LinkName, NodePortAddresses, NodePorts, NodeView, OpenNodePorts, PodNames,
+    Deny, Detector, LinkName, NodePortAddresses, NodePorts, NodeView, OpenNodePorts, PodNames,
 };
 use portolan_why::Packet;
 use proptest::prelude::*;
@@ -500,6 +500,8 @@ pub fn view() -> impl Strategy<Value = NodeView> {
                 algorithm,
                 external_ips: external > 0,
                 masquerade_all: detector == 2,
+                policy_log: bit.then_some(10_256),
+                policy_deny: if dns { Deny::Reject } else { Deny::Drop },
                 masquerade_bit: if bit { 0x4000 } else { 0x10 },
                 pod_names,
                 zonal_names: external % 2 == 0,

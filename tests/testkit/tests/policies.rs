@@ -1,20 +1,20 @@
 //! NetworkPolicies and ClusterNetworkPolicies as they are compiled, held to an evaluator
 //! that has no index.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use portolan_model::{Change, Direction, Family, Kind, Protocol, Tier};
 use portolan_nft::interp::{Env, Outcome, Packet, run};
 use portolan_nft::{FibType, Hook, Name};
-use portolan_plan::NodeView;
+use portolan_plan::{Deny, NodeView};
 use portolan_testkit::reference::{To, judged};
 use portolan_testkit::rig::Rig;
 use portolan_testkit::strategy::{POLICY_PORTS, THIS_NODE, anybody, policy_change};
 use portolan_why::policy::{Cause, World, judge};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
+use proptest::test_runner::{RngSeed, TestRunner};
 
 fn config(cases: u32) -> ProptestConfig {
     ProptestConfig {
@@ -218,6 +218,57 @@ fn is_clusterwide(change: &Change) -> bool {
         Change::Replace(kind, _) => *kind == Kind::ClusterPolicy,
         Change::Delete(_) | Change::Attach(_) | Change::Detach(..) => false,
     }
+}
+
+/// What is denied is refused where that is asked for, TCP by a reset.
+#[test]
+fn n18_what_is_denied_is_dropped_or_refused() {
+    let mut runner = TestRunner::new(config(1));
+    let history = vec(policy_change(), 60..80);
+    let result = runner.run(&history, |history| {
+        let mut rig = rig(history);
+        let mut ways = BTreeMap::<String, u32>::new();
+        for deny in [Deny::Drop, Deny::Reject] {
+            let view = NodeView {
+                policy_deny: deny,
+                policy_log: Some(7),
+                ..view()
+            };
+            rig.look(view).unwrap();
+            rig.check().unwrap();
+            let anybody = ends(&rig, Vec::new());
+            let pairs = anybody
+                .iter()
+                .flat_map(|from| anybody.iter().map(move |to| (*from, *to)));
+            for (from, to) in pairs.filter(|(from, to)| Family::of(*from) == Family::of(*to)) {
+                for proto in [PORTLESS, 6, 17] {
+                    let packet = Packet {
+                        proto,
+                        ..Packet::tcp(from, to, 80)
+                    };
+                    let outcome = run(&rig.ruleset, &packet, &[Hook::Forward], &mut Nowhere);
+                    let way = match outcome {
+                        Outcome::Accept(_) => continue,
+                        Outcome::Drop(_) => format!("{deny:?} {proto}"),
+                        Outcome::Reject(_, kind) => format!("{deny:?} {proto} {kind:?}"),
+                    };
+                    *ways.entry(way).or_default() += 1;
+                }
+            }
+        }
+        let found: Vec<&str> = ways.keys().map(String::as_str).collect();
+        let wanted = [
+            "Drop 1",
+            "Drop 17",
+            "Drop 6",
+            "Reject 1 AdminProhibited",
+            "Reject 17 AdminProhibited",
+            "Reject 6 TcpReset",
+        ];
+        prop_assert_eq!(found, wanted);
+        Ok(())
+    });
+    result.expect("both ways");
 }
 
 fn questions() -> impl Iterator<Item = (Direction, To)> {

@@ -210,6 +210,16 @@ pub enum Statement {
 }
 
 impl Statement {
+    /// What it has counted, if it is a counter.
+    #[must_use]
+    pub fn counts(&self) -> Option<Counts> {
+        if let Self::Counter(counts) = self {
+            Some(*counts)
+        } else {
+            None
+        }
+    }
+
     /// The set or map this statement names.
     #[must_use]
     pub fn set(&self) -> Option<&Name> {

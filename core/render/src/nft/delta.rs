@@ -91,7 +91,9 @@ pub fn delta(plan: &NodePlan, touched: &Touched) -> Batch {
             delete_chain(&mut batch, timeout.0, name);
         }
     }
-    batch.extend(policy::delta(&plan.policies, &touched.policies));
+    let before = touched.view.as_ref().unwrap_or(&plan.view);
+    let views: (&NodeView, &NodeView) = (before, &plan.view);
+    batch.extend(policy::delta(views, &plan.policies, &touched.policies));
     batch
 }
 

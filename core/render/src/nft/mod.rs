@@ -26,6 +26,7 @@
 
 mod affinity;
 mod delta;
+mod denied;
 mod elements;
 mod policy;
 mod shapes;
@@ -38,6 +39,8 @@ use std::net::IpAddr;
 use portolan_model::Family;
 use portolan_nft::{Batch, Chain, Field, Key, Outline, Ruleset, Table, TableId};
 use portolan_plan::{NodePlan, NodeView};
+
+pub use denied::DENIED;
 
 pub use affinity::{AFFINITY, memories, remembered};
 pub use delta::delta;
@@ -145,7 +148,7 @@ fn frame(plan: &NodePlan) -> Ruleset {
         plan.shapes.keys().copied(),
         plan.timeouts.keys().copied(),
     );
-    policy::put(&plan.policies, &mut ruleset);
+    policy::put(&plan.view, &plan.policies, &mut ruleset);
     ruleset
 }
 

@@ -30,7 +30,9 @@ use portolan_plan::policy::{
     TouchedPolicies, Way,
 };
 
-use super::{family_of, table_id};
+use portolan_plan::NodeView;
+
+use super::{denied, family_of, table_id};
 
 /// Pods that policies are about, each paired with itself (N12).
 const ITSELF: &str = "policy_self";
@@ -42,13 +44,13 @@ const CLOSED: &str = "policy_closed";
 /// on, and is looked up last, so that an address opens after its pod is isolated.
 const HERE: &str = "policy_here";
 /// The chains of packets from and to such ranges.
-const UNKNOWN: [(&str, Field); 2] = [
+pub(super) const UNKNOWN: [(&str, Field); 2] = [
     ("policy-from-known", Field::Saddr),
     ("policy-to-known", Field::Daddr),
 ];
 
 /// The chain of what no rule allows.
-const OTHERS: &str = "policy-others";
+pub(super) const OTHERS: &str = "policy-others";
 
 /// What pods send is judged before what they get.
 const EGRESS: i32 = 0;
@@ -59,7 +61,7 @@ const INGRESS: i32 = 1;
 const ICMP_V6: u8 = 58;
 
 /// Puts everything into the tables.
-pub(super) fn put(policies: &Policies, ruleset: &mut Ruleset) {
+pub(super) fn put(view: &NodeView, policies: &Policies, ruleset: &mut Ruleset) {
     let mut part = Part { ruleset };
     if has_hooks(policies) {
         part.hooks(policies.closed(), policies.cut_bit);
@@ -86,6 +88,7 @@ pub(super) fn put(policies: &Policies, ruleset: &mut Ruleset) {
             part.door((id, set), door, level);
         }
     }
+    denied::put(view, ruleset);
 }
 
 /// Whether anything is to be judged.
@@ -94,8 +97,12 @@ fn has_hooks(policies: &Policies) -> bool {
 }
 
 /// What a round changed: what there was of it, and what there is now.
-pub(super) fn delta(policies: &Policies, touched: &TouchedPolicies) -> Batch {
-    if *touched == TouchedPolicies::default() {
+pub(super) fn delta(
+    (before_view, view): (&NodeView, &NodeView),
+    policies: &Policies,
+    touched: &TouchedPolicies,
+) -> Batch {
+    if *touched == TouchedPolicies::default() && denied::are_alike(before_view, view) {
         return Batch::new();
     }
     let [mut before, mut after] = [(), ()].map(|()| empty());
@@ -106,6 +113,8 @@ pub(super) fn delta(policies: &Policies, touched: &TouchedPolicies) -> Batch {
         ruleset: &mut after,
     };
     compare(policies, touched, was, is);
+    denied::put(before_view, &mut before);
+    denied::put(view, &mut after);
     diff(&before, &after)
 }
 

@@ -35,6 +35,8 @@ pub enum Step {
     Ports,
     /// Who may use which of them.
     Policy,
+    /// Whether NetworkPolicies let them in.
+    Access,
     /// Where clients knock.
     Address,
     /// By what name.
@@ -54,6 +56,7 @@ impl Step {
             Self::Endpoints => "endpoints",
             Self::Ports => "ports",
             Self::Policy => "policy",
+            Self::Access => "access",
             Self::Address => "address",
             Self::Names => "names",
             Self::Affinity => "affinity",

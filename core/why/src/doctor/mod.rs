@@ -1,7 +1,7 @@
 //! What is wrong with a Service: the checklist that every guide walks.
 //!
 //! ```text
-//! selector → pods → endpoints → ports → policy → address → names → affinity → kernel
+//! selector → pods → endpoints → ports → policy → access → address → names → affinity → kernel
 //! ```
 //!
 //! Values in, findings out. Objects are read as the API server holds them, as
@@ -11,8 +11,9 @@
 //! one mistake is one finding.
 //!
 //! [`STEPS`] is the whole list, in its order; a check that comes later
-//! (network policies, load balancers' pools) is a row of it.
+//! (load balancers' pools) is a row of it.
 
+mod access;
 mod address;
 mod affinity;
 mod case;
@@ -58,6 +59,8 @@ pub struct Seen<'a> {
     pub events: &'a [lean::Event],
     /// The facts that plans are made of.
     pub cluster: &'a Cluster,
+    /// Why NetworkPolicies could not be read, if they could not.
+    pub policies_unread: Option<&'a str>,
     /// What could not be used of the objects.
     pub problems: &'a [Problem],
     /// The plan of each node.
@@ -125,12 +128,13 @@ pub enum KernelState {
 type Check = fn(&Case<'_>, &[Checked]) -> Checked;
 
 /// The checklist, in the order in which a packet would meet its subjects.
-const STEPS: [Check; 9] = [
+const STEPS: [Check; 10] = [
     selector::check,
     pods::check,
     endpoints::check,
     ports::check,
     policy::check,
+    access::check,
     address::check,
     names::check,
     affinity::check,

@@ -1,7 +1,6 @@
 //! Step 5: who may use which endpoints.
 //!
-//! Whether network policies let clients through is a check of its own, to come
-//! with them; it belongs after this one.
+//! Whether NetworkPolicies let clients through is the next step.
 
 use std::collections::BTreeSet;
 

@@ -15,6 +15,7 @@ pub(super) struct Bed {
     pub(super) others: Vec<Value>,
     pub(super) pods: Vec<Value>,
     pub(super) slices: Vec<Value>,
+    pub(super) policies: Vec<Value>,
     pub(super) deployments: Vec<Value>,
     pub(super) events: Vec<Value>,
     pub(super) nodes: Vec<&'static str>,
@@ -76,6 +77,7 @@ impl Bed {
                 pod("web-abc-2", "node-2", "10.244.2.2"),
             ],
             slices: vec![slice],
+            policies: Vec::new(),
             deployments: Vec::new(),
             events: Vec::new(),
             nodes: vec!["node-1", "node-2", "node-3"],
@@ -87,6 +89,24 @@ impl Bed {
     /// The same without endpoints, as they are where nobody is ready.
     pub(super) fn without_endpoints(mut self) -> Self {
         self.slices[0]["endpoints"] = json!([]);
+        self
+    }
+
+    /// Puts pods, namespaces and NetworkPolicies among the facts.
+    fn policed(&self, cluster: &mut Cluster) {
+        let pods: Vec<lean::PodFacts> = views(&self.pods);
+        let pods = pods.iter().map(|pod| Fact::Pod(intake::pod(pod).0.into()));
+        cluster.apply(Change::Replace(Kind::Pod, pods.collect()));
+        let policies: Vec<lean::NetworkPolicy> = views(&self.policies);
+        let policies = policies.iter();
+        let policies = policies.map(|policy| Fact::Policy(intake::policy(policy).0.into()));
+        cluster.apply(Change::Replace(Kind::Policy, policies.collect()));
+    }
+
+    /// The same with a NetworkPolicy in the Service's namespace.
+    pub(super) fn with_policy(mut self, name: &str, spec: Value) -> Self {
+        let policy = json!({"metadata": {"name": name, "namespace": "shop"}, "spec": spec});
+        self.policies.push(policy);
         self
     }
 
@@ -116,7 +136,8 @@ impl Bed {
         let pods: Vec<lean::Pod> = views(&self.pods);
         let deployments: Vec<lean::Deployment> = views(&self.deployments);
         let events: Vec<lean::Event> = views(&self.events);
-        let (cluster, problems) = cluster(&services, &slices, &self.nodes);
+        let (mut cluster, problems) = cluster(&services, &slices, &self.nodes);
+        self.policed(&mut cluster);
         let plans: Vec<NodePlan> = self.nodes.iter().map(|node| plan(&cluster, node)).collect();
         let service = services.last().expect("the Service is the last");
         let seen = Seen {
@@ -126,6 +147,7 @@ impl Bed {
             deployments: &deployments,
             events: &events,
             cluster: &cluster,
+            policies_unread: None,
             problems: &problems,
             plans: &plans,
             kernels: &self.kernels,

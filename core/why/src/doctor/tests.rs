@@ -530,3 +530,61 @@ fn c17_what_nodes_say_of_their_kernels() {
     let kernel = unasked.steps.last().unwrap();
     assert_eq!(kernel.summary, "not looked at: forbidden");
 }
+
+/// A NetworkPolicy that lets nobody in is named, with its field and what mends it.
+#[test]
+fn c17_n4_n9_a_policy_that_blocks() {
+    let fix = |name: &str, patch: &str| {
+        Some(format!(
+            "kubectl patch networkpolicy {name} -n shop --type=json -p '{patch}'"
+        ))
+    };
+    let web = json!({"matchLabels": {"app": "web"}});
+    let blocked = |spec: Value| told(&Bed::healthy().with_policy("guard", spec));
+    assert_eq!(
+        blocked(json!({"podSelector": {}, "policyTypes": ["Ingress"]})),
+        (
+            "fault networkpolicy/guard spec.ingress: it isolates 2 of 2 endpoints and has no rule for what comes in: nobody but their own nodes reaches them at 80/TCP".into(),
+            fix("guard", r#"[{"op":"add","path":"/spec/ingress","value":[{"ports":[{"port":80,"protocol":"TCP"}]}]}]"#)
+        )
+    );
+    // The Service's port in place of the pods' own.
+    assert_eq!(
+        blocked(json!({"podSelector": web, "ingress": [{"ports": [{"port": 8080}]}]})),
+        (
+            "fault networkpolicy/guard spec.ingress[0].ports: it lets nobody reach 2 of 2 endpoints at 80/TCP: spec.ingress[0] allows 8080/TCP; not 80/TCP".into(),
+            fix("guard", r#"[{"op":"add","path":"/spec/ingress/0/ports/-","value":{"port":80,"protocol":"TCP"}}]"#)
+        )
+    );
+    let typo = json!({"podSelector": web, "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "wbe"}}}]}]});
+    assert_eq!(
+        blocked(typo),
+        (
+            "fault networkpolicy/guard spec.ingress[0].from[0].podSelector: it lets nobody reach 2 of 2 endpoints at 80/TCP: spec.ingress[0] asks for app=wbe; pod shop/web-abc-2 has app=web".into(),
+            fix("guard", r#"[{"op":"add","path":"/spec/ingress/0/from/0/podSelector/matchLabels/app","value":"web"}]"#)
+        )
+    );
+}
+
+/// Keeping out some, or those behind other Services, is what policies are for.
+#[test]
+fn c17_a_policy_that_lets_somebody_in_is_no_fault() {
+    for spec in [
+        json!({"podSelector": {"matchLabels": {"app": "db"}}}),
+        json!({"podSelector": {}, "policyTypes": ["Egress"]}),
+        json!({"podSelector": {}, "ingress": [{"from": [{"podSelector": {}}], "ports": [{"port": "http"}]}]}),
+        json!({"podSelector": {}, "ingress": [{"from": [{"ipBlock": {"cidr": "203.0.113.0/24"}}]}]}),
+    ] {
+        let checkup = Bed::healthy().with_policy("guard", spec.clone()).examine();
+        assert_eq!(checkup.findings().count(), 0, "{spec}: {checkup:#?}");
+        assert_eq!(mark(&checkup, Step::Access), Mark::Ok);
+    }
+    // One of two endpoints is shut.
+    let mut bed = Bed::healthy();
+    bed.pods[0]["metadata"]["labels"]["old"] = "yes".into();
+    let bed = bed.with_policy(
+        "old",
+        json!({"podSelector": {"matchLabels": {"old": "yes"}}}),
+    );
+    assert_eq!(mark(&bed.examine(), Step::Access), Mark::Warning);
+}

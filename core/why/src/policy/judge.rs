@@ -47,6 +47,18 @@ pub enum Cause {
     Nothing(Vec<Near>),
 }
 
+impl Judgement {
+    /// The rule that comes nearest to allowing what is denied.
+    pub fn nearest(&self) -> Option<&Near> {
+        match &self.cause {
+            Cause::Nothing(near) if !self.allowed => near.first(),
+            Cause::Nothing(_) | Cause::Open | Cause::Itself | Cause::OwnNode | Cause::Rules(_) => {
+                None
+            }
+        }
+    }
+}
+
 /// A rule of a policy.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RuleAt {
@@ -80,6 +92,13 @@ pub struct Near {
     pub rule: RuleAt,
     /// What is not as it asks.
     pub misses: Vec<Miss>,
+}
+
+impl Near {
+    /// How far the rule is from allowing it: less is nearer.
+    pub fn cost(&self) -> usize {
+        cost(&self.misses)
+    }
 }
 
 /// Judges one end of a connection on the node of `plan`: `own` is the pod there,

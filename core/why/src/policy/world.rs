@@ -1,6 +1,6 @@
 //! The cluster by address: who is where, and which node judges.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -55,9 +55,26 @@ impl fmt::Display for Who {
 impl<'w> World<'w> {
     /// Indexes the pods. It costs what there are of them.
     pub fn new(cluster: &'w Cluster, plans: &'w [NodePlan]) -> Self {
+        Self::index(cluster, plans, |_| true)
+    }
+
+    /// The same, for questions about these addresses only.
+    pub fn about(
+        cluster: &'w Cluster,
+        plans: &'w [NodePlan],
+        addresses: &BTreeSet<IpAddr>,
+    ) -> Self {
+        Self::index(cluster, plans, |address| addresses.contains(address))
+    }
+
+    fn index(
+        cluster: &'w Cluster,
+        plans: &'w [NodePlan],
+        wanted: impl Fn(&IpAddr) -> bool,
+    ) -> Self {
         let mut pods: BTreeMap<IpAddr, Vec<Arc<Pod>>> = BTreeMap::new();
         for pod in cluster.pods() {
-            for address in &pod.addresses {
+            for address in pod.addresses.iter().filter(|address| wanted(address)) {
                 pods.entry(*address).or_default().push(Arc::clone(pod));
             }
         }

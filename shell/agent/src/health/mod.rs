@@ -16,6 +16,7 @@ use portolan_model::ServiceKey;
 use portolan_plan::{Health as PlannedHealth, NodePlan};
 use tokio_util::sync::CancellationToken;
 
+use crate::drops::{Board, Drops};
 use crate::metrics::Metrics;
 use crate::node::NodeConfig;
 use answer::Balanced;
@@ -70,6 +71,8 @@ pub(crate) enum Door {
 struct Answers {
     facts: Shared,
     metrics: Metrics,
+    /// What policies drop, if that is told.
+    drops: Option<Arc<Board>>,
 }
 
 /// The servers of one node. They end with this handle.
@@ -88,8 +91,9 @@ pub(crate) struct Health {
 impl Health {
     /// Serves the proxy's own addresses. A port that is taken is told and left,
     /// until the plan is next compared in whole.
-    pub(crate) fn start(config: &NodeConfig, metrics: &Metrics) -> Self {
+    pub(crate) fn start(config: &NodeConfig, metrics: &Metrics, drops: &Drops) -> Self {
         let mut health = Self::new(&config.netns, bind, metrics);
+        health.answers.drops.clone_from(&drops.board);
         let healthz = config.healthz.map(|at| (at, Door::Proxy));
         let metrics = config.metrics.map(|at| (at, Door::Metrics));
         health.own = healthz.into_iter().chain(metrics).collect();
@@ -104,6 +108,7 @@ impl Health {
             answers: Answers {
                 facts: Shared::default(),
                 metrics: metrics.clone(),
+                drops: None,
             },
             own: Vec::new(),
             claims: BTreeSet::new(),

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::answer::answer;
 use super::{Answers, Door};
+use crate::drops::Board;
 use crate::metrics::Metrics;
 
 /// Connections that may wait to be accepted.
@@ -90,8 +91,15 @@ pub(super) async fn run(
 
 async fn one(stream: TcpStream, door: Door, answers: Answers) {
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-        let response = respond(&answers, door, request.uri().path());
-        async move { Ok::<_, Infallible>(response) }
+        let answers = answers.clone();
+        async move {
+            let dropped = request.uri().path() == "/flows/dropped" && door == Door::Proxy;
+            let response = match &answers.drops {
+                Some(board) if dropped => flows(board, request.uri().query()).await,
+                _ => respond(&answers, door, request.uri().path()),
+            };
+            Ok::<_, Infallible>(response)
+        }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -101,6 +109,24 @@ async fn one(stream: TcpStream, door: Door, answers: Answers) {
     if let Err(error) = served {
         tracing::debug!(?door, %error, "a health check broke off");
     }
+}
+
+/// What policies dropped after `after`, for which it waits `wait` seconds.
+async fn flows(board: &Board, query: Option<&str>) -> Response<Full<Bytes>> {
+    let value = |wanted: &str| {
+        let pairs = query.unwrap_or_default().split('&');
+        let mut pairs = pairs.filter_map(|pair| pair.split_once('='));
+        pairs
+            .find(|(key, _)| *key == wanted)
+            .and_then(|(_, value)| value.parse().ok())
+            .unwrap_or(0)
+    };
+    let wait = Duration::from_secs(value("wait"));
+    let found = board.after(value("after"), wait).await;
+    let mut response = Response::new(Full::from(found.to_string()));
+    let json = header::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
 }
 
 fn respond(answers: &Answers, door: Door, path: &str) -> Response<Full<Bytes>> {

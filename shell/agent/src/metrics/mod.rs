@@ -21,6 +21,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets, line
 use prometheus_client::registry::Registry;
 
 use crate::dns::{DnsStats, DnsTold, Told};
+use crate::drops::Denied;
 use local::Unserved;
 use process::Process;
 
@@ -62,6 +63,8 @@ pub(crate) struct Metrics {
     registry: Arc<Registry>,
     /// What is told of queries for names.
     pub(crate) dns: Arc<DnsStats>,
+    /// What policies deny.
+    pub(crate) denied: Denied,
     sync: Times,
     full: Times,
     partial: Times,
@@ -124,6 +127,7 @@ impl Metrics {
         let mut metrics = Self {
             registry: Arc::new(Registry::default()),
             dns: Arc::default(),
+            denied: Denied::default(),
             sync: times(sync_times),
             full: times(sync_times),
             partial: times(sync_times),
@@ -280,6 +284,7 @@ impl Metrics {
 
     /// Those that kube-proxy does not have.
     fn register_own(&self, own: &mut Registry) {
+        self.denied.register(own);
         own.register(
             "nftables_commits",
             "Commits to nftables, by what led to them: a change, or a comparison of the whole",

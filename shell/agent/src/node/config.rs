@@ -32,6 +32,8 @@ pub struct NodeConfig {
     pub policies: bool,
     /// Where those who make pods' networks wait until the pods' policies hold.
     pub gate: Gate,
+    /// Whether packets that they deny are told of: as flows, events and counters.
+    pub policy_log: bool,
     /// Whether names are answered on this node at the addresses of the Service
     /// kube-system/kube-dns; they always are at those in `given`.
     pub cluster_dns: bool,

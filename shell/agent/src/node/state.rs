@@ -23,6 +23,7 @@ use super::kube_proxy::KubeProxy;
 use super::names::{Names, NamesError};
 use super::patience::{Patience, SHORTEST};
 use super::plane::{Plane, PlaneError};
+use crate::drops::{Asks, Drops};
 use crate::health::Health;
 use crate::localhost::Localhost;
 use crate::metrics::{Cause, Metrics, Triggers};
@@ -104,6 +105,9 @@ struct State {
     keeper: Keeper,
     names: Names,
     health: Health,
+    /// What the watcher of dropped packets wants to know.
+    asks: Asks,
+    _drops: Drops,
     kube_proxy: KubeProxy,
     localhost: Localhost,
     /// Kinds whose first list has not arrived yet.
@@ -161,13 +165,9 @@ struct Due {
 ///
 /// # Errors
 /// Only when the agent cannot start at all; later failures are retried.
-pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), NodeError> {
+pub async fn run(mut config: NodeConfig, shutdown: CancellationToken) -> Result<(), NodeError> {
     let node = config.given.node.to_string();
-    if let Ok(Some(found)) = Release::running()
-        && found < OLDEST
-    {
-        return Err(NodeError::Kernel { node, found });
-    }
+    is_new_enough(&node)?;
     let plane = Plane::open(&config.netns).map_err(|cause| NodeError::Plane {
         node: node.clone(),
         cause,
@@ -187,7 +187,8 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), 
     let names = Names::open(&config, Arc::clone(&metrics.dns));
     let names = names.map_err(|cause| NodeError::Names { node, cause })?;
     let _alone = Alone::start(&config.netns, &config.given.node);
-    let health = Health::start(&config, &metrics);
+    let (drops, asks) = Drops::start(&mut config, &metrics);
+    let health = Health::start(&config, &metrics, &drops);
     let wanted = wanted(&config);
     let awaited = wanted.kinds.clone();
     let stream = facts(config.kube, wanted, shutdown.clone());
@@ -202,6 +203,8 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), 
         keeper: Keeper::new(config.gate.clone(), config.policies),
         names,
         health,
+        asks,
+        _drops: drops,
         kube_proxy,
         localhost,
         awaited,
@@ -231,6 +234,17 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), 
     ended
 }
 
+/// Whether the kernel takes our rules.
+fn is_new_enough(node: &str) -> Result<(), NodeError> {
+    match Release::running() {
+        Ok(Some(found)) if found < OLDEST => Err(NodeError::Kernel {
+            node: node.to_owned(),
+            found,
+        }),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 impl State {
     async fn work(
         &mut self,
@@ -240,6 +254,7 @@ impl State {
         let gate = self.keeper.gate();
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut asks = std::mem::take(&mut self.asks);
         loop {
             tokio::select! {
                 biased;
@@ -257,6 +272,7 @@ impl State {
                     self.round().await;
                 }
                 _ = look.tick() => self.look().await,
+                ask = asks.next() => ask.answer(&self.plan, &self.cluster),
                 first = stream.recv() => {
                     let Some(first) = first else {
                         return if shutdown.is_cancelled() { Ok(()) } else { Err(NodeError::FactsEnded) };

@@ -10,7 +10,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use ipnet::IpNet;
 use portolan_agent::gate_socket::SOCKET;
 use portolan_model::Algorithm;
-use portolan_plan::{CUT_BIT, DNS_TTL, PodNames};
+use portolan_plan::{CUT_BIT, DNS_TTL, Deny, PodNames};
 
 use super::node_ports::NodePortWord;
 
@@ -123,6 +123,13 @@ pub(crate) struct AgentArgs {
     /// network until the API server tells their addresses
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
     pub(crate) close_unknown_pods: bool,
+    /// Tell which packets policies deny: as `portolan flows --dropped`, as events on pods and
+    /// in the metrics; the kernel logs up to 100 packets per second for that
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true")]
+    pub(crate) policy_log: bool,
+    /// What becomes of packets that policies deny
+    #[arg(long, default_value = "drop", value_name = "WAY")]
+    pub(crate) policy_deny: DenyWord,
     /// How connections are spread where a Service says nothing by the annotation
     /// portolan.dev/lb-algorithm: random, round-robin or maglev (by client address)
     #[arg(long, alias = "ipvs-scheduler", default_value_t = Algorithm::Random, value_parser = Algorithm::parse, value_name = "ALGORITHM")]
@@ -155,6 +162,24 @@ pub(crate) enum Established {
     Cut,
     /// They go on until they end
     Keep,
+}
+
+/// What becomes of packets that policies deny.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DenyWord {
+    /// They are dropped in silence: clients wait
+    Drop,
+    /// Clients are told: TCP by a reset, others by ICMP (administratively prohibited)
+    Reject,
+}
+
+impl From<DenyWord> for Deny {
+    fn from(word: DenyWord) -> Self {
+        match word {
+            DenyWord::Drop => Self::Drop,
+            DenyWord::Reject => Self::Reject,
+        }
+    }
 }
 
 /// By what pods are told from everybody else: kube-proxy's modes.

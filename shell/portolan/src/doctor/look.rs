@@ -76,6 +76,7 @@ impl Look {
             deployments: &self.deployments,
             events: &self.events,
             cluster: &self.observed.cluster,
+            policies_unread: self.observed.policies_unread.as_deref(),
             problems: &self.observed.problems,
             plans: &self.plans,
             kernels: &self.kernels,

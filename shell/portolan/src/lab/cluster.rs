@@ -235,6 +235,7 @@ impl Shared {
             kube: self.client.clone(),
             policies: true,
             gate: gate.clone(),
+            policy_log: true,
             cluster_dns: true,
             upstream: self.upstream.clone(),
             front: Default::default(),

@@ -35,6 +35,7 @@ impl Running {
             kube: api.kube.clone(),
             policies: false,
             gate: Default::default(),
+            policy_log: false,
             cluster_dns: true,
             upstream: None,
             front: Default::default(),

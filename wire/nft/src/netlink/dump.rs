@@ -22,6 +22,8 @@ pub enum Request {
     Chains(Family),
     /// The rules of a table.
     Rules(TableId),
+    /// The rules of one chain.
+    RulesOf(TableId, Name),
     /// The sets of a table, without their elements.
     Sets(TableId),
     /// The elements of a set.
@@ -38,7 +40,7 @@ impl Request {
         let (kind, family) = match self {
             Self::Tables(family) => (c::GETTABLE, family.number()),
             Self::Chains(family) => (c::GETCHAIN, family.number()),
-            Self::Rules(table) => (c::GETRULE, table.family.number()),
+            Self::Rules(table) | Self::RulesOf(table, _) => (c::GETRULE, table.family.number()),
             Self::Sets(table) => (c::GETSET, table.family.number()),
             Self::Elements(table, _) => (c::GETSETELEM, table.family.number()),
             Self::Generation => (c::GETGEN, 0),
@@ -53,6 +55,10 @@ impl Request {
         match self {
             Self::Tables(_) | Self::Chains(_) | Self::Generation => {}
             Self::Rules(table) => out.string(c::RULE_TABLE, &table.name),
+            Self::RulesOf(table, chain) => {
+                out.string(c::RULE_TABLE, &table.name);
+                out.string(c::RULE_CHAIN, chain);
+            }
             Self::Sets(table) => out.string(c::SET_TABLE, &table.name),
             Self::Elements(table, set) => {
                 out.string(c::ELEM_LIST_TABLE, &table.name);

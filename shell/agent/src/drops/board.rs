@@ -1,0 +1,102 @@
+//! The last flows that were dropped, for whoever asks.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use super::join::Told;
+
+/// So many flows are kept.
+const KEPT: usize = 1024;
+/// The longest that somebody may wait for the next one.
+const WAIT: Duration = Duration::from_secs(25);
+
+/// The last flows, each with a number.
+#[derive(Debug)]
+pub(crate) struct Board {
+    node: String,
+    /// When it was begun: numbers begin anew then.
+    since: jiff::Timestamp,
+    kept: Mutex<Kept>,
+    called: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    flows: VecDeque<Value>,
+    /// The number of the last one; the first is 1.
+    last: u64,
+    /// Packets that were told of.
+    told: u64,
+    /// Packets that the kernel dropped.
+    dropped: u64,
+}
+
+impl Board {
+    pub(super) fn new(node: &str) -> Self {
+        Self {
+            node: node.to_owned(),
+            since: jiff::Timestamp::now(),
+            kept: Mutex::default(),
+            called: Notify::new(),
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn put(&self, told: &[Told]) {
+        let mut kept = self.kept();
+        for one in told {
+            kept.last += 1;
+            kept.told += u64::from(one.packets);
+            let mut flow = one.json(&self.node);
+            flow["number"] = kept.last.into();
+            if kept.flows.len() >= KEPT {
+                kept.flows.pop_front();
+            }
+            kept.flows.push_back(flow);
+        }
+        drop(kept);
+        self.called.notify_waiters();
+    }
+
+    /// So many packets more were dropped.
+    pub(super) fn dropped(&self, packets: u64) {
+        self.kept().dropped += packets;
+    }
+
+    /// The flows after a number; if there are none, waits for the next one so long.
+    pub(crate) async fn after(&self, number: u64, wait: Duration) -> Value {
+        let next = async {
+            loop {
+                let called = self.called.notified();
+                let mut called = std::pin::pin!(called);
+                // From here on a call is not missed.
+                called.as_mut().enable();
+                if self.kept().last > number {
+                    return;
+                }
+                called.await;
+            }
+        };
+        // Nothing within that time is an answer too.
+        drop(timeout(wait.min(WAIT), next).await);
+        let kept = self.kept();
+        let later = |flow: &&Value| flow["number"].as_u64().is_some_and(|own| own > number);
+        let items: Vec<&Value> = kept.flows.iter().filter(later).collect();
+        json!({
+            "node": self.node,
+            "since": self.since.to_string(),
+            "last": kept.last,
+            "told": kept.told,
+            "dropped": kept.dropped.max(kept.told),
+            "items": items,
+        })
+    }
+}
