@@ -208,11 +208,13 @@ fn resolve(args: &AgentArgs, host_name: impl Fn() -> Result<String>) -> Result<S
         cluster_domain: domain.into(),
         pod_names: args.dns_pods.into(),
         dns_ttl: args.dns_ttl,
+        dns_addresses: args.cluster_dns.clone(),
         close_unknown_pods: args.close_unknown_pods,
         cut_bit: cuts.then_some(1 << args.established_mark_bit),
         policy_deny: args.policy_deny.into(),
         ..NodeView::default()
     };
+    cluster_dns(args)?;
     for pods in &given.cluster_pod_cidrs {
         if let Some(services) = given.service_cidrs.iter().find(|net| overlap(pods, net)) {
             bail!("--cluster-cidr {pods} and --service-cidr {services} overlap");
@@ -231,6 +233,24 @@ fn resolve(args: &AgentArgs, host_name: impl Fn() -> Result<String>) -> Result<S
         healthz,
         metrics,
     })
+}
+
+/// Whether names can be answered at the addresses of `--cluster-dns`.
+fn cluster_dns(args: &AgentArgs) -> Result<()> {
+    let all = &args.cluster_dns;
+    if !all.is_empty() && !args.serve_dns {
+        bail!("--cluster-dns goes with --serve-dns");
+    }
+    for (place, address) in all.iter().enumerate() {
+        if address.is_unspecified() || address.is_loopback() || address.is_multicast() {
+            bail!("--cluster-dns: {address} is no address for pods to ask");
+        }
+        let mut before = all.iter().take(place);
+        if before.any(|other| other.is_ipv4() == address.is_ipv4()) {
+            bail!("--cluster-dns: {address} is the second address of its family");
+        }
+    }
+    Ok(())
 }
 
 /// The mode and the one flag that goes with it.
@@ -373,6 +393,23 @@ mod tests {
         assert_eq!(given.service_cidrs, ["10.96.0.0/12".parse().unwrap()]);
         assert_eq!(&*given.cluster_domain, "cluster.example");
         assert_eq!((given.pod_names, given.dns_ttl), (PodNames::Verified, 0));
+        let flags = [
+            "--node-name=n",
+            "--serve-dns",
+            "--cluster-dns=10.96.0.10,fd00:10:96::a",
+        ];
+        assert_eq!(typed(&flags).unwrap().given.dns_addresses.len(), 2);
+        refused(&["--cluster-dns=10.96.0.10"], &["--serve-dns"]);
+        for wrong in [
+            "127.0.0.1",
+            "0.0.0.0",
+            "ff02::1",
+            "10.96.0.10,10.96.0.11",
+            "a",
+        ] {
+            let flag = format!("--cluster-dns={wrong}");
+            refused(&["--serve-dns", &flag], &["--cluster-dns"]);
+        }
         refused(&["--dns-pods=some"], &["--dns-pods", "insecure"]);
         refused(&["--dns-ttl=3601"], &["--dns-ttl", "3600"]);
     }

@@ -2,12 +2,10 @@
 
 mod site;
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use portolan_agent::node;
 use portolan_client::{SERVICE_CIDRS, Target};
 use portolan_kernel::nft::Nft;
 use portolan_model::Family;
@@ -18,7 +16,7 @@ use portolan_netns::town::{B, in_town};
 use portolan_netns::world::{Client, World};
 use portolan_nft::{Batch, Op, Ruleset, Table, TableId, diff};
 use serde_json::json;
-use site::running::{Running, held, until};
+use site::running::{Running, held, metric, until};
 use site::{Api, of_pod};
 use tokio::time::Instant;
 
@@ -40,21 +38,6 @@ impl Site {
 
 fn server(world: &World, pod: usize) -> SocketAddr {
     SocketAddr::new(world.address(Client::Pod(pod), Family::V4), UDP_TARGET)
-}
-
-/// What the agent tells at its metrics port, as one number.
-fn metric(world: &World, line: &str) -> Result<Option<f64>> {
-    let ask = || -> Result<String> {
-        let mut stream = TcpStream::connect(node::METRICS)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n")?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        Ok(text)
-    };
-    let text = tokio::task::block_in_place(|| world.nodes[0].net.netns.run(ask))??;
-    let value = text.lines().find_map(|found| found.strip_prefix(line));
-    Ok(value.map(|value| value.trim().parse()).transpose()?)
 }
 
 const FOREIGN: &str = "portolan_nftables_repairs_total{cause=\"foreign\"}";

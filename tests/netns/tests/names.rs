@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
-use portolan_client::{ENDPOINT_SLICES, PODS, SERVICES, Target};
+use portolan_client::{ENDPOINT_SLICES, PODS, SERVICES, Target, from_kubeconfig_text};
 use portolan_dns::{Name, Rtype, query, rcode};
 use portolan_kernel::nft::Nft;
 use portolan_model::{Family, Protocol};
@@ -16,9 +16,11 @@ use portolan_netns::sender::PAUSE;
 use portolan_netns::talk::{PATIENCE, Seen};
 use portolan_netns::town::in_town;
 use portolan_netns::world::{Client, World};
+use portolan_nft::{Batch, Op};
 use portolan_plan::DNS_PORT;
 use serde_json::json;
-use site::running::{Running, until};
+use site::door::Door;
+use site::running::{Running, metric, until};
 use site::{Api, NS, of_pod};
 
 /// Where the API server has the Service kube-dns.
@@ -244,4 +246,65 @@ fn d3_a_new_name_connects_at_once() {
         }
         agent.stop().await
     });
+}
+
+/// The longest that a query is held: then it is told that the names are not known.
+const HELD: std::time::Duration = std::time::Duration::from_secs(4);
+
+/// Where names are answered is known from the flags: queries wait there before anything
+/// is known of the cluster, and are not refused.
+#[test]
+fn d20_queries_wait_at_an_address_that_is_known_before_the_cluster_is() {
+    in_town(
+        "d20_queries_wait_at_an_address_that_is_known_before_the_cluster_is",
+        async |world| {
+            let api = Api::new(&world).await?;
+            api.service("web", 101, &of_pod(&world, 2)).await?;
+            let pod = world.pods.iter().position(|pod| pod.node == 0);
+            let pod = pod.context("a pod on the first node")?;
+            let mut door = Door::new(&world, api.port)?;
+            let (inner, outer) = (api.port, door.at.port());
+            let by_door = api
+                .kubeconfig
+                .replace(&format!(":{inner}"), &format!(":{outer}"));
+            // A node where no agent was: one has left that this address is nobody's.
+            let mut none = Batch::new();
+            for table in portolan_render::nft::tables() {
+                none.push(&table, Op::DeleteTable);
+            }
+            Nft::open(&world.nodes[0].net.netns)?.commit(&none)?;
+            let mut agent = Running::new(&world, &api);
+            agent.config.kube = from_kubeconfig_text(&by_door).await?;
+            agent.config.given.dns_addresses = vec![NAMES];
+            agent.start();
+            let asked = query(7, &Name::parse(&of_service("web"))?, Rtype::A);
+            let socket = world.namespace(Client::Pod(pod)).run(|| {
+                let socket = UdpSocket::bind("0.0.0.0:0")?;
+                socket.connect(SocketAddr::new(NAMES, DNS_PORT))?;
+                Ok::<_, std::io::Error>(socket)
+            })??;
+            let sent = tokio::time::Instant::now();
+            until("a query is held", async || {
+                // Nobody is there at first.
+                drop(socket.send(&asked));
+                Ok(metric(&world, "portolan_dns_held_total").is_ok_and(|held| held > Some(0.0)))
+            })
+            .await?;
+            door.open()?;
+            socket.set_read_timeout(Some(PATIENCE))?;
+            let mut buffer = [0; 512];
+            let length = tokio::task::block_in_place(|| socket.recv(&mut buffer))?;
+            let code = buffer.get(..length).and_then(rcode);
+            let waited = sent.elapsed();
+            assert!(
+                code == Some(0) || waited > HELD,
+                "{code:?} after {waited:?}"
+            );
+            until("the name is answered", async || {
+                Ok(ask(&world, pod, &of_service("web"))? == Some(ONE))
+            })
+            .await?;
+            agent.stop().await
+        },
+    );
 }

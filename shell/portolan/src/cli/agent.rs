@@ -49,6 +49,11 @@ pub(crate) struct AgentArgs {
     /// the cluster's DNS; other names are forwarded, by --dns-config
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
     pub(crate) serve_dns: bool,
+    /// Where --serve-dns answers, as kubelets tell pods, at most one address of each family:
+    /// known from the first moment on, so that queries wait there until the names are known
+    /// [default: the addresses of kube-system/kube-dns, once that Service is known]
+    #[arg(long, value_delimiter = ',', value_name = "IP")]
+    pub(crate) cluster_dns: Vec<IpAddr>,
     /// The configuration file of --serve-dns: forwarding, cache, written names, rewriting;
     /// read again when it changes, and on SIGHUP [default: forward to those of /etc/resolv.conf]
     #[arg(long, value_name = "FILE", requires = "serve_dns")]

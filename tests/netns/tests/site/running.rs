@@ -1,5 +1,8 @@
 //! The agent of the town's first node, which can be stopped and started again.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
 use anyhow::{Context, Result, ensure};
 use portolan_agent::dns::DnsGuard;
 use portolan_agent::node::{self, NodeConfig, NodeError};
@@ -77,6 +80,21 @@ pub(crate) fn held(kernel: &mut Nft) -> Result<Ruleset> {
         }
     }
     Ok(found)
+}
+
+/// What the agent tells at its metrics port, as one number.
+pub(crate) fn metric(world: &World, line: &str) -> Result<Option<f64>> {
+    let ask = || -> Result<String> {
+        let mut stream = TcpStream::connect(node::METRICS)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
+    };
+    let text = tokio::task::block_in_place(|| world.nodes[0].net.netns.run(ask))??;
+    let value = text.lines().find_map(|found| found.strip_prefix(line));
+    Ok(value.map(|value| value.trim().parse()).transpose()?)
 }
 
 /// Waits until something is so.
