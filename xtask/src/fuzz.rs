@@ -9,11 +9,16 @@ use anyhow::{Context, Result, bail};
 use crate::run::say;
 
 /// The targets, as fuzz/Cargo.toml names them.
-pub(crate) const TARGETS: [&str; 8] = [
+pub(crate) const TARGETS: [&str; 13] = [
+    "arp",
+    "beats",
+    "bfd",
+    "bgp",
     "conntrack",
     "decode",
     "dns",
     "intake",
+    "ndp",
     "netlink",
     "patch",
     "replies",
