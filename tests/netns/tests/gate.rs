@@ -7,11 +7,14 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use portolan_agent::gate_socket::{ask, serve};
 use portolan_client::{NAMESPACES, NETWORK_POLICIES, NODES, PODS, PatchBody, Target};
+use portolan_conntrack::Filter;
+use portolan_kernel::conntrack::Conntrack;
 use portolan_kernel::netns::NetNs;
 use portolan_lab::kubelet::PodNet;
 use portolan_lab::pod_net::PodNets;
@@ -21,7 +24,8 @@ use portolan_netns::namespace::inside;
 use portolan_netns::talk::PATIENCE;
 use portolan_netns::world::{Client, World, block_on};
 use portolan_nft::Ruleset;
-use serde_json::json;
+use portolan_plan::CUT_BIT;
+use serde_json::{Value, json};
 use site::Api;
 use site::running::{Running, held, until};
 use tokio::time::timeout;
@@ -40,7 +44,7 @@ struct Storm {
     over: Arc<AtomicBool>,
     /// The number of the last datagram, of whoever sent it.
     sent: Arc<AtomicU64>,
-    threads: Vec<std::thread::JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Storm {
@@ -113,6 +117,7 @@ impl Place {
         let mut agent = Running::new(&world, &api);
         agent.config.policies = true;
         agent.config.given.close_unknown_pods = close_unknown;
+        agent.config.given.cut_bit = Some(1 << CUT_BIT);
         agent.start();
         let nets = PodNets::new(node.clone());
         let neighbour = nets.attach("neighbour").await?;
@@ -171,6 +176,20 @@ impl Place {
         let target = Target::one(&PODS, Some(namespace), name);
         self.api.writer.patch_status(target, &status).await?;
         Ok(())
+    }
+
+    /// A pod of the closed namespace, which starts when it may.
+    async fn enter(&self, name: &str) -> Result<PodNet> {
+        let uid = self.object(CLOSED, name).await?;
+        let net = self.nets.attach(&uid).await?;
+        let attachment = Attachment {
+            pod: PodKey::new(CLOSED, name),
+            uid: Uid::of(&uid),
+            addresses: net.ips.clone(),
+        };
+        let gate = &self.agent.config.gate;
+        timeout(PATIENCE, gate.attach(attachment)).await?;
+        Ok(net)
     }
 
     /// Every address that the next pods may get.
@@ -283,15 +302,7 @@ fn n16_not_one_packet_reaches_a_new_pod_or_leaves_it() {
             let mut pods = Vec::new();
             for number in 0..PODS_AT_ONCE {
                 let name = format!("pod-{number}");
-                let uid = place.object(CLOSED, &name).await?;
-                let net = place.nets.attach(&uid).await?;
-                let attachment = Attachment {
-                    pod: PodKey::new(CLOSED, &name),
-                    uid: Uid::of(&uid),
-                    addresses: net.ips.clone(),
-                };
-                let gate = &place.agent.config.gate;
-                timeout(PATIENCE, gate.attach(attachment)).await?;
+                let net = place.enter(&name).await?;
                 // Its first process.
                 let mut own = Storm::new();
                 let others = [Client::Pod(0), Client::Node(1)].into_iter();
@@ -385,4 +396,140 @@ fn n16_told_by_the_plugin_nothing_reaches_the_first_process() {
             place.agent.stop().await
         });
     }
+}
+
+/// Answers every datagram at a place until it is over.
+fn echo(ns: &NetNs, at: SocketAddr, over: &Arc<AtomicBool>) -> Result<JoinHandle<()>> {
+    let socket = ns.run(|| UdpSocket::bind(at))??;
+    socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+    let over = Arc::clone(over);
+    Ok(std::thread::spawn(move || {
+        let mut buffer = [0; 8];
+        while !over.load(Ordering::Relaxed) {
+            if let Ok((length, peer)) = socket.recv_from(&mut buffer) {
+                socket.send_to(&buffer[..length], peer).unwrap_or(0);
+            }
+        }
+    }))
+}
+
+/// Asks again and again, from one port and each time from a new one, and counts what
+/// got no answer; of how many.
+fn ask_on(
+    ns: &NetNs,
+    to: SocketAddr,
+    over: &Arc<AtomicBool>,
+) -> Result<JoinHandle<Result<(u64, u64)>>> {
+    let (ns, over) = (ns.clone(), Arc::clone(over));
+    let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let open = move || -> Result<UdpSocket> {
+        let socket = ns.run(|| UdpSocket::bind(any))??;
+        socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+        socket.connect(to)?;
+        Ok(socket)
+    };
+    let old = open()?;
+    Ok(std::thread::spawn(move || {
+        let (mut lost, mut asked) = (0, 0);
+        while !over.load(Ordering::Relaxed) {
+            for socket in [&old, &open()?] {
+                asked += 1;
+                socket.send(b"?")?;
+                lost += u64::from(socket.recv(&mut [0; 8]).is_err());
+            }
+            std::thread::sleep(PAUSE);
+        }
+        Ok((lost, asked))
+    }))
+}
+
+/// Policies that say the same in other words take turns under load: not one packet that
+/// all of them forbid comes through, none that all of them allow is lost, and no
+/// connection is cut for a moment.
+#[test]
+fn n11_n15_policies_are_swapped_under_load() {
+    /// How often another policy comes.
+    const TURNS: usize = 40;
+    if inside("n11_n15_policies_are_swapped_under_load") {
+        block_on(async {
+            let mut place = Place::new(true).await?;
+            let specs = same_in_other_words();
+            let target = Target::one(&NETWORK_POLICIES, Some(CLOSED), "nobody");
+            let swap = async |turn: usize| {
+                let spec = PatchBody::Merge(&specs[turn % specs.len()]);
+                place.api.writer.patch(target, spec).await
+            };
+            let [server, client] = [place.enter("server").await?, place.enter("client").await?];
+            swap(0).await?;
+            let over = Arc::<AtomicBool>::default();
+            let mut servers = Vec::new();
+            let mut clients = Vec::new();
+            for ip in &server.ips {
+                let at = SocketAddr::new(*ip, PORT + 1);
+                servers.push(echo(&server.netns, at, &over)?);
+                // The first policy allows it once it is in the kernel.
+                until("the client is let in", async || is_answered(&client, at)).await?;
+                clients.push(ask_on(&client.netns, at, &over)?);
+            }
+            let heard = listeners(&server.netns, &server.ips)?;
+            let storm = place.storm()?;
+            for turn in 1..=TURNS {
+                swap(turn).await?;
+                let enough = storm.now() + place.targets().len() as u64 * 4;
+                until("the storm goes on", async || Ok(storm.now() > enough)).await?;
+            }
+            let sent = storm.now();
+            over.store(true, Ordering::Relaxed);
+            for asking in clients {
+                let asked = tokio::task::spawn_blocking(|| asking.join()).await?;
+                let (lost, asked) = asked.ok().context("a client that ended")??;
+                ensure!(lost == 0 && asked > 0, "{lost} of {asked} were lost");
+            }
+            let came = numbers(&heard);
+            ensure!(came.is_empty(), "{came:?} of {sent} came through");
+            let mut conntrack = Conntrack::open(&place.world.nodes[0].net.netns)?;
+            let cut = conntrack.pick(&Filter::default(), |entry| {
+                let ours = client.ips.contains(&entry.original.source);
+                (ours && entry.mark != 0).then_some(*entry)
+            })?;
+            ensure!(cut.is_empty(), "{cut:?}");
+            for thread in servers {
+                thread.join().ok().context("a server that ended")?;
+            }
+            drop(storm);
+            place.agent.stop().await
+        });
+    }
+}
+
+/// Whether a datagram of a pod is answered soon.
+fn is_answered(client: &PodNet, at: SocketAddr) -> Result<bool> {
+    let mut own = client.ips.iter().filter(|ip| ip.is_ipv4() == at.is_ipv4());
+    let own = *own.next().context("both families")?;
+    let first = client.netns.run(|| -> std::io::Result<_> {
+        let socket = UdpSocket::bind((own, 0))?;
+        socket.set_read_timeout(Some(Duration::from_millis(300)))?;
+        socket.send_to(b"!", at)?;
+        socket.recv(&mut [0; 8])
+    })?;
+    Ok(first.is_ok())
+}
+
+/// Specs that let the pods of the namespace speak to each other, and nobody else.
+fn same_in_other_words() -> Vec<Value> {
+    let own = json!({"kubernetes.io/metadata.name": CLOSED});
+    let lacks = json!({"key": "nobody", "operator": "DoesNotExist"});
+    let spellings = [
+        json!([{"podSelector": {}}]),
+        json!([{"namespaceSelector": {"matchLabels": own}}]),
+        json!([{"podSelector": {"matchExpressions": [lacks]}}, {"podSelector": {}}]),
+    ];
+    let ports = json!([{"protocol": "UDP", "port": 1, "endPort": 65535}]);
+    let specs = spellings.iter().flat_map(|peers| {
+        [json!(null), ports.clone()].map(|ports| {
+            let rule = |peer: &str| json!([{peer: peers, "ports": ports}]);
+            json!({"spec": {"ingress": rule("from"), "egress": rule("to")}})
+        })
+    });
+    specs.collect()
 }
