@@ -1,5 +1,6 @@
 //! `portolan agent`: the node's loop against any cluster.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::process::ExitCode;
@@ -7,6 +8,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use ipnet::IpNet;
+use portolan_agent::cluster::ClusterConfig;
+use portolan_agent::cluster::load_balancer::{self, Election};
 use portolan_agent::dns::{Configured, Dial, DnsGuard, DnsTold, HandOver, SharedFront, Upstream};
 use portolan_agent::gate_socket;
 use portolan_agent::node::{self, Gate, HEALTHZ, METRICS, NodeConfig};
@@ -15,6 +18,7 @@ use portolan_dns::Name;
 use portolan_kernel::netns::NetNs;
 use portolan_plan::{Detector, LinkName, NodeView};
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{AgentArgs, Established, LocalMode, no_host_bits, node_ports, overlap};
@@ -90,8 +94,32 @@ async fn work(args: AgentArgs, settings: Settings) -> Result<()> {
         replace_kube_proxy: args.replace_kube_proxy,
     };
     dns::stop_on_signals(shutdown.clone(), config.dns_hand_over.hurry.clone())?;
-    node::run(config, shutdown).await?;
-    Ok(())
+    let balancer = args
+        .load_balancer
+        .then(|| balance(&args, &config, shutdown.clone()));
+    let ended = node::run(config, shutdown.clone()).await;
+    shutdown.cancel();
+    if let Some(balancer) = balancer {
+        balancer.await?;
+    }
+    Ok(ended?)
+}
+
+/// Gives load balancers' addresses, whenever no other agent does.
+fn balance(args: &AgentArgs, config: &NodeConfig, shutdown: CancellationToken) -> JoinHandle<()> {
+    // Two agents of one node, as in an upgrade, are two candidates.
+    let random = RandomState::new().build_hasher().finish();
+    let identity = format!("{}_{random:016x}", config.given.node);
+    let (kube, retry) = (config.kube.clone(), ClusterConfig::default().retry);
+    let election = Election::new(
+        kube.clone(),
+        &args.leader_elect_resource_namespace,
+        "portolan-load-balancer",
+        identity,
+    );
+    tokio::spawn(election.lead(shutdown, move |stop| {
+        load_balancer::run(kube.clone(), retry, stop)
+    }))
 }
 
 /// What the configuration file of names says.
@@ -164,6 +192,7 @@ fn tell(args: &AgentArgs, settings: &Settings) {
         masquerade_mark = format!("{masquerade_bit:#x}"),
         external_ips,
         serve_dns = args.serve_dns,
+        load_balancer = args.load_balancer,
         "portolan {} starts",
         env!("CARGO_PKG_VERSION"),
     );

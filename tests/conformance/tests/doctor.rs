@@ -91,7 +91,7 @@ const FAULTS: [Fault; 8] = [
         by_hand: None,
     },
     Fault {
-        plant: r#"kubectl patch service web -p '{"spec":{"type":"LoadBalancer"}}'"#,
+        plant: r#"kubectl patch service web -p '{"spec":{"type":"LoadBalancer","loadBalancerClass":"example.com/lb"}}'"#,
         object: "service/web",
         field: "status.loadBalancer",
         says: "EXTERNAL-IP is <pending>",

@@ -1,6 +1,6 @@
 //! Service.
 
-use super::{IntOrString, ObjectMeta, nullable};
+use super::{Condition, IntOrString, ObjectMeta, nullable};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -115,6 +115,9 @@ pub struct ServiceStatus {
     /// What a load balancer gave.
     #[serde(deserialize_with = "nullable")]
     pub load_balancer: LoadBalancerStatus,
+    /// What else is the matter with it.
+    #[serde(deserialize_with = "nullable")]
+    pub conditions: Vec<Condition>,
 }
 
 /// `status.loadBalancer`.

@@ -95,17 +95,11 @@ impl HostPorts {
             for (address, node) in addresses {
                 let taken = service.ports.iter().find_map(|port| {
                     let by = self.holder(places, node, (address, *port))?;
-                    Some(Refusal::Port {
-                        port: *port,
-                        node: node.meta.key.name.clone(),
-                        by,
-                    })
+                    Some((*port, by))
                 });
                 match taken {
                     None => assigned.addresses.push(address),
-                    // Both addresses of a node are one reason.
-                    Some(refusal) if assigned.missing.contains(&refusal) => {}
-                    Some(refusal) => assigned.missing.push(refusal),
+                    Some(taken) => note(&mut assigned.missing, &node.meta.key.name, taken),
                 }
             }
         }
@@ -125,6 +119,27 @@ impl HostPorts {
         }
         self.holders.get(&place).map(ObjectKey::to_string)
     }
+}
+
+/// Notes that a port is taken on a node; on several nodes it is one reason.
+fn note(missing: &mut Vec<Refusal>, node: &str, (port, by): (BalancedPort, String)) {
+    for known in missing.iter_mut() {
+        if let Refusal::Port {
+            port: of,
+            nodes,
+            by: who,
+        } = known
+            && (*of, who.as_str()) == (port, by.as_str())
+        {
+            // The other address of the same node.
+            if !nodes.iter().any(|one| one == node) {
+                nodes.push(node.to_owned());
+            }
+            return;
+        }
+    }
+    let nodes = vec![node.to_owned()];
+    missing.push(Refusal::Port { port, nodes, by });
 }
 
 /// The nodes that may stand in for a Service, and why the others may not (L4).

@@ -77,8 +77,8 @@ pub enum Refusal {
     Port {
         /// The port.
         port: BalancedPort,
-        /// The node.
-        node: String,
+        /// On these nodes.
+        nodes: Vec<String>,
         /// Who has it.
         by: String,
     },
@@ -167,7 +167,7 @@ impl fmt::Display for Refusal {
                 Some(family) => {
                     write!(
                         f,
-                        "pool {pool} exhausted: {total} of {total} used of {family}"
+                        "pool {pool} exhausted: {total} of {total} {family} addresses used"
                     )
                 }
             },
@@ -176,15 +176,15 @@ impl fmt::Display for Refusal {
             }
             Self::NoNode(nodes) => no_node(f, nodes),
             Self::FamilyOfNodes(family) => write!(f, "no eligible node has an {family} address"),
-            Self::Port { port, node, by } => write!(f, "port {port} on {node} taken by {by}"),
+            Self::Port { port, nodes, by } => {
+                write!(f, "port {port} on {} taken by {by}", some(nodes))
+            }
         }
     }
 }
 
 /// `0 of 2 nodes eligible: n1, n2: not ready`.
 fn no_node(f: &mut fmt::Formatter<'_>, nodes: &[(String, Unfit)]) -> fmt::Result {
-    /// Names that are told; there may be thousands.
-    const NAMES: usize = 3;
     write!(f, "0 of {} nodes eligible", nodes.len())?;
     let mut by_reason: BTreeMap<Unfit, Vec<&str>> = BTreeMap::new();
     for (name, why) in nodes {
@@ -192,14 +192,21 @@ fn no_node(f: &mut fmt::Formatter<'_>, nodes: &[(String, Unfit)]) -> fmt::Result
     }
     for (at, (why, names)) in by_reason.into_iter().enumerate() {
         f.write_str(if at == 0 { ": " } else { "; " })?;
-        let told: Vec<&str> = names.iter().take(NAMES).copied().collect();
-        f.write_str(&told.join(", "))?;
-        if names.len() > NAMES {
-            write!(f, " and {} more", names.len() - NAMES)?;
-        }
+        f.write_str(&some(&names))?;
         write!(f, ": {why}")?;
     }
     Ok(())
+}
+
+/// Names, the first ones where there are many: there may be thousands.
+fn some(names: &[impl AsRef<str>]) -> String {
+    const TOLD: usize = 3;
+    let told: Vec<&str> = names.iter().take(TOLD).map(AsRef::as_ref).collect();
+    let told = told.join(", ");
+    match names.len().checked_sub(TOLD) {
+        None | Some(0) => told,
+        Some(more) => format!("{told} and {more} more"),
+    }
 }
 
 impl fmt::Display for Unfit {

@@ -1,12 +1,10 @@
 //! Step 6: where clients knock, by the Service's type.
-//!
-//! Which pool a load balancer's address would come from, and why it does not,
-//! is a check of its own, to come with the pools: it belongs in [`pending`].
 
 use std::net::IpAddr;
 
 use portolan_api::lean;
 use portolan_plan::Place;
+use portolan_plan::load_balancer::CONDITION;
 use serde_json::json;
 
 use super::case::{Case, listed};
@@ -70,7 +68,7 @@ pub(super) fn check(case: &Case<'_>, _before: &[Checked]) -> Checked {
             } else {
                 (
                     format!("load balancer at {}", listed(&addresses)),
-                    Vec::new(),
+                    partly(case).into_iter().collect(),
                 )
             }
         }
@@ -197,8 +195,54 @@ fn balancers(case: &Case<'_>) -> Vec<String> {
     names.filter(|name| !name.is_empty()).cloned().collect()
 }
 
+/// What our own controller says about the address.
+fn assigned<'a>(case: &Case<'a>) -> Option<&'a lean::Condition> {
+    let mut conditions = case.service.status.conditions.iter();
+    conditions.find(|one| one.condition_type == CONDITION)
+}
+
+/// An address that is missing beside others.
+fn partly(case: &Case<'_>) -> Option<Finding> {
+    let condition = assigned(case).filter(|one| !one.message.is_empty())?;
+    let message = format!("not all addresses that it wants: {}", condition.message);
+    let finding = case.finding(Severity::Warning, "status.loadBalancer", message);
+    Some(finding.mended(advice(&condition.reason), None))
+}
+
+/// What mends it, by the reason in the condition.
+fn advice(reason: &str) -> &'static str {
+    match reason {
+        "PoolExhausted" => {
+            "give an AddressPool more addresses (spec.addresses), or delete Services that no longer need one"
+        }
+        "PortTaken" => {
+            "choose another port, take it from whoever has it, or make an AddressPool: then each Service has an address of its own"
+        }
+        "AddressTaken" => {
+            "ask for another address, or let both Services share it (annotation portolan.dev/allow-shared-ip)"
+        }
+        "AddressNotInPool" => "ask for an address of a pool: kubectl get addresspools",
+        "PoolNotAllowed" => {
+            "name the Service's namespace or labels in the AddressPool, or ask for another pool"
+        }
+        "NoPool" => "make an AddressPool from which the Service may have an address",
+        "NoEligibleNode" => "mend the nodes, or where the Service's pods are: kubectl get nodes",
+        _ => "correct what the Service asks for",
+    }
+}
+
 /// A load balancer's address that nobody gave.
 fn pending(case: &Case<'_>) -> Finding {
+    let command = case.merge(&json!({"spec": {"type": "NodePort"}}));
+    if let Some(condition) = assigned(case) {
+        let message = format!("EXTERNAL-IP is <pending>: {}", condition.message);
+        let mend = format!(
+            "{}; or, to be reached at node ports, make it a NodePort",
+            advice(&condition.reason)
+        );
+        let finding = case.finding(Severity::Fault, "status.loadBalancer", message);
+        return finding.mended(mend, Some(command));
+    }
     let about = case.seen.events.iter().filter(|event| {
         let object = &event.involved_object;
         object.kind == "Service"
@@ -218,7 +262,6 @@ fn pending(case: &Case<'_>) -> Finding {
         "EXTERNAL-IP is <pending>: {who}{}",
         said.unwrap_or_default()
     );
-    let command = case.merge(&json!({"spec": {"type": "NodePort"}}));
     case.finding(Severity::Fault, "status.loadBalancer", message).mended(
         "run a load balancer controller with addresses to give; or, to be reached at the nodes' own addresses, make it a NodePort",
         Some(command),

@@ -399,6 +399,34 @@ fn c17_a_load_balancer_without_a_pool() {
 }
 
 #[test]
+fn c17_a_load_balancer_says_itself_what_is_wrong_with_the_pool() {
+    let mut bed = Bed::healthy();
+    bed.service["spec"]["type"] = "LoadBalancer".into();
+    let condition = |status: &str, reason: &str, message: &str| json!([{"type": "portolan.dev/AddressAssigned", "status": status, "reason": reason, "message": message}]);
+    let full = "pool lab exhausted: 16 of 16 used";
+    bed.service["status"] = json!({"conditions": condition("False", "PoolExhausted", full)});
+    let (told_of, command) = told(&bed);
+    assert_eq!(
+        told_of,
+        "fault service/web status.loadBalancer: EXTERNAL-IP is <pending>: pool lab exhausted: 16 of 16 used"
+    );
+    assert_eq!(command, patch(r#"{"spec":{"type":"NodePort"}}"#));
+    let some = "port 80/TCP on node-1 taken by default/other";
+    bed.service["status"] = json!({
+        "loadBalancer": {"ingress": [{"ip": "172.18.0.3"}]},
+        "conditions": condition("True", "PortTaken", some),
+    });
+    let examined = bed.examine();
+    let found: Vec<_> = examined.findings().collect();
+    assert!(
+        found.len() == 1 && found[0].message.ends_with(some),
+        "{found:?}"
+    );
+    bed.service["status"]["conditions"] = condition("True", "Assigned", "");
+    assert_eq!(bed.examine().findings().count(), 0);
+}
+
+#[test]
 fn c17_a_service_without_a_selector() {
     let mut bed = Bed::healthy();
     bed.service["spec"]["selector"] = json!({});

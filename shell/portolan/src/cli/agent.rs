@@ -135,6 +135,13 @@ pub(crate) struct AgentArgs {
     /// What becomes of packets that policies deny
     #[arg(long, default_value = "drop", value_name = "WAY")]
     pub(crate) policy_deny: DenyWord,
+    /// Give Services of type LoadBalancer their addresses: of AddressPools, or without any the
+    /// nodes' own; one agent of those with this flag does it, by a Lease
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    pub(crate) load_balancer: bool,
+    /// The namespace of that Lease
+    #[arg(long, default_value = "kube-system", value_name = "NAMESPACE")]
+    pub(crate) leader_elect_resource_namespace: String,
     /// How connections are spread where a Service says nothing by the annotation
     /// portolan.dev/lb-algorithm: random, round-robin or maglev (by client address)
     #[arg(long, alias = "ipvs-scheduler", default_value_t = Algorithm::Random, value_parser = Algorithm::parse, value_name = "ALGORITHM")]

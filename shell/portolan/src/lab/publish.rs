@@ -1,4 +1,5 @@
-//! `--publish`: the NodePorts that Services have now, open on this machine.
+//! `--publish`: the NodePorts that Services have now, and the ports of load balancers
+//! at the nodes' own addresses, open on this machine.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -32,15 +33,42 @@ pub(crate) async fn run(
         while let Ok(more) = stream.try_recv() {
             cluster.apply(more.change);
         }
-        let wanted = node_ports(&cluster);
+        let on_nodes = node_ports(&cluster);
+        let mut wanted = balancer_ports(&cluster, &nodes);
+        wanted.extend(&on_nodes);
         if wanted != open {
             for refused in publisher.set(&wanted).await {
                 let error = &refused as &dyn std::error::Error;
-                tracing::warn!(error, "a NodePort is not open on this machine");
+                if on_nodes.contains(&refused.port) {
+                    tracing::warn!(error, "a NodePort is not open on this machine");
+                } else {
+                    // Such as 80, for whoever is not root; there is a NodePort besides.
+                    tracing::info!(error, "a load balancer's port is not open on this machine");
+                }
             }
             open = wanted;
         }
     }
+}
+
+/// The ports of load balancers that the nodes' own addresses are.
+fn balancer_ports(cluster: &Cluster, nodes: &[IpAddr]) -> BTreeSet<Published> {
+    let balanced = cluster.services().filter(|service| {
+        let mut given = service
+            .outer
+            .iter()
+            .flat_map(|outer| &outer.load_balancer_ips);
+        given.any(|address| nodes.contains(address))
+    });
+    let ports = balanced.flat_map(|service| service.ports.iter());
+    ports
+        .filter_map(|port| {
+            Some(Published {
+                transport: transport(port.protocol)?,
+                port: port.port,
+            })
+        })
+        .collect()
 }
 
 /// Every node port of every Service; SCTP has no sockets to forward from.
@@ -48,15 +76,18 @@ fn node_ports(cluster: &Cluster) -> BTreeSet<Published> {
     let ports = cluster.services().flat_map(|service| service.ports.iter());
     ports
         .filter_map(|port| {
-            let transport = match port.protocol {
-                Protocol::Tcp => Transport::Tcp,
-                Protocol::Udp => Transport::Udp,
-                Protocol::Sctp => return None,
-            };
             Some(Published {
-                transport,
+                transport: transport(port.protocol)?,
                 port: port.node_port?,
             })
         })
         .collect()
+}
+
+fn transport(protocol: Protocol) -> Option<Transport> {
+    match protocol {
+        Protocol::Tcp => Some(Transport::Tcp),
+        Protocol::Udp => Some(Transport::Udp),
+        Protocol::Sctp => None,
+    }
 }

@@ -26,21 +26,19 @@ pub(crate) async fn run(args: ServiceArgs) -> Result<()> {
         .into_iter()
         .flatten()
         .collect();
+    let balanced = service["status"]["loadBalancer"]["ingress"].is_array();
     let mut rows = Vec::new();
     for port in &ports {
-        let Some(node_port) = port["nodePort"]
-            .as_u64()
-            .and_then(|p| u16::try_from(p).ok())
-        else {
+        let Some(number) = open_port(port, balanced) else {
             continue;
         };
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, node_port));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, number));
         let udp = port["protocol"] == "UDP";
-        let open = udp || TcpStream::connect_timeout(&address, ACCEPT).is_ok();
-        if !open {
+        let answers = udp || TcpStream::connect_timeout(&address, ACCEPT).is_ok();
+        if !answers {
             bail!(
                 "error: nothing listens on {address}: start the lab with `portolan up --publish`, \
-                 which forwards NodePorts from this machine"
+                 which forwards NodePorts and load balancers' ports from this machine"
             );
         }
         rows.push((
@@ -84,8 +82,32 @@ pub(crate) async fn run(args: ServiceArgs) -> Result<()> {
     Ok(())
 }
 
+/// Where a port is open on the nodes: at its node port, or without one where the load
+/// balancer that the nodes are has it.
+fn open_port(port: &Value, balanced: bool) -> Option<u16> {
+    let number = |field: &str| port[field].as_u64().and_then(|n| u16::try_from(n).ok());
+    let node_port = number("nodePort").filter(|number| *number > 0);
+    node_port.or_else(|| number("port").filter(|_| balanced))
+}
+
 fn url(port: &Value, address: SocketAddr) -> String {
     let name = port["name"].as_str().unwrap_or_default();
     let secure = name == "https" || port["port"] == 443 || port["appProtocol"] == "https";
     format!("{}://{address}", if secure { "https" } else { "http" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_node_port_comes_before_that_of_a_load_balancer() {
+        let both = json!({"port": 80, "nodePort": 30080});
+        assert_eq!(open_port(&both, true), Some(30080));
+        for one in [json!({"port": 80}), json!({"port": 80, "nodePort": 0})] {
+            assert_eq!(open_port(&one, true), Some(80));
+            assert_eq!(open_port(&one, false), None);
+        }
+    }
 }

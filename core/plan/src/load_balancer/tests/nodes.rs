@@ -54,7 +54,7 @@ fn l12_a_port_that_is_taken_on_every_node_keeps_the_second_service_waiting() {
     bed.put(service("web"));
     bed.put(service("second"));
     assert_eq!(bed.has("second"), NONE);
-    let why = "port 80/TCP on n1 taken by default/web; port 80/TCP on n2 taken by default/web; port 80/TCP on n3 taken by default/web";
+    let why = "port 80/TCP on n1, n2, n3 taken by default/web";
     assert_eq!(bed.why("second"), format!("False PortTaken {why}"));
     assert_eq!(
         bed.condition("second", "LoadBalancerPortsError"),

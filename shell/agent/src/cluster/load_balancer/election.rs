@@ -124,8 +124,11 @@ impl Candidate {
 
     /// Gives the Lease back, so that others need not wait for its end.
     async fn leave(&mut self) {
-        if let Err(error) = self.hold("").await {
-            tracing::debug!(%error, "the lease was not given back");
+        let patience = self.election.retry_period;
+        match tokio::time::timeout(patience, self.hold("")).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "the lease was not given back"),
+            Err(_late) => tracing::debug!("the lease was not given back in time"),
         }
     }
 
