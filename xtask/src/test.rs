@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::kubectl::RESOLVED;
+use crate::kubectl::{BIRD, RESOLVED};
 use crate::run::{check, is_root, output, run, say};
 
 /// `nobody` of Debian: a user with no rights at all.
@@ -18,7 +18,7 @@ const UNPRIVILEGED: &str = "65534";
 
 /// Packages whose tests start labs or make namespaces, and so behave differently
 /// without root. (The tests of portolan-lab run themselves again as nobody.)
-const NAMESPACE_PACKAGES: [&str; 2] = ["portolan-netns", "portolan-conformance"];
+const NAMESPACE_PACKAGES: [&str; 3] = ["portolan-netns", "portolan-conformance", "portolan-peers"];
 
 /// Tests of those packages that only speak HTTP to a lab: who runs them makes no
 /// difference, and their interpreters' files are not copied.
@@ -80,12 +80,14 @@ fn without_root_in(root: &Path, product: &Path, place: &Path) -> Result<()> {
         root.join("target/tools/kubectl-1.32"),
         root.join("target/tools/kubectl-1.20"),
         root.join("target/tools").join(RESOLVED),
+        root.join("target/tools").join(BIRD),
         root.join("examples"),
     ];
     let into = [
         "target/tools/kubectl-1.32",
         "target/tools/kubectl-1.20",
         "target/tools/systemd-resolved",
+        "target/tools/bird2",
         "examples",
     ];
     for (from, into) in from.iter().zip(into) {

@@ -37,8 +37,9 @@ const LEVELS: [(&str, u8); 19] = [
 ];
 
 /// Packages outside the product, which may depend on anything.
-const OUTSIDE: [&str; 4] = [
+const OUTSIDE: [&str; 5] = [
     "portolan-netns",
+    "portolan-peers",
     "portolan-conformance",
     "portolan-benches",
     "xtask",

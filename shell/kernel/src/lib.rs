@@ -9,7 +9,9 @@
 mod address;
 pub mod conntrack;
 pub mod datagrams;
+pub mod frames;
 pub mod link;
+pub mod md5;
 pub mod memory;
 pub mod netns;
 pub mod nflog;

@@ -1,0 +1,219 @@
+//! Frames of one link: a packet socket that hears ARP and neighbour discovery, and
+//! nothing else.
+//!
+//! The kernel drops everything else before it is copied (a classic BPF program), our own
+//! frames too, and frames of a VLAN: their tag is no longer in the frame when it
+//! arrives, and they are of another link.
+//!
+//! IPv6 groups are joined by a socket of IPv6, not of packets: so the kernel tells
+//! switches that look for it (MLD), besides letting the frames in.
+
+#![expect(
+    unsafe_code,
+    reason = "packet sockets are bound with an address that no safe wrapper makes"
+)]
+
+use std::io;
+use std::net::Ipv6Addr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use socket2::{Domain, Protocol, SockFilter, Socket, Type};
+
+use crate::link::LinkIndex;
+use crate::netns::{NetNs, NetNsError};
+
+/// Why frames of a link cannot be heard.
+#[derive(Debug, thiserror::Error)]
+pub enum FramesError {
+    /// The network namespace could not be entered.
+    #[error("cannot enter the network namespace of a link")]
+    Namespace(#[source] NetNsError),
+    /// The kernel refused a step.
+    #[error("cannot {step} for the frames of link {link}")]
+    Refused {
+        /// What was tried.
+        step: &'static str,
+        /// The link.
+        link: LinkIndex,
+        /// What the kernel said.
+        #[source]
+        cause: io::Error,
+    },
+}
+
+/// A packet socket on one link. It never blocks.
+#[derive(Debug)]
+pub struct Frames {
+    socket: Socket,
+    groups: Socket,
+    link: LinkIndex,
+}
+
+// Classic BPF, as linux/bpf_common.h has it.
+const LOAD_WORD: u16 = 0x20;
+const LOAD_HALF: u16 = 0x28;
+const LOAD_BYTE: u16 = 0x30;
+const AND: u16 = 0x54;
+const JUMP_EQUAL: u16 = 0x15;
+const RETURN: u16 = 0x06;
+
+/// Where the kernel shows what is known of a frame beside its bytes (SKF_AD_OFF).
+const BESIDE: u32 = 0xffff_f000;
+const WHOLE: u32 = 0x0004_0000;
+
+/// Lets ARP, and IPv6 with a neighbour solicitation or advertisement, pass.
+const FILTER: [SockFilter; 14] = [
+    // A VLAN other than 0 (priority only)?
+    SockFilter::new(
+        LOAD_WORD,
+        0,
+        0,
+        BESIDE + libc::SKF_AD_VLAN_TAG.cast_unsigned(),
+    ),
+    SockFilter::new(AND, 0, 0, 0x0fff),
+    SockFilter::new(JUMP_EQUAL, 0, 10, 0),
+    // The EtherType: ARP, or IPv6?
+    SockFilter::new(LOAD_HALF, 0, 0, 12),
+    SockFilter::new(JUMP_EQUAL, 7, 0, 0x0806),
+    SockFilter::new(JUMP_EQUAL, 0, 7, 0x86dd),
+    // The next header: ICMPv6, and its type?
+    SockFilter::new(LOAD_BYTE, 0, 0, 20),
+    SockFilter::new(JUMP_EQUAL, 0, 5, 58),
+    SockFilter::new(LOAD_BYTE, 0, 0, 54),
+    SockFilter::new(JUMP_EQUAL, 2, 0, 135),
+    SockFilter::new(JUMP_EQUAL, 1, 0, 136),
+    SockFilter::new(RETURN, 0, 0, 0),
+    SockFilter::new(RETURN, 0, 0, WHOLE),
+    SockFilter::new(RETURN, 0, 0, 0),
+];
+
+impl Frames {
+    /// Hears the frames of a link from now on. Needs CAP_NET_RAW.
+    ///
+    /// # Errors
+    /// [`FramesError`], if the namespace cannot be entered or a socket is refused.
+    pub fn open(ns: &NetNs, link: LinkIndex) -> Result<Self, FramesError> {
+        ns.run(|| Self::open_here(link))
+            .map_err(FramesError::Namespace)?
+    }
+
+    fn open_here(link: LinkIndex) -> Result<Self, FramesError> {
+        let refused = |step| move |cause| FramesError::Refused { step, link, cause };
+        // Of no protocol before it is bound: nothing comes in without the filter.
+        let socket = Socket::new(Domain::PACKET, Type::RAW, None)
+            .map_err(refused("open a packet socket"))?;
+        socket
+            .attach_filter(&FILTER)
+            .map_err(refused("attach a filter"))?;
+        ignore_outgoing(&socket).map_err(refused("leave our own frames out"))?;
+        bind(&socket, link).map_err(refused("bind a packet socket"))?;
+        socket
+            .set_nonblocking(true)
+            .map_err(refused("make a packet socket that never blocks"))?;
+        let groups = Socket::new(Domain::IPV6, Type::DGRAM, Some(Protocol::UDP))
+            .map_err(refused("open a socket of IPv6"))?;
+        Ok(Self {
+            socket,
+            groups,
+            link,
+        })
+    }
+
+    /// The next frame, cut to the buffer; `None` if there is none.
+    ///
+    /// # Errors
+    /// Those of recv(2), such as ENETDOWN while the link is down.
+    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        match io::Read::read(&mut &self.socket, buffer) {
+            Ok(length) => Ok(Some(length)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sends a frame, its Ethernet header included.
+    ///
+    /// # Errors
+    /// Those of send(2); a queue that is full is one.
+    pub fn send(&self, frame: &[u8]) -> io::Result<()> {
+        self.socket.send(frame).map(drop)
+    }
+
+    /// Hears an IPv6 group on the link. Hearing it already is success.
+    ///
+    /// # Errors
+    /// Those of IPV6_ADD_MEMBERSHIP.
+    pub fn join(&self, group: Ipv6Addr) -> io::Result<()> {
+        let joined = self.groups.join_multicast_v6(&group, self.link.0);
+        or_else(joined, libc::EADDRINUSE)
+    }
+
+    /// Leaves an IPv6 group. Not being in it is success.
+    ///
+    /// # Errors
+    /// Those of IPV6_DROP_MEMBERSHIP.
+    pub fn leave(&self, group: Ipv6Addr) -> io::Result<()> {
+        let left = self.groups.leave_multicast_v6(&group, self.link.0);
+        or_else(left, libc::EADDRNOTAVAIL)
+    }
+}
+
+impl AsFd for Frames {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// One error of the kernel's is success.
+fn or_else(result: io::Result<()>, success: i32) -> io::Result<()> {
+    match result {
+        Err(error) if error.raw_os_error() == Some(success) => Ok(()),
+        other => other,
+    }
+}
+
+fn ignore_outgoing(socket: &Socket) -> io::Result<()> {
+    let yes: libc::c_int = 1;
+    // SAFETY: the value is an int that outlives the call, and its size is given.
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_IGNORE_OUTGOING,
+            (&raw const yes).cast(),
+            length_of::<libc::c_int>(),
+        )
+    };
+    result(done)
+}
+
+fn bind(socket: &Socket, link: LinkIndex) -> io::Result<()> {
+    // SAFETY: `sockaddr_ll` is plain data for which all zeroes is a valid value.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::c_ushort::try_from(libc::AF_PACKET).unwrap_or_default();
+    let all = u16::try_from(libc::ETH_P_ALL).unwrap_or_default();
+    address.sll_protocol = all.to_be();
+    address.sll_ifindex = link.0.cast_signed();
+    // SAFETY: the address is a `sockaddr_ll` that outlives the call, and its size is
+    // given.
+    let done = unsafe {
+        libc::bind(
+            socket.as_raw_fd(),
+            (&raw const address).cast(),
+            length_of::<libc::sockaddr_ll>(),
+        )
+    };
+    result(done)
+}
+
+fn length_of<T>() -> libc::socklen_t {
+    libc::socklen_t::try_from(size_of::<T>()).unwrap_or(libc::socklen_t::MAX)
+}
+
+fn result(done: libc::c_int) -> io::Result<()> {
+    if done < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,37 @@
+//! Real neighbours for the machines of `wire/announce`: BIRD as a peer of BGP and BFD,
+//! and kernels that resolve addresses on a link.
+//!
+//! Each test makes its namespaces, without root: [`inside`] runs it again in a user
+//! namespace of its own, and [`Place`] is two network namespaces in it with a link
+//! between them. [`speaker`], [`path`] and [`answerer`] put a machine on sockets, the
+//! plainest way: a loop that looks at them every few milliseconds.
+
+pub mod answerer;
+pub mod bird;
+pub mod path;
+pub mod place;
+pub mod speaker;
+
+pub use place::{Place, inside};
+
+use std::time::{Duration, Instant};
+
+/// How long anything may take before a test gives up.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+/// How often sockets are looked at.
+pub const PAUSE: Duration = Duration::from_millis(5);
+
+/// Calls `step` until it gives something.
+///
+/// # Panics
+/// If that takes longer than [`PATIENCE`]: `what` says what was waited for.
+pub fn until<T>(what: &str, mut step: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = step() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for: {what}");
+        std::thread::sleep(PAUSE);
+    }
+}
