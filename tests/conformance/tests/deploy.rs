@@ -4,12 +4,14 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
+use portolan_agent::cluster::load_balancer;
 use portolan_client::facts;
 use portolan_conformance::{Lab, tools};
 use portolan_model::Kind;
 use serde_json::Value;
 
 const NAMESPACE: &str = include_str!("../../../deploy/namespace.yaml");
+const BALANCER_RBAC: &str = include_str!("../../../deploy/load-balancer/rbac.yaml");
 const RBAC: &str = include_str!("../../../deploy/rbac.yaml");
 const AGENT: &str = include_str!("../../../deploy/agent.yaml");
 const KUSTOMIZATION: &str = include_str!("../../../deploy/kustomization.yaml");
@@ -65,6 +67,43 @@ fn asked(kinds: &[Kind]) -> BTreeSet<(String, String)> {
 #[test]
 fn an_agent_may_do_exactly_what_it_asks_for() -> Result<()> {
     assert_eq!(allowed(RBAC)?, asked(&Kind::ALL));
+    Ok(())
+}
+
+/// Reading is what it watches; writing is Services' finalizers and status, the status
+/// of pools, events, and its Lease.
+#[test]
+fn l2_the_load_balancer_may_do_what_it_does() -> Result<()> {
+    let all = objects(BALANCER_RBAC)?;
+    let mut watched = BTreeSet::new();
+    let mut written = Vec::new();
+    let rules = all.iter().filter(|object| object["rules"].is_array());
+    for rule in rules.flat_map(|role| role["rules"].as_array().into_iter().flatten()) {
+        let verbs: Vec<String> = texts(&rule["verbs"]).collect();
+        for group in texts(&rule["apiGroups"]) {
+            for resource in texts(&rule["resources"]) {
+                match verbs == ["list", "watch"] {
+                    true => ensure!(watched.insert((group.clone(), resource)), "{rule}"),
+                    false => written.push(format!("{} {resource}", verbs.join(","))),
+                }
+            }
+        }
+    }
+    let asked = load_balancer::WATCHED.iter().map(|resource| {
+        let name = resource.plural.to_string();
+        (resource.group.to_string(), name)
+    });
+    assert_eq!(watched, asked.collect());
+    assert_eq!(
+        written,
+        [
+            "patch services",
+            "patch services/status",
+            "patch addresspools/status",
+            "create,patch events",
+            "get,create,update leases",
+        ]
+    );
     Ok(())
 }
 

@@ -67,17 +67,40 @@ const ROWS: [Row; 27] = [
     (EXT, LoadBalancer, INTERNAL, false, true),
 ];
 
-fn balancer(family: Family, number: u8) -> IpAddr {
-    match family {
-        Family::V4 => IpAddr::from([198, 51, 100, number]),
-        Family::V6 => IpAddr::from([0x2001, 0xdb8, 0x51, 0, 0, 0, 0, u16::from(number)]),
+/// Which addresses load balancers have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Balancers {
+    /// Addresses of their own, all at the usual port.
+    OfPool,
+    /// The node's, each at a port of its own (L12).
+    OfNode,
+}
+
+use Balancers::{OfNode, OfPool};
+
+impl Balancers {
+    fn address(self, world: &World, family: Family, number: u8) -> IpAddr {
+        match (self, family) {
+            (OfNode, _) => world.address(NODE_1, family),
+            (OfPool, Family::V4) => IpAddr::from([198, 51, 100, number]),
+            (OfPool, Family::V6) => {
+                IpAddr::from([0x2001, 0xdb8, 0x51, 0, 0, 0, 0, u16::from(number)])
+            }
+        }
+    }
+
+    fn port(self, number: u8) -> u16 {
+        match self {
+            OfPool => PORT,
+            OfNode => 9000 + u16::from(number),
+        }
     }
 }
 
 /// The three Services of the table.
-fn build(world: &mut World) -> Result<()> {
+fn build(world: &mut World, balancers: Balancers) -> Result<()> {
     let servers = [0, 2].map(|pod| Server::pod(world, &world.pods[pod], READY));
-    let of = |name: &str, number, internal, external| {
+    let of = |world: &World, name: &str, number, internal, external| {
         let policy = |local| {
             if local {
                 TrafficPolicy::Local
@@ -85,39 +108,58 @@ fn build(world: &mut World) -> Result<()> {
                 TrafficPolicy::Cluster
             }
         };
+        let plain = service(name, number);
+        let addresses = Family::BOTH.map(|family| balancers.address(world, family, number));
+        let mut ports = plain.ports.to_vec();
+        for port in &mut ports {
+            port.port = balancers.port(number);
+        }
         let service = Service {
+            ports,
             internal_policy: policy(internal),
             external_policy: policy(external),
             outer: Some(Box::new(Outer {
                 external_ips: Vec::new(),
-                load_balancer_ips: Family::BOTH.map(|family| balancer(family, number)).into(),
+                load_balancer_ips: addresses.into(),
                 source_ranges: Vec::new(),
                 health_check_port: None,
             })),
-            ..service(name, number)
+            ..plain
         };
         with_endpoints(service, &servers)
     };
     let changes = [
-        of("row-cluster", CLUSTER, false, false),
-        of("row-external", EXTERNAL, false, true),
-        of("row-internal", INTERNAL, true, false),
+        of(world, "row-cluster", CLUSTER, false, false),
+        of(world, "row-external", EXTERNAL, false, true),
+        of(world, "row-internal", INTERNAL, true, false),
     ];
     world.apply(&changes.concat())
 }
 
-fn place(world: &World, (_, to, number, ..): Row, family: Family) -> SocketAddr {
+fn place(
+    world: &World,
+    (_, to, number, ..): Row,
+    family: Family,
+    balancers: Balancers,
+) -> SocketAddr {
+    let port = balancers.port(number);
     match to {
-        ClusterIp => SocketAddr::new(cluster_ip(family, number), PORT),
+        ClusterIp => SocketAddr::new(cluster_ip(family, number), port),
         NodePort => SocketAddr::new(world.address(NODE_1, family), node_port(number)),
-        LoadBalancer => SocketAddr::new(balancer(family, number), PORT),
+        LoadBalancer => SocketAddr::new(balancers.address(world, family, number), port),
     }
 }
 
 /// Knocks until both endpoints, or the local one, were met.
-async fn row(world: &World, row: Row, family: Family, protocol: Protocol) -> Result<()> {
+async fn row(
+    world: &World,
+    row: Row,
+    family: Family,
+    protocol: Protocol,
+    balancers: Balancers,
+) -> Result<()> {
     let (client, _, _, local_only, masqueraded) = row;
-    let to = place(world, row, family);
+    let to = place(world, row, family, balancers);
     let pods = [world.address(A, family), world.address(C, family)];
     let count = if local_only { 1 } else { 2 };
     let expected: BTreeSet<IpAddr> = pods.into_iter().take(count).collect();
@@ -152,9 +194,10 @@ fn table(
     view: impl FnOnce(&World) -> NodeView,
     expected: impl Fn(Row) -> Row,
     protocols: &[Protocol],
+    balancers: Balancers,
 ) {
     in_town(test, async |mut world| {
-        build(&mut world)?;
+        build(&mut world, balancers)?;
         // The address at which the node answers names is its own too, and must
         // never be the one that a masqueraded packet comes from.
         world
@@ -165,7 +208,7 @@ fn table(
         for case in ROWS.map(expected) {
             for family in Family::BOTH {
                 for protocol in protocols {
-                    row(&world, case, family, *protocol).await?;
+                    row(&world, case, family, *protocol, balancers).await?;
                 }
             }
         }
@@ -181,7 +224,14 @@ fn p7_27_rows_by_the_ranges_of_all_pods() {
         view,
         |row| row,
         &[Tcp, Udp],
+        OfPool,
     );
+}
+
+#[test]
+fn p7_l12_27_rows_where_load_balancers_are_the_node() {
+    let test = "p7_l12_27_rows_where_load_balancers_are_the_node";
+    table(test, |_| lab_view(), |row| row, &[Tcp, Udp], OfNode);
 }
 
 #[test]
@@ -192,7 +242,7 @@ fn p7_27_rows_by_the_ranges_of_the_nodes_pods() {
         ..lab_view()
     };
     let test = "p7_27_rows_by_the_ranges_of_the_nodes_pods";
-    table(test, view, |row| row, &[Tcp]);
+    table(test, view, |row| row, &[Tcp], OfPool);
 }
 
 /// A link that is one pod's serves for the bridge of all pods: only that pod asks.
@@ -202,7 +252,7 @@ fn p7_27_rows_by_a_bridge() {
         detector: Detector::Bridge(world.pods[1].link),
         ..lab_view()
     };
-    table("p7_27_rows_by_a_bridge", view, |row| row, &[Tcp]);
+    table("p7_27_rows_by_a_bridge", view, |row| row, &[Tcp], OfPool);
 }
 
 #[test]
@@ -212,7 +262,13 @@ fn p7_27_rows_by_the_prefix_of_links() {
         cluster_pod_cidrs: Vec::new(),
         ..lab_view()
     };
-    table("p7_27_rows_by_the_prefix_of_links", view, |row| row, &[Tcp]);
+    table(
+        "p7_27_rows_by_the_prefix_of_links",
+        view,
+        |row| row,
+        &[Tcp],
+        OfPool,
+    );
 }
 
 #[test]
@@ -224,7 +280,13 @@ fn p7_27_rows_with_masquerade_all() {
     let expected = |(client, to, number, local, masqueraded)| {
         (client, to, number, local, masqueraded || to == ClusterIp)
     };
-    table("p7_27_rows_with_masquerade_all", view, expected, &[Tcp]);
+    table(
+        "p7_27_rows_with_masquerade_all",
+        view,
+        expected,
+        &[Tcp],
+        OfPool,
+    );
 }
 
 /// Without a detector nobody is masqueraded at a cluster address, and a pod is like
@@ -233,7 +295,7 @@ fn p7_27_rows_with_masquerade_all() {
 #[test]
 fn p7_27_rows_without_detector() {
     in_town("p7_27_rows_without_detector", async |mut world| {
-        build(&mut world)?;
+        build(&mut world, OfPool)?;
         world.look(&NodeView {
             cluster_pod_cidrs: Vec::new(),
             ..lab_view()
@@ -242,20 +304,20 @@ fn p7_27_rows_without_detector() {
             for family in Family::BOTH {
                 match (client, to) {
                     (EXT, ClusterIp) => {
-                        let to = place(&world, case, family);
+                        let to = place(&world, case, family, OfPool);
                         world.check(client, Tcp, to).await?;
                     }
                     (_, ClusterIp) => {
                         let case = (client, to, number, local, false);
-                        row(&world, case, family, Tcp).await?;
+                        row(&world, case, family, Tcp, OfPool).await?;
                     }
                     (POD, NodePort | LoadBalancer) if number == EXTERNAL => {
                         let case = (client, to, number, true, false);
-                        row(&world, case, family, Tcp).await?;
+                        row(&world, case, family, Tcp, OfPool).await?;
                     }
                     (_, NodePort | LoadBalancer) => {
                         let case = (client, to, number, local, masqueraded);
-                        row(&world, case, family, Tcp).await?;
+                        row(&world, case, family, Tcp, OfPool).await?;
                     }
                 }
             }
