@@ -11,6 +11,7 @@ use serde_json::Value;
 
 const NAMESPACE: &str = include_str!("../../../deploy/namespace.yaml");
 const RBAC: &str = include_str!("../../../deploy/rbac.yaml");
+const POLICY_RBAC: &str = include_str!("../../../deploy/network-policy.yaml");
 const AGENT: &str = include_str!("../../../deploy/agent.yaml");
 const KUSTOMIZATION: &str = include_str!("../../../deploy/kustomization.yaml");
 
@@ -65,6 +66,13 @@ fn asked(kinds: &[Kind]) -> BTreeSet<(String, String)> {
 #[test]
 fn an_agent_may_do_exactly_what_it_asks_for() -> Result<()> {
     assert_eq!(allowed(RBAC)?, asked(&Kind::ALL));
+    Ok(())
+}
+
+#[test]
+fn an_agent_that_enforces_policies_may_read_them_and_pods() -> Result<()> {
+    let kinds = [Kind::Pod, Kind::Policy, Kind::ClusterPolicy];
+    assert_eq!(allowed(POLICY_RBAC)?, asked(&kinds));
     Ok(())
 }
 
