@@ -13,6 +13,7 @@ use serde_json::Value;
 const NAMESPACE: &str = include_str!("../../../deploy/namespace.yaml");
 const BALANCER_RBAC: &str = include_str!("../../../deploy/load-balancer/rbac.yaml");
 const RBAC: &str = include_str!("../../../deploy/rbac.yaml");
+const POLICY_RBAC: &str = include_str!("../../../deploy/network-policy.yaml");
 const AGENT: &str = include_str!("../../../deploy/agent.yaml");
 const KUSTOMIZATION: &str = include_str!("../../../deploy/kustomization.yaml");
 
@@ -104,6 +105,13 @@ fn l2_the_load_balancer_may_do_what_it_does() -> Result<()> {
             "get,create,update leases",
         ]
     );
+    Ok(())
+}
+
+#[test]
+fn an_agent_that_enforces_policies_may_read_them_and_pods() -> Result<()> {
+    let kinds = [Kind::Pod, Kind::Policy, Kind::ClusterPolicy];
+    assert_eq!(allowed(POLICY_RBAC)?, asked(&kinds));
     Ok(())
 }
 

@@ -17,6 +17,7 @@ const BEYOND: u32 = 1 << 28;
 
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 
 /// Sees every packet of a protocol that comes to an address of a namespace, and
@@ -39,6 +40,17 @@ pub struct Said {
     next: u32,
     /// What it expects next.
     expects: u32,
+}
+
+/// A packet that has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Came {
+    /// Who sent it.
+    pub from: SocketAddr,
+    /// To which port.
+    pub port: u16,
+    /// Whether it begins something; else it answers a SYN. Others are not told.
+    pub begins: bool,
 }
 
 impl Wire {
@@ -175,6 +187,59 @@ impl Wire {
             .context("a whole header")?
             .copy_from_slice(&sum);
         self.send(to.ip(), &packet)
+    }
+
+    /// Begins to talk from a port: with a SYN, a datagram, an INIT.
+    ///
+    /// # Errors
+    /// If it cannot be sent.
+    pub fn begin(&self, port: u16, to: SocketAddr) -> Result<()> {
+        let ports = [port.to_be_bytes(), to.port().to_be_bytes()].concat();
+        let (mut packet, at) = match self.protocol {
+            Transport::Sctp => return self.sctp_init(port, to),
+            Transport::Tcp => {
+                let header = [0, 0, 0, 9, 0, 0, 0, 0, 5 << 4, SYN, 0x20, 0, 0, 0, 0, 0];
+                ([ports, header.to_vec()].concat(), 16)
+            }
+            Transport::Udp => ([ports, vec![0, 8, 0, 0]].concat(), 6),
+        };
+        // RFC 768: none at all is written as zero, so zero is written as its other self.
+        let sum = match self.checksum(to.ip(), &packet) {
+            0 if self.protocol == Transport::Udp => u16::MAX,
+            sum => sum,
+        };
+        packet
+            .get_mut(at..at + 2)
+            .context("a whole header")?
+            .copy_from_slice(&sum.to_be_bytes());
+        self.send(to.ip(), &packet)
+    }
+
+    /// All that has come.
+    ///
+    /// # Errors
+    /// If packets cannot be read.
+    pub fn come(&self) -> Result<Vec<Came>> {
+        let mut all = Vec::new();
+        while let Some((from, packet)) = self.next()? {
+            let [s0, s1, d0, d1, ..] = *packet else {
+                continue;
+            };
+            let kind = match self.protocol {
+                Transport::Udp => Some(true),
+                Transport::Tcp => packet.get(13).and_then(|flags| {
+                    let begins = flags & (SYN | ACK) == SYN;
+                    (begins || flags & (SYN | RST) != 0).then_some(begins)
+                }),
+                Transport::Sctp => (packet.get(12) == Some(&1)).then_some(true),
+            };
+            all.extend(kind.map(|begins| Came {
+                from: SocketAddr::new(from, u16::from_be_bytes([s0, s1])),
+                port: u16::from_be_bytes([d0, d1]),
+                begins,
+            }));
+        }
+        Ok(all)
     }
 
     /// Waits for a packet to a port; who sent it, from which port.
