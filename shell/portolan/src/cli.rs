@@ -26,7 +26,7 @@ pub(crate) use doctor::DoctorArgs;
 pub(crate) use flows::FlowsArgs;
 pub(crate) use node_ports::node_ports;
 pub(crate) use pods::{ExecArgs, Listen, PortForwardArgs, Restart, RunArgs, Streams};
-pub(crate) use policy::{CheckArgs, PolicyArgs, PolicyCommand};
+pub(crate) use policy::{CheckArgs, LintArgs, MatrixArgs, PolicyArgs, PolicyCommand};
 pub(crate) use ranges::{RangeArgs, Ranges, no_host_bits, overlap};
 
 /// The whole command line.

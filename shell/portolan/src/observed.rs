@@ -117,7 +117,7 @@ async fn read_pods(session: &Session, cluster: &mut Cluster) -> Result<Vec<lean:
     Ok(pods)
 }
 
-/// All NetworkPolicies as facts; why not, where the server does not tell.
+/// All NetworkPolicies and ClusterNetworkPolicies as facts; why not, where the server does not tell.
 async fn read_policies(
     session: &Session,
     cluster: &mut Cluster,
@@ -137,6 +137,22 @@ async fn read_policies(
         facts.push(Fact::Policy(fact.into()));
     }
     cluster.apply(Change::Replace(Kind::Policy, facts));
+    // A cluster that does not know the kind has none.
+    let call = Call::get("/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies");
+    let answer = session.try_call(&call).await?;
+    if answer.status == 403 {
+        let why = answer.body["message"].as_str().unwrap_or("no answer");
+        return Ok(Some(why.to_owned()));
+    }
+    let mut facts = Vec::new();
+    for item in answer.body["items"].as_array().into_iter().flatten() {
+        let object: lean::ClusterNetworkPolicy =
+            lean::view(item).context("a ClusterNetworkPolicy")?;
+        let (fact, found) = intake::cluster_policy(&object);
+        problems.extend(found);
+        facts.push(Fact::ClusterPolicy(fact.into()));
+    }
+    cluster.apply(Change::Replace(Kind::ClusterPolicy, facts));
     Ok(None)
 }
 

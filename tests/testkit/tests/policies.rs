@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use portolan_model::{Change, Direction, Family, Kind, Protocol, Tier};
+use portolan_model::{Action, Change, Direction, Family, Protocol, Tier};
 use portolan_nft::interp::{Env, Outcome, Packet, run};
 use portolan_nft::{FibType, Hook, Name};
 use portolan_plan::{Deny, NodeView};
@@ -150,12 +150,11 @@ proptest! {
     /// What explains a verdict agrees with it: rules that allow are named exactly
     /// where it is allowed, and each rule that does not allow lacks something.
     #[test]
-    fn n1_n3_n6_n8_n9_n10_n12_n21_the_explanation_agrees_with_the_plan(
+    fn n1_n3_n6_n8_n9_n10_n12_n19_n21_the_explanation_agrees_with_the_plan(
         history in vec(policy_change(), 20..60),
         others in vec(anybody(), 3),
     ) {
-        // ClusterNetworkPolicies are not explained.
-        let rig = rig(history.into_iter().filter(|change| !is_clusterwide(change)).collect());
+        let rig = rig(history);
         let plans = std::slice::from_ref(&rig.plan);
         let world = World::new(&rig.cluster, plans);
         let policies = &rig.plan.policies;
@@ -166,16 +165,20 @@ proptest! {
                 anybody.iter().map(move |peer| (question, *peer))
             }) {
                 let judged = judge(&world, &rig.plan, direction, (*own, peer), to);
-                let isolated = policies.isolated.get(own);
-                let set = isolated.and_then(|own| own.set(direction, Tier::NetworkPolicy));
-                let isolated = set.is_some();
+                let said = policies.judge(direction, (*own, peer), to);
+                let decided = said.map(|(tier, _)| tier) == judged.tier;
                 let fits = match &judged.cause {
-                    Cause::Open => judged.allowed && !isolated,
+                    // Behind the last tier everything is let through.
+                    Cause::Open => said.is_none_or(|said| said == (Tier::Baseline, Action::Accept)),
                     Cause::Itself => judged.allowed && *own == peer,
                     Cause::OwnNode => false,
-                    Cause::Rules(rules) => judged.allowed && isolated && !rules.is_empty(),
+                    Cause::Rules(rules) => judged.allowed && decided && !rules.is_empty(),
+                    Cause::Denied(_) => {
+                        !judged.allowed && decided && judged.tier != Some(Tier::NetworkPolicy)
+                    }
                     Cause::Nothing(near) => {
-                        !judged.allowed && isolated && near.iter().all(|near| !near.misses.is_empty())
+                        let lacks = near.iter().all(|near| !near.misses.is_empty());
+                        !judged.allowed && said == Some((Tier::NetworkPolicy, Action::Deny)) && lacks
                     }
                 };
                 prop_assert!(fits, "{} {} {} {:?}: {:?}", direction.name(), own, peer, to, judged);
@@ -209,14 +212,6 @@ proptest! {
                 }
             }
         }
-    }
-}
-
-fn is_clusterwide(change: &Change) -> bool {
-    match change {
-        Change::Upsert(fact) => fact.key().kind() == Kind::ClusterPolicy,
-        Change::Replace(kind, _) => *kind == Kind::ClusterPolicy,
-        Change::Delete(_) | Change::Attach(_) | Change::Detach(..) => false,
     }
 }
 

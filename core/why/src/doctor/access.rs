@@ -14,7 +14,7 @@ use serde_json::json;
 use super::case::{Case, Kind, count, is_ill, listed, replace};
 use super::finding::{Checked, Finding, Mend, Severity, Step};
 use super::near::nearest;
-use crate::policy::{Cause, Judgement, Miss, Near, What, World, judge};
+use crate::policy::{Cause, Judgement, Miss, Near, What, World, about, judge, key};
 
 /// A port of an endpoint, and the node that judges who comes in there.
 struct Door<'a> {
@@ -44,7 +44,7 @@ pub(super) fn check(case: &Case<'_>, before: &[Checked]) -> Checked {
         .filter(|door| door.plan.policies.isolated.contains_key(&door.address))
         .collect();
     if isolated.is_empty() {
-        return Checked::ok(Step::Access, "no NetworkPolicy keeps anybody out");
+        return Checked::ok(Step::Access, "no policy keeps anybody out");
     }
     if is_ill(before) {
         return Checked::skipped(Step::Access, "there is no endpoint to reach");
@@ -56,12 +56,12 @@ pub(super) fn check(case: &Case<'_>, before: &[Checked]) -> Checked {
         .collect();
     let policies: BTreeSet<String> = isolated
         .iter()
-        .flat_map(|door| at(&world, door, door.address).policies)
-        .map(|key| key.name.to_string())
+        .flat_map(|door| about(&world, door.plan, Direction::Ingress, door.address))
+        .map(|policy| key(&policy).1.to_owned())
         .collect();
     let policies: Vec<String> = policies.into_iter().collect();
     if policies.is_empty() {
-        return Checked::ok(Step::Access, "no NetworkPolicy keeps anybody out");
+        return Checked::ok(Step::Access, "no policy keeps anybody out");
     }
     let addresses = |doors: &mut dyn Iterator<Item = &Door<'_>>| {
         doors
@@ -71,7 +71,8 @@ pub(super) fn check(case: &Case<'_>, before: &[Checked]) -> Checked {
     };
     let all = addresses(&mut doors.iter());
     let shut = addresses(&mut closed.iter().map(|(door, _)| *door));
-    let summary = format!("NetworkPolicy {} says who may come in", listed(&policies));
+    let verb = if policies.len() == 1 { "says" } else { "say" };
+    let summary = format!("{} {verb} who may come in", listed(&policies));
     let checked = Checked::ok(Step::Access, summary);
     let finding = closed.iter().min_by_key(|(_, judged)| {
         judged
@@ -178,24 +179,37 @@ fn blocked(
     (severity, shut, all): (Severity, usize, usize),
 ) -> Finding {
     let port = format!("{}/{}", door.port, door.protocol.name().to_uppercase());
-    let policies: Vec<String> = judged
-        .policies
-        .iter()
-        .map(|key| key.name.to_string())
-        .collect();
+    let policies = judged.policies.iter();
+    let policies: Vec<&str> = policies.map(|policy| key(policy).1).collect();
     let pods = format!("{shut} of {}", count(all, "endpoint"));
     let near = match &judged.cause {
         Cause::Nothing(near) => near.first(),
-        Cause::Open | Cause::Itself | Cause::OwnNode | Cause::Rules(_) => None,
+        Cause::Open | Cause::Itself | Cause::OwnNode | Cause::Rules(_) | Cause::Denied(_) => None,
     };
     let policy = near
         .map(|near| &near.rule.policy)
         .or_else(|| judged.policies.first());
-    let (name, namespace) = policy.map_or((String::new(), String::new()), |key| {
-        (key.name.to_string(), key.namespace.to_string())
-    });
-    let object = format!("networkpolicy {name}");
-    let (field, message, mend) = match near.and_then(|near| Some((near, near.misses.first()?))) {
+    let (namespace, name) = policy.map_or((None, ""), key);
+    let (kind, namespace) = match namespace {
+        Some(namespace) => ("networkpolicy", namespace.to_owned()),
+        None => ("clusternetworkpolicy", String::new()),
+    };
+    let object = format!("{kind} {name}");
+    let denying = match &judged.cause {
+        Cause::Denied(rule) => Some(rule.field()),
+        Cause::Open | Cause::Itself | Cause::OwnNode | Cause::Rules(_) | Cause::Nothing(_) => None,
+    };
+    let found = near.and_then(|near| Some((near, near.misses.first()?)));
+    let (field, message, mend) = match found {
+        None if denying.is_some() => (
+            denying.unwrap_or_default(),
+            format!("the rule denies everybody to reach {pods} at {port}"),
+            Mend {
+                text: "have the rule be about fewer, or put one with action Accept before it"
+                    .to_owned(),
+                command: None,
+            },
+        ),
         None => (
             "spec.ingress".to_owned(),
             format!(
@@ -220,7 +234,7 @@ fn blocked(
     };
     Finding {
         severity,
-        object: format!("networkpolicy/{name}"),
+        object: format!("{kind}/{name}"),
         namespace,
         field,
         message,

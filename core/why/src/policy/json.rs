@@ -2,10 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::TIER;
 use super::check::{Check, Hop};
-use super::judge::{Cause, Judgement, Near, RuleAt};
+use super::judge::{Cause, Judgement, Near, RuleAt, key};
 use super::world::Who;
+use portolan_model::Tier;
+use portolan_plan::policy::Source;
 
 impl Check {
     /// The check as one JSON object; absent values are null.
@@ -59,28 +60,35 @@ fn hop(hop: &Hop) -> Value {
 impl Judgement {
     /// One direction as a JSON object.
     pub fn json(&self) -> Value {
-        let key = |namespace: &str, name: &str| json!({"namespace": namespace, "name": name});
         let (decided, nearest) = match &self.cause {
             Cause::Rules(rules) => (rules.iter().map(rule).collect(), Vec::new()),
+            Cause::Denied(at) => (vec![rule(at)], Vec::new()),
             Cause::Nothing(near) => (Vec::new(), near.iter().map(nearest).collect()),
             Cause::Open | Cause::Itself | Cause::OwnNode => (Vec::new(), Vec::new()),
         };
         json!({
-            "pod": self.pod.as_ref().map(|pod| key(&pod.namespace, &pod.name)),
+            "pod": self.pod.as_ref().map(|pod| json!({"namespace": &*pod.namespace, "name": &*pod.name})),
             "peer": self.peer.to_string(),
             "allowed": self.allowed,
-            "tier": (!self.policies.is_empty()).then_some(TIER),
+            "tier": self.tier.map(Tier::name),
             "reason": self.reason(),
-            "policies": self.policies.iter().map(|own| key(&own.namespace, &own.name)).collect::<Vec<_>>(),
+            "policies": self.policies.iter().map(policy).collect::<Vec<_>>(),
             "rules": decided,
             "nearest": nearest,
         })
     }
 }
 
+/// A policy: one of the whole cluster has no namespace.
+pub(super) fn policy(policy: &Source) -> Value {
+    let (namespace, name) = key(policy);
+    json!({"namespace": namespace, "name": name})
+}
+
 fn rule(rule: &RuleAt) -> Value {
-    let RuleAt { policy, .. } = rule;
-    json!({"namespace": &*policy.namespace, "name": &*policy.name, "field": rule.field()})
+    let mut value = policy(&rule.policy);
+    value["field"] = rule.field().into();
+    value
 }
 
 fn nearest(near: &Near) -> Value {

@@ -4,10 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use portolan_model::{
-    Direction, LabelSelector, Labels, NetworkPolicy, Pod, PodKey, PolicyKey, PolicyPeer,
-    PolicyPort, PolicyRule, PortMatch, Protocol,
+    Action, ClusterPolicy, Direction, LabelSelector, Labels, NetworkPolicy, Pod, PodKey,
+    PolicyPeer, PolicyPort, PolicyRule, PortMatch, Protocol, Tier,
 };
 use portolan_plan::NodePlan;
+use portolan_plan::policy::Source;
 
 use super::miss::{Miss, What};
 use super::world::World;
@@ -26,8 +27,11 @@ pub struct Judgement {
     pub peer: IpAddr,
     /// The plan's verdict.
     pub allowed: bool,
-    /// The policies that isolate the pod in this direction, by name.
-    pub policies: Vec<PolicyKey>,
+    /// The tier that decides; none where no policy has a say.
+    pub tier: Option<Tier>,
+    /// The policies of that tier that decide: those that isolate the pod in this
+    /// direction, or the one whose rule it is.
+    pub policies: Vec<Source>,
     /// What the verdict follows from.
     pub cause: Cause,
 }
@@ -35,7 +39,7 @@ pub struct Judgement {
 /// What a verdict follows from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
-    /// No policy isolates the pod in this direction (N1).
+    /// No policy is about it (N1).
     Open,
     /// A pod always reaches itself (N12).
     Itself,
@@ -43,27 +47,18 @@ pub enum Cause {
     OwnNode,
     /// These rules allow it, by name; the first would do.
     Rules(Vec<RuleAt>),
-    /// No rule allows it; these come near, the nearest first.
+    /// This rule denies it (N19).
+    Denied(RuleAt),
+    /// NetworkPolicies isolate the pod, and no rule allows it; these come near, the
+    /// nearest first.
     Nothing(Vec<Near>),
-}
-
-impl Judgement {
-    /// The rule that comes nearest to allowing what is denied.
-    pub fn nearest(&self) -> Option<&Near> {
-        match &self.cause {
-            Cause::Nothing(near) if !self.allowed => near.first(),
-            Cause::Nothing(_) | Cause::Open | Cause::Itself | Cause::OwnNode | Cause::Rules(_) => {
-                None
-            }
-        }
-    }
 }
 
 /// A rule of a policy.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RuleAt {
     /// The policy.
-    pub policy: PolicyKey,
+    pub policy: Source,
     /// Of which list.
     pub direction: Direction,
     /// Which of the list.
@@ -74,6 +69,37 @@ impl RuleAt {
     /// The rule's path, such as `spec.ingress[1]`.
     pub fn field(&self) -> String {
         format!("{}[{}]", list(self.direction), self.index)
+    }
+}
+
+/// A policy as people name it: `shop/web`, or `web` for one of the whole cluster.
+pub fn named(policy: &Source) -> String {
+    match policy {
+        Source::Policy(key) => key.to_string(),
+        Source::Cluster(name) => name.to_string(),
+    }
+}
+
+/// A policy's namespace, if it is of one, and its name.
+pub fn key(policy: &Source) -> (Option<&str>, &str) {
+    match policy {
+        Source::Policy(key) => (Some(&key.namespace), &key.name),
+        Source::Cluster(name) => (None, name),
+    }
+}
+
+impl Judgement {
+    /// The rule that comes nearest to allowing what is denied.
+    pub fn nearest(&self) -> Option<&Near> {
+        match &self.cause {
+            Cause::Nothing(near) if !self.allowed => near.first(),
+            Cause::Nothing(_)
+            | Cause::Open
+            | Cause::Itself
+            | Cause::OwnNode
+            | Cause::Denied(_)
+            | Cause::Rules(_) => None,
+        }
     }
 }
 
@@ -111,45 +137,85 @@ pub fn judge(
     to: To,
 ) -> Judgement {
     let here = |pod: &&Arc<Pod>| pod.node.as_ref() == Some(&plan.view.node);
-    let selecting = |pod: &Arc<Pod>| -> Vec<Arc<NetworkPolicy>> {
-        let policies = world.cluster.policies_of(&pod.key.namespace);
-        policies
-            .filter(|policy| policy.pods.matches(&pod.labels))
-            .filter(|policy| policy.rules(direction).is_some())
-            .cloned()
-            .collect()
-    };
-    let first = world.pods_at(own).find(here);
-    let mut pods = world.pods_at(own).filter(here);
-    // While two pods have one address, one that is isolated stands for both.
-    let isolated =
-        pods.find_map(|pod| Some((pod, selecting(pod))).filter(|(_, all)| !all.is_empty()));
+    let pods: Vec<&Pod> = world.pods_at(own).filter(here).map(|pod| &**pod).collect();
     let mut judgement = Judgement {
         direction,
-        pod: first.map(|pod| pod.key.clone()),
+        pod: pods.first().map(|pod| pod.key.clone()),
         peer,
         allowed: plan.policies.allows(direction, (own, peer), to),
+        tier: None,
         policies: Vec::new(),
         cause: Cause::Open,
     };
-    let Some((pod, policies)) = isolated else {
-        return judgement;
+    let question = |pod| Question {
+        world,
+        direction,
+        pod,
+        peer,
+        to,
     };
-    judgement.pod = Some(pod.key.clone());
-    judgement.policies = policies.iter().map(|policy| policy.key.clone()).collect();
-    judgement.cause = if own == peer {
-        Cause::Itself
-    } else {
+    for tier in Tier::ALL {
+        // While two pods have one address, the first that is governed stands for both.
+        let mut answers = pods
+            .iter()
+            .filter_map(|pod| Some((pod, question(*pod).of_tier(tier)?)));
+        let Some((pod, said)) = answers.next() else {
+            continue;
+        };
+        if own == peer {
+            judgement.cause = Cause::Itself;
+            return judgement;
+        }
+        let Said::Decided(cause, policies) = said else {
+            continue;
+        };
+        judgement.pod = Some(pod.key.clone());
+        judgement.tier = Some(tier);
+        judgement.policies = policies;
+        judgement.cause = cause;
+        break;
+    }
+    judgement
+}
+
+/// What a tier says about a connection.
+enum Said {
+    /// Nothing: the next one is asked.
+    Passed,
+    /// The verdict, and the policies that it follows from.
+    Decided(Cause, Vec<Source>),
+}
+
+/// The policies that are about a pod's address in a direction, tier by tier.
+pub fn about(world: &World<'_>, plan: &NodePlan, direction: Direction, own: IpAddr) -> Vec<Source> {
+    let here = |pod: &&Arc<Pod>| pod.node.as_ref() == Some(&plan.view.node);
+    let mut found = Vec::new();
+    for pod in world.pods_at(own).filter(here) {
         let question = Question {
             world,
             direction,
             pod,
-            peer,
-            to,
+            peer: own,
+            to: None,
         };
-        question.cause(&policies)
-    };
-    judgement
+        let isolating = question.isolating();
+        for tier in Tier::ALL {
+            match tier {
+                Tier::NetworkPolicy => found.extend(
+                    isolating
+                        .iter()
+                        .map(|policy| Source::Policy(policy.key.clone())),
+                ),
+                Tier::Baseline if !isolating.is_empty() => {}
+                Tier::Admin | Tier::Baseline => found.extend(
+                    question
+                        .clusterwide(tier)
+                        .map(|policy| Source::Cluster(policy.name.clone())),
+                ),
+            }
+        }
+    }
+    found
 }
 
 /// A connection, as the rules of one pod are asked about it.
@@ -161,15 +227,73 @@ struct Question<'q> {
     to: To,
 }
 
-impl Question<'_> {
-    fn cause(&self, policies: &[Arc<NetworkPolicy>]) -> Cause {
+impl<'q> Question<'q> {
+    /// What a tier says; nothing where none of its policies is about the pod.
+    fn of_tier(&self, tier: Tier) -> Option<Said> {
+        let isolating = self.isolating();
+        if tier == Tier::NetworkPolicy {
+            let sources = isolating.iter();
+            let sources = sources.map(|policy| Source::Policy(policy.key.clone()));
+            let said = || Said::Decided(self.cause(&isolating), sources.collect());
+            return (!isolating.is_empty()).then(said);
+        }
+        if tier == Tier::Baseline && !isolating.is_empty() {
+            return None;
+        }
+        let mut policies = self.clusterwide(tier).peekable();
+        policies.peek()?;
+        for policy in policies {
+            for (index, one) in policy.rules(self.direction).iter().enumerate() {
+                let at = RuleAt {
+                    policy: Source::Cluster(policy.name.clone()),
+                    direction: self.direction,
+                    index,
+                };
+                if !self.misses(&at, &one.rule).is_empty() {
+                    continue;
+                }
+                let sources = vec![at.policy.clone()];
+                return Some(match (tier, one.action) {
+                    (Tier::Baseline, Action::Pass) | (_, Action::Accept) => {
+                        Said::Decided(Cause::Rules(vec![at]), sources)
+                    }
+                    (_, Action::Deny) => Said::Decided(Cause::Denied(at), sources),
+                    (_, Action::Pass) => Said::Passed,
+                });
+            }
+        }
+        Some(Said::Passed)
+    }
+
+    /// The NetworkPolicies that isolate the pod.
+    fn isolating(&self) -> Vec<&'q NetworkPolicy> {
+        let policies = self.world.cluster.policies_of(&self.pod.key.namespace);
+        policies
+            .filter(|policy| policy.pods.matches(&self.pod.labels))
+            .filter(|policy| policy.rules(self.direction).is_some())
+            .map(|policy| &**policy)
+            .collect()
+    }
+
+    /// The ClusterNetworkPolicies of a tier that say something about the pod.
+    fn clusterwide(&self, tier: Tier) -> impl Iterator<Item = &'q ClusterPolicy> {
+        let namespace = self.world.cluster.labels_of(&self.pod.key.namespace);
+        let policies = self.world.cluster.cluster_policies(tier);
+        let (pod, direction) = (self.pod, self.direction);
+        policies
+            .filter(move |policy| policy.subject.selects(namespace, &pod.labels))
+            .filter(move |policy| !policy.rules(direction).is_empty())
+            .map(|policy| &**policy)
+    }
+
+    fn cause(&self, policies: &[&NetworkPolicy]) -> Cause {
         let mut allowing = Vec::new();
         let mut near = Vec::new();
         for policy in policies {
             let rules = policy.rules(self.direction).unwrap_or_default();
             for (index, rule) in rules.iter().enumerate() {
                 let at = RuleAt {
-                    policy: policy.key.clone(),
+                    policy: Source::Policy(policy.key.clone()),
                     direction: self.direction,
                     index,
                 };
@@ -184,7 +308,7 @@ impl Question<'_> {
         if !allowing.is_empty() {
             return Cause::Rules(allowing);
         }
-        near.sort_by_key(|near| cost(&near.misses));
+        near.sort_by_key(Near::cost);
         Cause::Nothing(near)
     }
 
@@ -292,13 +416,18 @@ impl Question<'_> {
         namespaces: Option<&LabelSelector>,
         pod: &Pod,
     ) -> Vec<(&'static str, What)> {
-        let (own, there) = (&at.policy.namespace, &pod.key.namespace);
+        let own = match &at.policy {
+            Source::Policy(key) => key.namespace.clone(),
+            // Those of the whole cluster always tell their namespaces.
+            Source::Cluster(_) => "".into(),
+        };
+        let there = &pod.key.namespace;
         let Some(selector) = namespaces else {
             let what = What::Namespace {
                 own: own.clone(),
                 peer: there.clone(),
             };
-            return (own != there)
+            return (own != *there)
                 .then_some(("podSelector", what))
                 .into_iter()
                 .collect();

@@ -1,4 +1,5 @@
-//! Why a connection is let through or not, as far as policies decide.
+//! Why a connection is let through or not, as far as NetworkPolicies and
+//! ClusterNetworkPolicies decide.
 //!
 //! The verdict is the plan's own ([`Policies::allows`](portolan_plan::policy::Policies::allows));
 //! here the rule is found that it follows from, or the rule that comes nearest to
@@ -10,6 +11,8 @@
 mod check;
 mod json;
 mod judge;
+mod lint;
+mod matrix;
 mod miss;
 mod show;
 #[cfg(test)]
@@ -17,9 +20,8 @@ mod tests;
 mod world;
 
 pub use check::{Check, Hidden, Hop, check};
-pub use judge::{Cause, Judgement, Near, RuleAt, To, judge};
+pub use judge::{Cause, Judgement, Near, RuleAt, To, about, judge, key, named};
+pub use lint::lint;
+pub use matrix::{Asked, Group, Matrix, matrix};
 pub use miss::{Miss, What};
 pub use world::{Who, World};
-
-/// The tier that NetworkPolicies are of.
-pub const TIER: &str = "NetworkPolicy";

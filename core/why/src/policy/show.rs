@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use portolan_model::Direction;
+use portolan_model::{Direction, Tier};
+use portolan_plan::policy::Source;
 
-use super::TIER;
 use super::check::{Check, Hop};
-use super::judge::{Cause, Judgement, Near, at_port, list};
+use super::judge::{Cause, Judgement, Near, RuleAt, at_port, list, named};
 use super::world::Who;
 
 /// So many rules that come near are told.
@@ -29,13 +29,13 @@ impl fmt::Display for Check {
         line(
             f,
             "from",
-            &named(&self.from, self.packet.source.to_string()),
+            &placed(&self.from, self.packet.source.to_string()),
         )?;
         line(f, "to", &self.destination())?;
         for hop in &self.hops {
             if self.service.is_some() || self.hops.len() > 1 {
                 let place = format!("{} {}", hop.target, at_node(hop));
-                line(f, "", &named(&hop.who, place.trim_end().to_owned()))?;
+                line(f, "", &placed(&hop.who, place.trim_end().to_owned()))?;
             }
             if let Some(hidden) = &hop.hidden {
                 let text = format!(
@@ -59,7 +59,7 @@ fn at_node(hop: &Hop) -> String {
 }
 
 /// `pod shop/web (10.244.1.2)`.
-fn named(who: &Who, place: String) -> String {
+fn placed(who: &Who, place: String) -> String {
     match who {
         Who::Address(_) => place,
         Who::Pod(_) | Who::Names | Who::Node(_) => format!("{who} ({place})"),
@@ -77,7 +77,7 @@ impl Check {
             }
             (None, [hop]) => {
                 let place = format!("{address} {}", at_node(hop));
-                format!("{}, {port}", named(&hop.who, place.trim_end().to_owned()))
+                format!("{}, {port}", placed(&hop.who, place.trim_end().to_owned()))
             }
             (None, _) => format!("{address}, {port}"),
         }
@@ -113,58 +113,69 @@ impl Check {
     }
 }
 
+/// `NetworkPolicy shop/web`, `ClusterNetworkPolicy web (tier Admin)`.
+fn titled(policy: &Source, tier: Option<Tier>) -> String {
+    match policy {
+        Source::Policy(key) => format!("NetworkPolicy {key}"),
+        Source::Cluster(name) => {
+            let tier = tier.map_or("", Tier::name);
+            format!("ClusterNetworkPolicy {name} (tier {tier})")
+        }
+    }
+}
+
 impl Judgement {
-    /// Who denies it, in a few words.
-    pub fn blame(&self) -> String {
-        let policies: Vec<String> = self.policies.iter().map(ToString::to_string).collect();
-        let pod = self
-            .pod
+    fn pod_name(&self) -> String {
+        self.pod
             .as_ref()
             .map(ToString::to_string)
-            .unwrap_or_default();
-        format!(
-            "{} of pod {pod}, by {TIER} {}",
-            word(self.direction),
-            policies.join(", ")
-        )
+            .unwrap_or_default()
+    }
+
+    /// Who decides: `NetworkPolicy shop/web, shop/all`.
+    pub fn deciders(&self) -> String {
+        let Some((first, others)) = self.policies.split_first() else {
+            return String::new();
+        };
+        let others = others.iter().map(named);
+        let all: Vec<String> = [titled(first, self.tier)]
+            .into_iter()
+            .chain(others)
+            .collect();
+        all.join(", ")
+    }
+
+    /// Who denies it, in a few words.
+    pub fn blame(&self) -> String {
+        let (way, pod) = (word(self.direction), self.pod_name());
+        format!("{way} of pod {pod}, by {}", self.deciders())
     }
 
     /// What the verdict follows from, in one line.
     pub fn reason(&self) -> String {
-        let pod = self
-            .pod
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        let way = word(self.direction);
+        let pod = self.pod_name();
+        let rule = |rule: &RuleAt| format!("{} {}", titled(&rule.policy, self.tier), rule.field());
         match &self.cause {
-            Cause::Open => format!("no policy selects pod {pod} for {way}"),
+            Cause::Open => format!("no policy is about pod {pod} for {}", word(self.direction)),
             Cause::Itself => "a pod always reaches itself".to_owned(),
             Cause::OwnNode => "a pod's own node always reaches it".to_owned(),
             Cause::Rules(rules) => {
-                let first = rules.first();
-                let first = first.map(|rule| format!("{} {}", rule.policy, rule.field()));
-                let more = match rules.len() {
-                    0 | 1 => String::new(),
-                    many => format!(" (and {} more)", many - 1),
-                };
-                format!("{TIER} {}{more}", first.unwrap_or_default())
+                let first = rules.first().map(rule).unwrap_or_default();
+                match rules.len() {
+                    0 | 1 => first,
+                    many => format!("{first} (and {} more)", many - 1),
+                }
             }
-            Cause::Nothing(near) if near.is_empty() => {
-                let policies: Vec<String> = self.policies.iter().map(ToString::to_string).collect();
-                let list = list(self.direction);
-                format!(
-                    "{TIER} {} isolates pod {pod} and has no rule in {list}: nothing is allowed",
-                    policies.join(", ")
-                )
-            }
-            Cause::Nothing(_) => {
-                let policies: Vec<String> = self.policies.iter().map(ToString::to_string).collect();
-                format!(
-                    "{TIER} {} isolates pod {pod}, and no rule allows this",
-                    policies.join(", ")
-                )
-            }
+            Cause::Denied(at) => format!("{} denies it", rule(at)),
+            Cause::Nothing(near) if near.is_empty() => format!(
+                "{} isolates pod {pod} and has no rule in {}: nothing is allowed",
+                self.deciders(),
+                list(self.direction)
+            ),
+            Cause::Nothing(_) => format!(
+                "{} isolates pod {pod}, and no rule allows this",
+                self.deciders()
+            ),
         }
     }
 }
@@ -190,7 +201,7 @@ fn judged(f: &mut fmt::Formatter<'_>, judgement: &Judgement) -> fmt::Result {
 }
 
 fn nearest(f: &mut fmt::Formatter<'_>, label: &str, near: &Near) -> fmt::Result {
-    let rule = format!("{} {}", near.rule.policy, near.rule.field());
+    let rule = format!("{} {}", named(&near.rule.policy), near.rule.field());
     line(f, label, &rule)?;
     for miss in &near.misses {
         line(f, "", &format!("  {} {}", miss.field, miss.what))?;

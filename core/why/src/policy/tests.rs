@@ -107,8 +107,8 @@ fn n1_without_a_policy_everything_is_open() {
         told(&[], CLIENT, "10.244.1.2", 80),
         "from       pod shop/client (10.244.2.2)\n\
          to         pod shop/api (10.244.1.2 on node-1), 80/TCP\n\
-         egress     allowed: no policy selects pod shop/client for egress\n\
-         ingress    allowed: no policy selects pod shop/api for ingress\n\
+         egress     allowed: no policy is about pod shop/client for egress\n\
+         ingress    allowed: no policy is about pod shop/api for ingress\n\
          verdict    allowed\n"
     );
 }
@@ -123,7 +123,7 @@ fn n3_the_rule_that_allows_is_named_after_translation() {
         "from       pod shop/client (10.244.2.2)\n\
          to         service shop/api (10.96.0.80), 8080/TCP\n\
          \x20          pod shop/api (10.244.1.2:80 on node-1)\n\
-         egress     allowed: no policy selects pod shop/client for egress\n\
+         egress     allowed: no policy is about pod shop/client for egress\n\
          ingress    allowed: NetworkPolicy shop/p2 spec.ingress[1]\n\
          verdict    allowed\n"
     );
@@ -142,7 +142,7 @@ fn n6_n9_the_nearest_rule_and_what_misses() {
         text,
         "from       pod else/stranger (10.244.2.3)\n\
          to         pod shop/api (10.244.1.2 on node-1), 80/TCP\n\
-         egress     allowed: no policy selects pod else/stranger for egress\n\
+         egress     allowed: no policy is about pod else/stranger for egress\n\
          ingress    denied: NetworkPolicy shop/p1 isolates pod shop/api, and no rule allows this\n\
          \x20 nearest  shop/p1 spec.ingress[1]\n\
          \x20            spec.ingress[1].from[0].namespaceSelector asks for namespaces with team=shop; namespace else has team=else\n\
@@ -226,4 +226,118 @@ fn a_service_that_refuses_is_no_matter_of_policies() {
         check.verdict(),
         "no connection: reject: the Service has no such port; no policy has a say in that"
     );
+}
+
+/// Pods that are treated alike are one row, and ports are told where they differ.
+#[test]
+fn n1_n9_who_can_reach_whom() {
+    let policy = json!({"podSelector": api(), "ingress": [
+        {"from": [{"podSelector": {"matchLabels": {"app": "client"}}}], "ports": [{"port": 80}, {"port": 53, "protocol": "UDP"}]}]});
+    let (cluster, plans) = town(&[policy]);
+    let world = World::new(&cluster, &plans);
+    let all = matrix(&world, None, None);
+    assert_eq!(all.names(), ["else/stranger", "shop/api", "shop/client"]);
+    let cells: Vec<Vec<String>> = (0..3)
+        .map(|from| (0..3).map(|to| all.cell(from, to)).collect())
+        .collect();
+    assert_eq!(
+        cells,
+        [
+            ["all", "-", "all"],
+            ["all", "all", "all"],
+            ["all", "80/TCP,53/UDP", "all"]
+        ]
+        .map(|row| row.map(str::to_owned).to_vec())
+    );
+    let one = matrix(
+        &world,
+        Some(&["shop".into()].into()),
+        Some((Protocol::Tcp, 81)),
+    );
+    assert_eq!(one.names(), ["api", "client"]);
+    assert_eq!(
+        (one.cell(1, 0), one.cell(0, 1)),
+        ("-".to_owned(), "all".to_owned())
+    );
+    assert_eq!(one.json()["reach"][2]["ports"], json!({"81/TCP": false}));
+}
+
+#[test]
+fn n1_pods_that_are_alike_are_one_group() {
+    let (mut cluster, _) = town(&[]);
+    for index in 0..3 {
+        let value = json!({
+            "metadata": {"name": format!("web-5d9-{index}"), "namespace": "shop", "labels": {"app": "web"}},
+            "spec": {"nodeName": "node-1"},
+            "status": {"phase": "Running", "podIP": format!("10.244.1.1{index}")},
+        });
+        let (pod, _) = intake::pod(&serde_json::from_value(value).expect("a pod"));
+        cluster.apply(Change::Upsert(Fact::Pod(pod.into())));
+    }
+    let policy = json!({"metadata": {"name": "p", "namespace": "shop"},
+        "spec": {"podSelector": {"matchLabels": {"app": "web"}}}});
+    let (policy, _) = intake::policy(&serde_json::from_value(policy).expect("a policy"));
+    cluster.apply(Change::Upsert(Fact::Policy(policy.into())));
+    let plans = ["node-1", "node-2"].map(|node| {
+        let view = NodeView {
+            node: node.into(),
+            ..NodeView::default()
+        };
+        portolan_plan::node(&cluster, &view.observed(&cluster))
+    });
+    let world = World::new(&cluster, &plans);
+    let found = matrix(&world, Some(&["shop".into()].into()), None);
+    assert_eq!(found.names(), ["api,client", "web-5d9-* (3 pods)"]);
+    assert_eq!(found.cell(0, 1), "-");
+    // Not even each other.
+    assert_eq!(found.cell(1, 1), "-");
+    assert_eq!(found.cell(1, 0), "all");
+}
+
+#[test]
+fn n6_n8_n10_n17_what_is_odd_about_policies() {
+    let policies = [
+        json!({"podSelector": {"matchLabels": {"app": "nobody"}}}),
+        json!({"podSelector": api(), "policyTypes": ["Ingress", "Egress"],
+        "ingress": [
+            {"from": [{"podSelector": {"matchLabels": {"app": "clint"}}}]},
+            {"from": [{"namespaceSelector": {"matchLabels": {"team": "none"}}}]},
+            {"ports": [{"port": "htpp"}]},
+            {"from": [{"podSelector": {}}]},
+            {"from": [{"podSelector": {"matchLabels": {"app": "client"}}}], "ports": [{"port": 80}]},
+        ],
+        "egress": [
+            {"to": [{"ipBlock": {"cidr": "10.96.0.80/32"}}]},
+            {"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}], "ports": [{"port": "http"}]},
+            {"to": [{"ipBlock": {"cidr": "10.244.0.0/16", "except": ["10.244.9.0/24"]}}]},
+            {"to": [{"ipBlock": {"cidr": "10.244.2.0/24"}}], "ports": [{"port": 80, "endPort": 90}]},
+        ]}),
+    ];
+    let (cluster, plans) = town(&policies);
+    let world = World::new(&cluster, &plans);
+    let found = lint(&world, &[], None);
+    let told: Vec<String> = found
+        .iter()
+        .map(|one| format!("{} {}: {}", one.object, one.field, one.message))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "networkpolicy/p1 spec.podSelector: no pod of namespace shop has app=nobody",
+            "networkpolicy/p2 spec.ingress[0].from[0].podSelector: no pod in namespace shop has app=clint",
+            "networkpolicy/p2 spec.ingress[0]: spec.ingress[3] allows all that this rule allows",
+            "networkpolicy/p2 spec.ingress[1].from[0].namespaceSelector: no namespace has team=none",
+            "networkpolicy/p2 spec.ingress[2].ports[0].port: no pod that the policy selects has a port named \"htpp\" for TCP",
+            "networkpolicy/p2 spec.ingress[4]: spec.ingress[3] allows all that this rule allows",
+            "networkpolicy/p2 spec.egress[0].to[0].ipBlock.cidr: 10.96.0.80/32 is the address of service shop/api: policies meet the pods behind a Service, never its address",
+            "networkpolicy/p2 spec.egress[1].ports[0].port: addresses have no names of ports: this allows nothing",
+            "networkpolicy/p2 spec.egress[3]: spec.egress[2] allows all that this rule allows",
+        ]
+    );
+    let elsewhere = lint(&world, &[], Some(&["else".into()].into()));
+    assert_eq!(elsewhere, []);
+    let fine = json!({"podSelector": api(), "ingress": [{"from": [{"podSelector": {}}], "ports": [{"port": "http"}]},
+        {"from": [{"namespaceSelector": {}}], "ports": [{"port": 443}]}]});
+    let (cluster, plans) = town(&[fine]);
+    assert_eq!(lint(&World::new(&cluster, &plans), &[], None), []);
 }

@@ -109,6 +109,12 @@ impl<'w> World<'w> {
         self.all_at(address).iter().filter(own)
     }
 
+    /// Who answers for names, as the pod that policies know (N21), if nodes do.
+    pub fn names(&self) -> Option<Pod> {
+        let found = self.plans.iter().map(|plan| dns(&plan.view));
+        found.into_iter().find(|dns| !dns.addresses.is_empty())
+    }
+
     /// The plan of a node.
     pub fn plan(&self, node: &str) -> Option<&'w NodePlan> {
         self.plans.iter().find(|plan| *plan.view.node == *node)

@@ -1,6 +1,7 @@
 //! Counters of what policies deny.
 
 use portolan_model::Family as IpFamily;
+use portolan_why::policy::key;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
@@ -70,6 +71,7 @@ fn labels(told: &Told) -> Vec<Labels> {
     }
     let policies = policies.iter();
     policies
-        .map(|policy| one(told.tier(), &policy.namespace, &policy.name))
+        .map(key)
+        .map(|(namespace, name)| one(told.tier(), namespace.unwrap_or_default(), name))
         .collect()
 }

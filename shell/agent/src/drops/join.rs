@@ -5,9 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
 
 use portolan_kernel::nflog::Logged;
-use portolan_model::{Cluster, Direction, PodKey, PolicyKey, Protocol};
+use portolan_model::{Cluster, Direction, PodKey, Protocol, Tier};
+use portolan_plan::policy::Source;
 use portolan_plan::{Deny, NodePlan};
-use portolan_why::policy::{Judgement, TIER, To, Who, World, judge};
+use portolan_why::policy::{Judgement, To, Who, World, judge, key, named};
 use serde_json::{Value, json};
 
 /// The input hook (NF_INET_LOCAL_IN): the node itself is meant.
@@ -142,11 +143,12 @@ impl Told {
 
     /// The tier of the policies that deny it.
     pub(super) fn tier(&self) -> &'static str {
-        self.judgement.as_ref().map_or("", |_| TIER)
+        let tier = self.judgement.as_ref().and_then(|judged| judged.tier);
+        tier.map_or("", Tier::name)
     }
 
     /// The policies that deny it.
-    pub(super) fn policies(&self) -> &[PolicyKey] {
+    pub(super) fn policies(&self) -> &[Source] {
         self.judgement
             .as_ref()
             .map_or(&[], |judged| judged.policies.as_slice())
@@ -181,12 +183,15 @@ impl Told {
                 .iter()
                 .map(|miss| format!("{} {}", miss.field, miss.what))
                 .collect();
-            format!("; nearest is {}: {}", near.rule.policy, misses.join(", "))
+            format!(
+                "; nearest is {}: {}",
+                named(&near.rule.policy),
+                misses.join(", ")
+            )
         });
-        let policies: Vec<String> = judged.policies.iter().map(ToString::to_string).collect();
         format!(
-            "Denied {way} {place}{at}, by {TIER} {}{nearest}",
-            policies.join(", ")
+            "Denied {way} {place}{at}, by {}{nearest}",
+            judged.deciders()
         )
     }
 
@@ -227,8 +232,8 @@ impl Told {
             "protocol": protocol_name(flow.protocol),
             "packets": self.packets,
             "tier": judged.map(|_| self.tier()),
-            "policies": self.policies().iter()
-                .map(|own| json!({"namespace": &*own.namespace, "name": &*own.name}))
+            "policies": self.policies().iter().map(key)
+                .map(|(namespace, name)| json!({"namespace": namespace, "name": name}))
                 .collect::<Vec<_>>(),
             "reason": judged.map(Judgement::reason).or_else(|| self.closed()),
             "nearest": judged.and_then(|judged| judged.json()["nearest"].get(0).cloned()),

@@ -7,7 +7,24 @@ use super::{Connection, ReportOutput};
 /// What the help of `portolan policy` ends with.
 pub(super) const EXAMPLES: &str = "Examples:\n  \
     portolan policy check --from client --to api:8080\n  \
-    portolan policy check --from shop/client --to service/api:80 -n prod";
+    portolan policy check --from shop/client --to service/api:80 -n prod\n  \
+    portolan policy matrix -n shop\n  \
+    portolan policy lint -A\n\n\
+    They read the API server, and work with any cluster whose policies are enforced as Kubernetes says.";
+
+const MATRIX_EXAMPLES: &str = "Examples:\n  \
+    portolan policy matrix -n shop                 who can reach whom, at the ports that rules and containers name\n  \
+    portolan policy matrix -n shop --port 8080     at one port: yes or no\n  \
+    portolan policy matrix -A -o json\n\n\
+    Rows are who begins a connection. A cell says at which ports, all, or - for none; pods that are treated alike are \
+    one row, whose own cell is about two of them.";
+
+const LINT_EXAMPLES: &str = "Examples:\n  \
+    portolan policy lint -n shop\n  \
+    portolan policy lint -A -o json\n\n\
+    It finds policies and rules that select nobody, rules that name a Service's address, names of ports that no pod \
+    has, rules that a wider one of the same policy covers, and what cannot be read. \
+    Exit code: 0 if there is nothing but notes, 1 if there is, or on an error.";
 
 const CHECK_EXAMPLES: &str = "Examples:\n  \
     portolan policy check --from client --to api:8080              two pods of the namespace\n  \
@@ -29,6 +46,42 @@ pub(crate) enum PolicyCommand {
     /// Tell whether a connection is allowed, and which rule decides or comes nearest
     #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
+    /// Print who can reach whom as a table
+    #[command(after_help = MATRIX_EXAMPLES)]
+    Matrix(MatrixArgs),
+    /// Find rules that do nothing, or not what they seem to
+    #[command(after_help = LINT_EXAMPLES)]
+    Lint(LintArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MatrixArgs {
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    /// The pods of all namespaces
+    #[arg(short = 'A', long)]
+    pub(crate) all_namespaces: bool,
+    /// Only this port [default: those that rules and containers name]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: Option<u16>,
+    /// tcp, udp or sctp, for --port
+    #[arg(long, default_value = "tcp", value_name = "PROTOCOL")]
+    pub(crate) protocol: String,
+    /// How to print
+    #[arg(short, long)]
+    pub(crate) output: Option<ReportOutput>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LintArgs {
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    /// The policies of all namespaces
+    #[arg(short = 'A', long)]
+    pub(crate) all_namespaces: bool,
+    /// How to print
+    #[arg(short, long)]
+    pub(crate) output: Option<ReportOutput>,
 }
 
 #[derive(Debug, Args)]

@@ -5,10 +5,14 @@
 
 mod check;
 mod ends;
+mod lint;
+mod matrix;
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
+use portolan_model::Text;
 use portolan_plan::NodePlan;
 
 use crate::cli::{PolicyArgs, PolicyCommand};
@@ -19,7 +23,14 @@ use crate::observed::Observed;
 pub(crate) async fn run(args: PolicyArgs) -> Result<ExitCode> {
     match args.command {
         PolicyCommand::Check(args) => check::run(args).await,
+        PolicyCommand::Matrix(args) => matrix::run(args).await,
+        PolicyCommand::Lint(args) => lint::run(args).await,
     }
+}
+
+/// The namespace that is asked about; none for all.
+fn namespaces(session: &Session, all: bool) -> Option<BTreeSet<Text>> {
+    (!all).then(|| [session.namespace.as_str().into()].into())
 }
 
 /// The cluster, with its policies, and the plan of each node.
