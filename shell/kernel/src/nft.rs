@@ -449,5 +449,6 @@ fn describe(step: &Step) -> String {
         Op::DeleteElements { set, keys, .. } => {
             format!("delete {} elements of {table} {set}", keys.len())
         }
+        Op::Commit => format!("end the transaction of {table}"),
     }
 }

@@ -461,12 +461,13 @@ fn n11_n15_policies_are_swapped_under_load() {
             };
             let [server, client] = [place.enter("server").await?, place.enter("client").await?];
             swap(0).await?;
-            let over = Arc::<AtomicBool>::default();
+            // Servers must outlive their clients.
+            let [over, closed] = [(); 2].map(|()| Arc::<AtomicBool>::default());
             let mut servers = Vec::new();
             let mut clients = Vec::new();
             for ip in &server.ips {
                 let at = SocketAddr::new(*ip, PORT + 1);
-                servers.push(echo(&server.netns, at, &over)?);
+                servers.push(echo(&server.netns, at, &closed)?);
                 // The first policy allows it once it is in the kernel.
                 until("the client is let in", async || is_answered(&client, at)).await?;
                 clients.push(ask_on(&client.netns, at, &over)?);
@@ -485,6 +486,7 @@ fn n11_n15_policies_are_swapped_under_load() {
                 let (lost, asked) = asked.ok().context("a client that ended")??;
                 ensure!(lost == 0 && asked > 0, "{lost} of {asked} were lost");
             }
+            closed.store(true, Ordering::Relaxed);
             let came = numbers(&heard);
             ensure!(came.is_empty(), "{came:?} of {sent} came through");
             let mut conntrack = Conntrack::open(&place.world.nodes[0].net.netns)?;

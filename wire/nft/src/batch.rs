@@ -78,6 +78,13 @@ pub enum Op {
         /// The keys.
         keys: Vec<Key>,
     },
+    /// What comes before is committed before what comes after.
+    ///
+    /// The kernel makes a transaction effective at once, but for packets on their way:
+    /// one that was there before finds new chains empty, and while the kernel works
+    /// through the transaction a new set of ranges has no elements yet. So nothing may
+    /// lead to what came in the same transaction, if packets are on their way there.
+    Commit,
 }
 
 /// An operation and the table it changes.
@@ -237,7 +244,7 @@ impl Ruleset {
 impl Table {
     fn op(&mut self, op: &Op) -> Result<(), String> {
         match op {
-            Op::AddTable { .. } | Op::DeleteTable => Ok(()),
+            Op::AddTable { .. } | Op::DeleteTable | Op::Commit => Ok(()),
             Op::AddChain {
                 chain,
                 base,

@@ -4,7 +4,9 @@
 //! batch is too big for one transaction: what is looked up comes before what looks
 //! it up (see [`crate::order`]), new chains are filled before anything leads to them,
 //! base chains change when all they need is there, and what is no longer used goes
-//! last. A start from nothing takes effect with its last transaction.
+//! last. A start from nothing takes effect with its last transaction. Where packets
+//! may be on their way, what is new is committed before anything leads there, and what
+//! is no longer used goes after that ([`Op::Commit`]).
 //!
 //! A changed chain is flushed and written again, in one transaction. What cannot
 //! be changed in place (a set's declaration, a base chain's hook) is deleted and
@@ -62,6 +64,7 @@ pub fn diff_into(from: &Ruleset, to: Ruleset) -> Batch {
             id,
             old,
             new: &new,
+            is_start: std::ptr::eq(old, &nothing),
             fresh,
             batch: &mut batch,
         }
@@ -114,8 +117,9 @@ fn raze(id: &TableId, old: &Table, new: &Table, batch: &mut Batch) -> Table {
     for chain in old.chains.keys().cloned() {
         batch.push(id, Op::FlushChain { chain });
     }
-    for set in BTreeMap::into_keys(gone) {
-        batch.push(id, Op::DeleteSet { set });
+    for (name, set) in gone {
+        empty(id, &name, &set, batch);
+        batch.push(id, Op::DeleteSet { set: name });
     }
     for chain in old.chains.keys().cloned() {
         batch.push(id, Op::DeleteChain { chain });
@@ -141,6 +145,8 @@ struct Differ<'a> {
     id: &'a TableId,
     old: &'a Table,
     new: &'a Table,
+    /// No packet meets a rule of the table yet.
+    is_start: bool,
     /// The elements of new sets, which are no longer in `new`.
     fresh: BTreeMap<Name, BTreeMap<Key, Data>>,
     batch: &'a mut Batch,
@@ -156,16 +162,42 @@ impl Differ<'_> {
         let changed: BTreeSet<Name> = self.changed_chains(&remade);
         self.unhook(&remade, &changed);
         self.declare(&remade);
+        // What is deleted and made again is missed in between: that is kept short.
+        let in_parts = !self.is_start && !self.batch.makes_anew();
         let changes: Vec<_> = self.changes(&remade);
         let mut changes = SetChanges::new(self.id.clone(), &Lookups::of(self.new), changes);
         changes.asked_come(self.batch);
         self.rules(&changed, |chain| chain.base.is_none());
+        if in_parts && self.brings_something() {
+            self.push(Op::Commit);
+        }
         changes.leading_come(self.batch);
         self.rules(&changed, |chain| chain.base.is_some());
         self.flush_gone(|chain| chain.base.is_some());
+        if in_parts && self.ends_something() {
+            self.push(Op::Commit);
+        }
         changes.go(self.batch);
         self.flush_gone(|chain| chain.base.is_none());
         self.delete_gone();
+    }
+
+    /// Whether there are sets or chains that were not there before.
+    fn brings_something(&self) -> bool {
+        let (old, new) = (self.old, self.new);
+        let mut sets = new.sets.keys();
+        let mut chains = new.chains.keys();
+        sets.any(|name| !old.sets.contains_key(name))
+            || chains.any(|name| !old.chains.contains_key(name))
+    }
+
+    /// Whether there were sets or chains that are no longer there.
+    fn ends_something(&self) -> bool {
+        let (old, new) = (self.old, self.new);
+        let mut sets = old.sets.keys();
+        let mut chains = old.chains.keys();
+        sets.any(|name| !new.sets.contains_key(name))
+            || chains.any(|name| !new.chains.contains_key(name))
     }
 
     /// Sets that are there but declared otherwise.

@@ -105,7 +105,8 @@ impl Transaction {
 /// between steps and inside long lists of elements, but never between a chain's
 /// flush and its rules, nor between the deletion and the addition of sets, chains
 /// or a set's elements: what replaces something comes together with its end. A batch
-/// whose steps are safe one after another stays safe when it is cut.
+/// whose steps are safe one after another stays safe when it is cut. [`Op::Commit`]
+/// always ends a transaction.
 ///
 /// `seq` is the first sequence number; `generation` makes the kernel refuse the
 /// first transaction (ERESTART) if anybody changed the ruleset since.
@@ -196,6 +197,14 @@ fn nfgen(family: u8, resource: u16) -> [u8; 4] {
     [family, 0, high, low]
 }
 
+/// Where the next step begins.
+fn after(place: Place) -> Place {
+    Place {
+        step: place.step + 1,
+        element: 0,
+    }
+}
+
 impl Encoder<'_> {
     /// The next transaction; none after the last.
     fn transaction(&mut self, generation: Option<u32>) -> Option<Transaction> {
@@ -207,13 +216,18 @@ impl Encoder<'_> {
             self.glued = before
                 .and_then(|before| batch.steps.get(before))
                 .is_some_and(|before| glued(before, step) && !self.apart(before, step));
+            let ends = step.op == Op::Commit && !self.steps.is_empty();
+            if step.op == Op::Commit {
+                self.place = after(self.place);
+                if ends {
+                    break;
+                }
+                continue;
+            }
             if !self.step(self.place.step, step) {
                 break;
             }
-            self.place = Place {
-                step: self.place.step + 1,
-                element: 0,
-            };
+            self.place = after(self.place);
         }
         self.finish(from)
     }
@@ -302,6 +316,8 @@ impl Encoder<'_> {
     /// Write a step that is one message.
     fn whole_step(&mut self, place: usize, table: &TableId, op: &Op) {
         match op {
+            // It is between transactions, not in one.
+            Op::Commit => {}
             Op::AddTable { comment } => {
                 let open = self.message(place, table, c::NEWTABLE, c::NLM_F_CREATE);
                 self.out.string(c::TABLE_NAME, &table.name);
