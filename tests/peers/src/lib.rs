@@ -8,9 +8,11 @@
 
 pub mod answerer;
 pub mod bird;
+pub mod frr;
 pub mod path;
 pub mod place;
 pub mod speaker;
+mod tools;
 
 pub use place::{Place, inside};
 
