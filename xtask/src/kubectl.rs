@@ -1,6 +1,6 @@
 //! Programs that tests call and nobody has to install: the two kubectl versions that
 //! judge the API server, and systemd-resolved, which takes a machine's resolv.conf for
-//! itself where it is installed, and BIRD, which the tests of BGP talk to.
+//! itself where it is installed, and BIRD and FRR, which the tests of BGP talk to.
 //!
 //! 1.32 is Debian 13's package `kubectl`; 1.20 is Debian 12's
 //! `kubernetes-client`, which asks for OpenAPI v2 as protobuf and knows only
@@ -47,20 +47,37 @@ pub(crate) fn fetch_resolved(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The folder below `target/tools` with BIRD, a router that speaks BGP and BFD: the
-/// package would start it where it is installed. With it, the libraries that only it needs.
-pub(crate) const BIRD: &str = "bird2";
-const BIRD_PACKAGES: [&str; 4] = ["bird2", "libssh-gcrypt-4", "libgcrypt20", "libgpg-error0"];
+/// Routers that speak BGP and BFD: the folder below `target/tools`, its packages of
+/// Debian 12, and the program. Installed, they would be started. With them come the
+/// libraries that only they need.
+const ROUTERS: [(&str, &[&str], &str); 2] = [
+    (
+        "bird2",
+        &["bird2", "libssh-gcrypt-4", "libgcrypt20", "libgpg-error0"],
+        "usr/sbin/bird",
+    ),
+    (
+        "frr",
+        &["frr", "libyang2", "libjson-c5", "libcap2"],
+        "usr/lib/frr/bgpd",
+    ),
+];
 
-/// Fetches BIRD if it is not there yet.
-pub(crate) fn fetch_bird(root: &Path) -> Result<()> {
-    let folder = root.join("target/tools").join(BIRD);
-    if folder.join("usr/sbin/bird").is_file() {
-        return Ok(());
-    }
-    for package in BIRD_PACKAGES {
-        fetch_one(root, "bookworm", package, BIRD)
-            .with_context(|| format!("fetch {package} of Debian bookworm"))?;
+/// Fetches the routers that are not there yet.
+pub(crate) fn fetch_routers(root: &Path) -> Result<()> {
+    for (folder, packages, program) in ROUTERS {
+        if root
+            .join("target/tools")
+            .join(folder)
+            .join(program)
+            .is_file()
+        {
+            continue;
+        }
+        for package in packages {
+            fetch_one(root, "bookworm", package, folder)
+                .with_context(|| format!("fetch {package} of Debian bookworm"))?;
+        }
     }
     Ok(())
 }
@@ -94,8 +111,8 @@ fn fetch_one(root: &Path, suite: &str, package: &str, folder: &str) -> Result<()
     let mirror = debian_mirror().context(
         "no Debian mirror in /etc/apt: the tests need kubectl 1.32 (Debian 13's package kubectl); \
          on another system unpack it under target/tools/kubectl-1.32, and Debian 12's \
-         systemd-resolved under target/tools/systemd-resolved and its bird2 under \
-         target/tools/bird2",
+         systemd-resolved under target/tools/systemd-resolved and its bird2 and frr \
+         under target/tools/bird2 and target/tools/frr",
     )?;
     let apt = root.join("target/tools/apt").join(suite);
     for sub in ["lists/partial", "cache/archives/partial", "etc"] {

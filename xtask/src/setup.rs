@@ -122,7 +122,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     }
     kubectl::fetch(root)?;
     kubectl::fetch_resolved(root)?;
-    kubectl::fetch_bird(root)?;
+    kubectl::fetch_routers(root)?;
     clients::fetch(root)?;
     user_namespaces()?;
     say("everything that the tests need is here");

@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::kubectl::{BIRD, RESOLVED};
+use crate::kubectl::RESOLVED;
 use crate::run::{check, is_root, output, run, say};
 
 /// `nobody` of Debian: a user with no rights at all.
@@ -80,7 +80,8 @@ fn without_root_in(root: &Path, product: &Path, place: &Path) -> Result<()> {
         root.join("target/tools/kubectl-1.32"),
         root.join("target/tools/kubectl-1.20"),
         root.join("target/tools").join(RESOLVED),
-        root.join("target/tools").join(BIRD),
+        root.join("target/tools/bird2"),
+        root.join("target/tools/frr"),
         root.join("examples"),
     ];
     let into = [
@@ -88,6 +89,7 @@ fn without_root_in(root: &Path, product: &Path, place: &Path) -> Result<()> {
         "target/tools/kubectl-1.20",
         "target/tools/systemd-resolved",
         "target/tools/bird2",
+        "target/tools/frr",
         "examples",
     ];
     for (from, into) in from.iter().zip(into) {

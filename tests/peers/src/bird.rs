@@ -1,6 +1,5 @@
 //! BIRD 2 in a namespace.
 
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -9,29 +8,11 @@ use nix::unistd::Pid;
 use portolan_kernel::netns::NetNs;
 use tempfile::TempDir;
 
-/// Where `cargo xtask setup` puts it.
-fn tools() -> PathBuf {
-    let root = std::env::var_os("PORTOLAN_ROOT").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."),
-        PathBuf::from,
-    );
-    root.join("target/tools/bird2")
-}
+use crate::tools::{libraries, tools};
 
 fn program(name: &str) -> Result<Command> {
-    let path = tools().join("usr/sbin").join(name);
-    if !path.is_file() {
-        bail!(
-            "{} is missing: cargo xtask setup fetches it",
-            path.display()
-        );
-    }
-    let mut command = Command::new(path);
-    let folders = ["usr/lib", "lib"].map(|folder| {
-        let architecture = format!("{}-linux-gnu", std::env::consts::ARCH);
-        tools().join(folder).join(architecture)
-    });
-    command.env("LD_LIBRARY_PATH", std::env::join_paths(folders)?);
+    let mut command = Command::new(tools("bird2", &format!("usr/sbin/{name}"))?);
+    command.env("LD_LIBRARY_PATH", libraries("bird2")?);
     Ok(command)
 }
 

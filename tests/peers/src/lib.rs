@@ -1,16 +1,20 @@
-//! Real neighbours for the machines of `wire/announce`: BIRD as a peer of BGP and BFD,
-//! and kernels that resolve addresses on a link.
+//! Real neighbours for the machines of `wire/announce`: BIRD and FRR as peers of BGP
+//! and BFD, and kernels that resolve addresses on a link.
 //!
 //! Each test makes its namespaces, without root: [`inside`] runs it again in a user
-//! namespace of its own, and [`Place`] is two network namespaces in it with a link
-//! between them. [`speaker`], [`path`] and [`answerer`] put a machine on sockets, the
-//! plainest way: a loop that looks at them every few milliseconds.
+//! namespace of its own. [`Place`] is two network namespaces in it with a link between
+//! them, [`segment`] several on a bridge. [`speaker`], [`path`] and [`answerer`] put a
+//! machine on sockets, the plainest way: a loop that looks at them every few
+//! milliseconds.
 
 pub mod answerer;
 pub mod bird;
+pub mod frr;
 pub mod path;
 pub mod place;
+pub mod segment;
 pub mod speaker;
+mod tools;
 
 pub use place::{Place, inside};
 

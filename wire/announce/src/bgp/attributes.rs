@@ -29,7 +29,8 @@ pub struct Attributes {
     pub communities: Vec<u32>,
     /// Large communities (RFC 8092).
     pub large_communities: Vec<[u32; 3]>,
-    /// How many times more our ASN is put into the path.
+    /// How many times more our ASN is put into the path. Internal peers are not told:
+    /// who finds its own ASN in a path drops the route.
     pub prepend: u8,
 }
 
@@ -50,7 +51,10 @@ impl Attributes {
     /// As attributes of an UPDATE, in order of their types, without next hop.
     pub(super) fn for_peer(&self, config: &Config) -> Vec<PathAttribute> {
         let internal = config.is_internal();
-        let times = self.prepend.min(MOST_PREPENDED) + u8::from(!internal);
+        let times = match internal {
+            true => 0,
+            false => self.prepend.min(MOST_PREPENDED) + 1,
+        };
         let path = vec![config.local_as; usize::from(times)];
         let segments = match path.is_empty() {
             true => Vec::new(),

@@ -62,4 +62,4 @@ mod tests;
 
 pub use agents::{Agents, Config, Output};
 pub use beat::{Beat, Key, Refused};
-pub use rendezvous::{leader, ranked};
+pub use rendezvous::{Roster, leader, ranked};

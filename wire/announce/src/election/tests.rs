@@ -30,6 +30,8 @@ proptest! {
         };
         let all = names(count);
         let before = leader(address, all.iter().map(String::as_str)).unwrap();
+        let roster = Roster::new(all.iter().map(String::as_str));
+        prop_assert_eq!(roster.leader(address), Some(before));
         let left: Vec<&str> = all.iter().map(String::as_str)
             .filter(|name| *name != format!("node-{gone}"))
             .collect();

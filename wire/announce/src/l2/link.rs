@@ -1,7 +1,7 @@
 //! The machine of one link.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use super::ethernet::{self, Frame, Mac};
@@ -104,10 +104,11 @@ impl Link {
 
     /// This node owns an address from now on. False, and nothing happens, if it
     /// did so already, or if no single station can own it (a group, `::`, a
-    /// loopback address).
+    /// loopback address, 255.255.255.255).
     pub fn own(&mut self, address: IpAddr, now: Duration) -> bool {
+        let everybody = address == IpAddr::V4(Ipv4Addr::BROADCAST);
         let nobody = address.is_multicast() || address.is_unspecified() || address.is_loopback();
-        if nobody || self.owned.contains_key(&address) {
+        if everybody || nobody || self.owned.contains_key(&address) {
             return false;
         }
         let owned = Owned {

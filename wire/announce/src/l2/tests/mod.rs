@@ -212,8 +212,17 @@ fn a_new_link_layer_address_is_announced() {
             .iter()
             .all(|f| Frame::parse(f).unwrap().source == THEM)
     );
-    let own = quiet().own(IpAddr::from([224, 0, 0, 1]), NOW);
-    assert!(!own, "nobody owns a group");
+    for nobody in [
+        "224.0.0.1",
+        "255.255.255.255",
+        "0.0.0.0",
+        "127.0.0.1",
+        "ff02::1",
+        "::",
+        "::1",
+    ] {
+        assert!(!quiet().own(nobody.parse().unwrap(), NOW), "{nobody}");
+    }
 }
 
 /// RFC 5227 section 2.4: one announcement in ten seconds, and no answer to it.
