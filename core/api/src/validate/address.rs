@@ -70,9 +70,10 @@ pub fn cidr(path: &str, text: &str) -> Vec<Cause> {
         return vec![Cause::invalid(path, &value, message)];
     };
     let mut causes = Vec::new();
-    let zeros = text
-        .split_once('/')
-        .is_some_and(|(_, length)| length.len() > 1 && length.starts_with('0'));
+    // Readers of ranges are laxer than those of addresses.
+    let zeros = text.split_once('/').is_some_and(|(address, length)| {
+        length.len() > 1 && length.starts_with('0') || address.parse::<IpAddr>().is_err()
+    });
     match text.parse::<ipnet::IpNet>() {
         Ok(net) if !zeros => {
             if net.addr() != net.network() {
