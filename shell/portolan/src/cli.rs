@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod agent;
+mod balancer;
 mod cleanup;
 mod cni;
 mod dns;
@@ -19,6 +20,7 @@ mod policy;
 mod ranges;
 
 pub(crate) use agent::{AgentArgs, Established, LocalMode};
+pub(crate) use balancer::{BalancerArgs, BalancerCommand, BalancerViewArgs, ExplainArgs};
 pub(crate) use cleanup::CleanupArgs;
 pub(crate) use cni::{CniArgs, CniCommand, FolderArgs, InstallArgs};
 pub(crate) use dns::{DnsArgs, DnsCommand, ServeArgs};
@@ -145,6 +147,9 @@ pub(crate) enum Command {
     /// Explain NetworkPolicies: who may reach whom, and which rule decides
     #[command(after_help = policy::EXAMPLES)]
     Policy(PolicyArgs),
+    /// Show load balancers' addresses and pools
+    #[command(after_help = balancer::EXAMPLES)]
+    Lb(BalancerArgs),
     /// Show the nodes, what runs on them, and what is wrong with any object
     Status(StatusArgs),
     /// Print how to reach a Service from this machine

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 mod agent;
+mod balancer;
 mod cleanup;
 mod cli;
 mod cni;
@@ -101,6 +102,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Doctor(args) => talk(doctor::run(args)),
         Command::Flows(args) => client(flows::run(args)),
         Command::Policy(args) => talk(policy::run(args)),
+        Command::Lb(args) => client(balancer::run(args)),
         Command::Status(args) => client(status::run(args)),
         Command::Demo(args) => lab::demo(args),
         Command::Up(args) => lab::up(args),

@@ -28,7 +28,7 @@ use portolan_model::workloads::{BalancedService, ObjectKey, Pool};
 
 use crate::workloads::Step;
 
-pub use nodes::Places;
+pub use nodes::{Places, fitness};
 pub use refusal::{EXCLUDED, NotShared, Refusal, Unfit};
 pub use service::CONDITION;
 pub use status::pool;
@@ -90,6 +90,12 @@ impl LoadBalancer {
     /// Whether this Service gets the nodes' addresses.
     pub fn uses_nodes(&self, service: &BalancedService) -> bool {
         self.is_by_nodes() || service.class.as_deref() == Some(NODES_CLASS)
+    }
+
+    /// How many addresses a pool can give.
+    pub fn size(&self, pool: &ObjectKey) -> u128 {
+        let stock = self.pools.stock(pool);
+        stock.map_or(0, pools::Stock::size)
     }
 
     /// A pool is as it is now. Answers with the Services to look at; if it is the

@@ -142,34 +142,44 @@ fn note(missing: &mut Vec<Refusal>, node: &str, (port, by): (BalancedPort, Strin
     missing.push(Refusal::Port { port, nodes, by });
 }
 
-/// The nodes that may stand in for a Service, and why the others may not (L4).
+/// Whether each node may stand in for a Service, and why not (L4).
+pub fn fitness<'a>(
+    service: &BalancedService,
+    places: &Places<'a>,
+) -> Vec<(&'a BalancerNode, Result<(), Unfit>)> {
+    // Nobody else can do it for a single node.
+    let alone = places.nodes.len() == 1;
+    let families = service.wanted_families();
+    let judge = |node: &BalancerNode| {
+        let mut addresses = node.external.iter().chain(&node.internal);
+        if !node.ready {
+            Err(Unfit::NotReady)
+        } else if node.network_unavailable {
+            Err(Unfit::Network)
+        } else if node.meta.labels.contains_key(EXCLUDED) && !alone {
+            Err(Unfit::Excluded)
+        } else if service.local && !places.ready_on.contains(node.meta.key.name.as_str()) {
+            Err(Unfit::NoEndpoint)
+        } else if !addresses.any(|address| families.contains(&Family::of(*address))) {
+            Err(Unfit::NoAddress)
+        } else {
+            Ok(())
+        }
+    };
+    let nodes = places.nodes.iter();
+    nodes.map(|node| (*node, judge(node))).collect()
+}
+
+/// The nodes that may stand in for a Service, and why the others may not.
 fn sort_out<'a>(
     service: &BalancedService,
     places: &Places<'a>,
 ) -> (Vec<&'a BalancerNode>, Vec<(String, Unfit)>) {
     let (mut fit, mut unfit) = (Vec::new(), Vec::new());
-    // Nobody else can do it for a single node.
-    let alone = places.nodes.len() == 1;
-    for node in places.nodes {
-        let name = node.meta.key.name.as_str();
-        let families = service.wanted_families();
-        let mut addresses = node.external.iter().chain(&node.internal);
-        let why = if !node.ready {
-            Some(Unfit::NotReady)
-        } else if node.network_unavailable {
-            Some(Unfit::Network)
-        } else if node.meta.labels.contains_key(EXCLUDED) && !alone {
-            Some(Unfit::Excluded)
-        } else if service.local && !places.ready_on.contains(name) {
-            Some(Unfit::NoEndpoint)
-        } else if !addresses.any(|address| families.contains(&Family::of(*address))) {
-            Some(Unfit::NoAddress)
-        } else {
-            None
-        };
-        match why {
-            None => fit.push(*node),
-            Some(why) => unfit.push((name.to_owned(), why)),
+    for (node, judged) in fitness(service, places) {
+        match judged {
+            Ok(()) => fit.push(node),
+            Err(why) => unfit.push((node.meta.key.name.clone(), why)),
         }
     }
     (fit, unfit)

@@ -102,6 +102,13 @@ impl Stock {
         self.total[family as usize]
     }
 
+    /// Addresses that can be given.
+    pub(super) fn size(&self) -> u128 {
+        self.total
+            .iter()
+            .fold(0, |sum, total| sum.saturating_add(*total))
+    }
+
     /// Addresses in use and free ones, of one family.
     pub(super) fn count(&self, family: Family) -> (u128, u128) {
         let used = self.used[family as usize];

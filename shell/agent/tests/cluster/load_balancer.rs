@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use portolan_agent::cluster::load_balancer::Election;
-use portolan_client::{ADDRESS_POOLS, LEASES, SERVICES};
+use portolan_client::{ADDRESS_POOLS, IP_ADDRESS_POOLS, LEASES, Resource, SERVICES};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -124,6 +124,59 @@ async fn c5_l12_the_second_service_on_a_port_waits_and_says_for_whom() -> Result
     );
     bed.delete(&SERVICES, NS, "first").await?;
     until_has(&bed, "second", &["172.18.0.2"]).await?;
+    bed.stop().await
+}
+
+/// MetalLB's definition, as far as it matters here.
+fn metal_definition() -> Value {
+    let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "ipaddresspools.metallb.io"},
+        "spec": {
+            "group": "metallb.io", "scope": "Namespaced",
+            "names": {"plural": "ipaddresspools", "kind": "IPAddressPool"},
+            "versions": [{"name": "v1beta1", "served": true, "storage": true, "schema": {
+                "openAPIV3Schema": {"type": "object", "properties": {"spec": open}}}}],
+        },
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn l6_l7_pools_and_annotations_of_metallb_are_read() -> Result<()> {
+    let mut bed = Bed::start(1).await?;
+    bed.addresses("node-1", &["172.18.0.2"]).await?;
+    let mut asks = balanced("asks");
+    asks["metadata"]["annotations"] = json!({"metallb.io/loadBalancerIPs": "198.51.100.9"});
+    bed.create(&SERVICES, NS, &asks).await?;
+    until_has(&bed, "asks", &["172.18.0.2"]).await?;
+    let definition = Resource {
+        group: "apiextensions.k8s.io".into(),
+        version: "v1".into(),
+        plural: "customresourcedefinitions".into(),
+        kind: "CustomResourceDefinition".into(),
+        namespaced: false,
+    };
+    bed.create(&definition, "", &metal_definition()).await?;
+    bed.until("the kind", &definition, "", |all| {
+        let known = &named(all, "ipaddresspools.metallb.io")["status"]["conditions"];
+        let known = known.as_array().into_iter().flatten();
+        known
+            .into_iter()
+            .any(|c| c["type"] == "Established" && c["status"] == "True")
+    })
+    .await?;
+    let pool = json!({
+        "apiVersion": "metallb.io/v1beta1", "kind": "IPAddressPool", "metadata": {"name": "first"},
+        "spec": {"addresses": ["198.51.100.0/28", "home"]},
+    });
+    bed.create(&IP_ADDRESS_POOLS, NS, &pool).await?;
+    // It would find the kind by itself, but looks for it ever more seldom.
+    bed.restart_controllers();
+    until_has(&bed, "asks", &["198.51.100.9"]).await?;
+    let told = bed.events_when("InvalidRange").await?;
+    assert_eq!(told[0]["involvedObject"]["kind"], "IPAddressPool");
+    assert_eq!(told[0]["message"], "\"home\" is no IP address");
     bed.stop().await
 }
 

@@ -85,6 +85,9 @@ impl Span {
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.last {
+            return self.first.fmt(f);
+        }
         write!(f, "{}-{}", self.first, self.last)
     }
 }

@@ -1,5 +1,10 @@
 //! Pools that come, change and go (L7).
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use portolan_model::workloads::{BalancedService, Object};
+
 use super::*;
 use crate::workloads::Action;
 
@@ -189,4 +194,28 @@ fn what_is_wrong_with_a_pool_of_metallb_is_told() {
     }
     bed.put(service("web"));
     assert_eq!(bed.has("web"), ["192.0.2.0"]);
+}
+
+#[test]
+fn l7_ten_thousand_services_have_ten_thousand_addresses() {
+    let mut bed = bed(&["10.8.0.0/18", "fd00:8::/64"]);
+    let mut seen = std::collections::BTreeSet::new();
+    for n in 0..10_000 {
+        let object = BalancedService::read(&dual(&format!("s{n}"), "RequireDualStack"));
+        let labels = BTreeMap::new();
+        let assigned = bed.balancer.pools.assign(&object, &labels);
+        assert_eq!(assigned.addresses.len(), 2, "{:?}", assigned.missing);
+        seen.extend(assigned.addresses);
+    }
+    assert_eq!(seen.len(), 20_000);
+    // From the middle: what is given back is given again.
+    for n in 4_000..4_100 {
+        bed.balancer.pools.release(&key(&format!("s{n}")));
+    }
+    let again = BalancedService::read(&service("again"));
+    let assigned = bed.balancer.pools.assign(&again, &BTreeMap::new());
+    assert_eq!(
+        assigned.addresses,
+        ["10.8.15.160".parse::<IpAddr>().unwrap()]
+    );
 }

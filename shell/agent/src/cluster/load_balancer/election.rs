@@ -177,7 +177,9 @@ impl Candidate {
         set(&mut body, "apiVersion", "coordination.k8s.io/v1");
         set(&mut body, "kind", "Lease");
         let before = str_at(lease, "spec.holderIdentity");
-        if before != holder {
+        if holder.is_empty() {
+            // Given back: who comes next counts.
+        } else if before != holder {
             let count = int_at(lease, "spec.leaseTransitions").unwrap_or(-1);
             set(&mut body, "spec.leaseTransitions", count + 1);
             set(&mut body, "spec.acquireTime", now.as_str());
