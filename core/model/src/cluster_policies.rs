@@ -53,3 +53,49 @@ impl ClusterPolicies {
         before.is_some()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster_policy::Subject;
+
+    fn policy(name: &str, tier: Tier, priority: u16) -> Arc<ClusterPolicy> {
+        Arc::new(ClusterPolicy {
+            name: name.into(),
+            tier,
+            priority,
+            subject: Subject::default(),
+            ingress: Vec::new(),
+            egress: Vec::new(),
+        })
+    }
+
+    fn names(policies: &ClusterPolicies, tier: Tier) -> Vec<String> {
+        let own = policies.of(tier).map(|policy| policy.name.to_string());
+        own.collect()
+    }
+
+    #[test]
+    fn n19_lower_priorities_come_first_and_names_then() {
+        let mut policies = ClusterPolicies::default();
+        for (name, tier, priority) in [
+            ("late", Tier::Admin, 1000),
+            ("b", Tier::Admin, 10),
+            ("a", Tier::Admin, 10),
+            ("z", Tier::Admin, 9),
+            ("base", Tier::Baseline, 0),
+        ] {
+            policies.insert(policy(name, tier, priority));
+        }
+        assert_eq!(names(&policies, Tier::Admin), ["z", "a", "b", "late"]);
+        assert_eq!(names(&policies, Tier::NetworkPolicy), [""; 0]);
+        assert_eq!(names(&policies, Tier::Baseline), ["base"]);
+        // Who changes its place leaves nothing behind.
+        policies.insert(policy("z", Tier::Baseline, 1));
+        policies.insert(policy("late", Tier::Admin, 0));
+        assert!(policies.remove(&"a".into()) && !policies.remove(&"a".into()));
+        assert_eq!(names(&policies, Tier::Admin), ["late", "b"]);
+        assert_eq!(names(&policies, Tier::Baseline), ["base", "z"]);
+        assert_eq!(policies.names().count(), 4);
+    }
+}

@@ -83,9 +83,12 @@ impl Question<'_> {
             return None;
         }
         let labels = self.cluster.labels_of(&self.pod.key.namespace);
-        let rules: Vec<&ClusterRule> = self
-            .cluster
-            .cluster_policies(tier)
+        let all = Tier::ALL.into_iter();
+        let all = all.flat_map(|tier| self.cluster.cluster_policies(tier));
+        let mut policies: Vec<_> = all.filter(|policy| policy.tier == tier).collect();
+        policies.sort_by_key(|policy| (policy.priority, policy.name.clone()));
+        let rules: Vec<&ClusterRule> = policies
+            .into_iter()
             .filter(|policy| policy.subject.selects(labels, &self.pod.labels))
             .flat_map(|policy| policy.rules(self.direction))
             .collect();
