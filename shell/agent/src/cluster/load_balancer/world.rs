@@ -62,6 +62,8 @@ pub(super) struct World {
     balancer: LoadBalancer,
     /// Whether every Service has got what its status said at start.
     adopted: bool,
+    /// Whether all are to be looked at in the order of their age before anything else.
+    by_age: bool,
     /// Pools that came or changed since something was told about them.
     changed: BTreeSet<ObjectKey>,
 }
@@ -81,6 +83,7 @@ impl Default for World {
             metal_pools: Store::default(),
             balancer: LoadBalancer::default(),
             adopted: false,
+            by_age: true,
             changed: BTreeSet::new(),
         }
     }
@@ -257,6 +260,7 @@ impl World {
             touched.extend(services.into_iter().map(Task::Service));
         }
         if by_nodes != self.balancer.is_by_nodes() {
+            self.by_age = true;
             let services = self.services.all().filter(|service| is_ours(service));
             touched.extend(services.map(|service| task(service)));
         }
@@ -269,6 +273,9 @@ impl World {
     pub(super) fn decide(&mut self, task: &Task, now: Timestamp) -> (Step, Touched) {
         if !self.adopted {
             self.adopt(now);
+        }
+        if self.by_age {
+            self.give_by_age(now);
         }
         match task {
             Task::Pool(key) => {
@@ -293,14 +300,31 @@ impl World {
     /// Everybody has what the status says, the oldest first (L7).
     fn adopt(&mut self, now: Timestamp) {
         self.adopted = true;
-        let mut services: Vec<Arc<BalancedService>> = self.services.all().cloned().collect();
-        services.retain(|service| !service.ingress.is_empty());
-        services.sort_by_key(|service| service.meta.created);
-        for service in services {
+        for service in self.oldest_first() {
+            if !service.ingress.is_empty() {
+                self.with(&service, now, |balancer, around| {
+                    balancer.adopt(&service, around);
+                });
+            }
+        }
+    }
+
+    /// When all are given something at once, who came first is first. What is written
+    /// comes later: each of them is to be decided about anyway.
+    fn give_by_age(&mut self, now: Timestamp) {
+        self.by_age = false;
+        for service in self.oldest_first() {
             self.with(&service, now, |balancer, around| {
-                balancer.adopt(&service, around);
+                balancer.converge(&service, around);
             });
         }
+    }
+
+    fn oldest_first(&self) -> Vec<Arc<BalancedService>> {
+        let services = self.services.all().filter(|service| is_ours(service));
+        let mut services: Vec<Arc<BalancedService>> = services.cloned().collect();
+        services.sort_by_key(|service| service.meta.created);
+        services
     }
 
     /// Asks with all that an answer about a Service depends on.
