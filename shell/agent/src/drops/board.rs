@@ -100,3 +100,52 @@ impl Board {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::join::tests::one;
+    use super::*;
+
+    /// Longer than any machine needs.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn n18_who_asks_gets_what_came_since_and_may_wait_for_it() {
+        let board = std::sync::Arc::new(Board::new("n"));
+        let nothing = board.after(0, Duration::ZERO).await;
+        assert_eq!(
+            (&nothing["last"], &nothing["items"]),
+            (&json!(0), &json!([]))
+        );
+        board.put(&one());
+        board.dropped(5);
+        let first = board.after(0, WAIT).await;
+        assert_eq!((&first["last"], &first["told"]), (&json!(1), &json!(1)));
+        assert_eq!(first["dropped"], 5);
+        assert_eq!(first["items"][0]["number"], 1);
+        assert_eq!(first["items"][0]["node"], "n");
+        // Somebody waits, and is answered by what comes.
+        let asked = std::sync::Arc::clone(&board);
+        let waits = tokio::spawn(async move { asked.after(1, WAIT).await });
+        tokio::task::yield_now().await;
+        board.put(&one());
+        let next = timeout(PATIENCE, waits).await.expect("an answer");
+        let next = next.expect("no panic");
+        assert_eq!(next["items"].as_array().map(Vec::len), Some(1));
+        assert_eq!(next["items"][0]["number"], 2);
+    }
+
+    #[test]
+    fn n18_only_the_last_flows_are_kept() {
+        let board = Board::new("n");
+        for _ in 0..KEPT + 3 {
+            board.put(&one());
+        }
+        let kept = board.kept();
+        assert_eq!(kept.flows.len(), KEPT);
+        assert_eq!(
+            kept.flows.front().map(|flow| &flow["number"]),
+            Some(&json!(4))
+        );
+    }
+}

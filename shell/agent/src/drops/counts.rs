@@ -75,3 +75,31 @@ fn labels(told: &Told) -> Vec<Labels> {
         .map(|(namespace, name)| one(told.tier(), namespace.unwrap_or_default(), name))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::text::encode;
+
+    use super::super::join::tests::one;
+    use super::*;
+
+    #[test]
+    fn n18_what_policies_deny_is_counted_by_policy() {
+        let denied = Denied::default();
+        let mut all = Registry::default();
+        denied.register(&mut all);
+        for told in one() {
+            denied.denied(&told);
+        }
+        denied.dropped(IpFamily::V6, 7);
+        let mut text = String::new();
+        encode(&mut text, &all).expect("text");
+        for line in [
+            r#"network_policy_denied_packets_total{direction="ingress",tier="NetworkPolicy",namespace="shop",policy="p"} 1"#,
+            r#"network_policy_dropped_packets_total{ip_family="IPv6"} 7"#,
+            "network_policy_told_packets_total 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+    }
+}

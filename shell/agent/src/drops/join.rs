@@ -242,7 +242,7 @@ impl Told {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use portolan_kernel::nflog::Ends;
     use portolan_model::{Change, Fact, intake};
     use portolan_plan::NodeView;
@@ -278,24 +278,34 @@ mod tests {
         cluster
     }
 
-    #[test]
-    fn n18_a_packet_is_joined_with_who_denied_it() {
+    /// What is told of these packets.
+    fn told(packets: &[Logged]) -> Vec<Told> {
         let cluster = cluster();
         let view = NodeView {
             node: "n".into(),
             ..NodeView::default()
         };
         let plan = portolan_plan::node(&cluster, &view);
+        let now = SystemTime::UNIX_EPOCH;
+        let flows = packets
+            .iter()
+            .map(|one| (Flow::of(one), Seen::new(one, now)));
+        joined(&plan, &cluster, flows.collect())
+    }
+
+    /// One packet that a policy denies.
+    pub(in super::super) fn one() -> Vec<Told> {
+        told(&[packet("10.0.0.9", "10.0.0.1", 6, Some(81))])
+    }
+
+    #[test]
+    fn n18_a_packet_is_joined_with_who_denied_it() {
         let packets = [
             packet("10.0.0.9", "10.0.0.1", 6, Some(81)),
             packet("10.0.0.9", "10.0.0.1", 1, None),
             packet("10.0.0.9", "10.0.0.1", 6, Some(80)),
         ];
-        let now = SystemTime::UNIX_EPOCH;
-        let flows = packets
-            .iter()
-            .map(|one| (Flow::of(one), Seen::new(one, now)));
-        let told = joined(&plan, &cluster, flows.collect());
+        let told = told(&packets);
         let words: Vec<String> = told.iter().map(Told::message).collect();
         assert_eq!(
             words,
