@@ -37,6 +37,8 @@ pub struct Facts {
     pub change: Change,
     /// What was wrong with it.
     pub problems: Vec<Problem>,
+    /// The list is empty because the kind may not be read; it is tried again.
+    pub forbidden: bool,
     /// When somebody asked for a change of endpoints, as its EndpointSlice says,
     /// and of which family they are. A list's are past and not told.
     pub triggered: Option<(Family, SystemTime)>,
@@ -61,6 +63,8 @@ pub fn resource(kind: Kind) -> &'static Resource {
 pub struct Wanted {
     /// These kinds.
     pub kinds: Vec<Kind>,
+    /// Of these, what may not be read counts as an empty list.
+    pub optional: Vec<Kind>,
     /// The pods of this node alone; those of all nodes without a value.
     pub pods_of: Option<String>,
     /// The zones of endpoints are kept: only names may tell of them.
@@ -93,6 +97,7 @@ pub fn facts(
             client: client.clone(),
             kind,
             fields: of_node.map(|node| format!("spec.nodeName={node}")),
+            optional: kind == Kind::ServiceCidr || wanted.optional.contains(&kind),
             zones: wanted.zones,
             sender: sender.clone(),
             shutdown: shutdown.clone(),
@@ -233,6 +238,8 @@ struct Feed {
     kind: Kind,
     /// Only objects with these fields.
     fields: Option<String>,
+    /// As an older agent's rights do not name ServiceCIDRs; the flag gives the ranges.
+    optional: bool,
     zones: bool,
     sender: mpsc::Sender<Facts>,
     shutdown: CancellationToken,
@@ -251,8 +258,7 @@ impl Feed {
 
     async fn run<S: Source>(self) {
         let params = Params {
-            // Older agents' rights do not name it; the flag gives the ranges.
-            optional: self.kind == Kind::ServiceCidr,
+            optional: self.optional,
             fields: self.fields.clone(),
             ..Params::all()
         };
@@ -263,6 +269,7 @@ impl Feed {
         let mut texts = Interner::default();
         let mut problems = Vec::new();
         let mut triggered = None;
+        let mut refused = false;
         while let Some(mut event) = events.next().await {
             if let Event::InitItem(known) | Event::Upsert(known) = &mut event
                 && !self.zones
@@ -283,7 +290,8 @@ impl Feed {
                     problems.extend(known.problems);
                     continue;
                 }
-                Event::InitDone { .. } => {
+                Event::InitDone { forbidden, .. } => {
+                    refused = forbidden;
                     texts = Interner::default();
                     Change::Replace(self.kind, std::mem::take(&mut listed))
                 }
@@ -307,6 +315,7 @@ impl Feed {
             let facts = Facts {
                 change,
                 problems: std::mem::take(&mut problems),
+                forbidden: std::mem::take(&mut refused),
                 triggered: triggered.take(),
             };
             if self.sender.send(facts).await.is_err() {

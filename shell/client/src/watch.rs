@@ -55,6 +55,8 @@ pub enum Event<T> {
     InitDone {
         /// The list's resourceVersion; empty where the kind is not served.
         resource_version: String,
+        /// The list is empty because the kind may not be read ([`Params::optional`]).
+        forbidden: bool,
     },
     /// An object was created or changed.
     Upsert(T),
@@ -231,7 +233,7 @@ impl<T: Versioned> Watcher<T> {
                 Ok(Ok(Listed::Absent)) => {
                     if absent.failures() == 0 {
                         tracing::info!(resource = %self.resource, "not served; counts as empty and is looked for again");
-                        if let Err(stop) = self.announce_absent().await {
+                        if let Err(stop) = self.announce_absent(false).await {
                             return stop;
                         }
                     }
@@ -243,7 +245,7 @@ impl<T: Versioned> Watcher<T> {
                     }
                     if !known {
                         known = true;
-                        if let Err(stop) = self.announce_absent().await {
+                        if let Err(stop) = self.announce_absent(true).await {
                             return stop;
                         }
                     }
@@ -261,10 +263,11 @@ impl<T: Versioned> Watcher<T> {
         self.events.send(event).await.map_err(|_closed| Stop)
     }
 
-    async fn announce_absent(&self) -> Result<(), Stop> {
+    async fn announce_absent(&self, forbidden: bool) -> Result<(), Stop> {
         self.send(Event::Init).await?;
         self.send(Event::InitDone {
             resource_version: String::new(),
+            forbidden,
         })
         .await
     }
@@ -314,6 +317,7 @@ impl<T: Versioned> Watcher<T> {
                     let version = page.metadata.resource_version;
                     let done = Event::InitDone {
                         resource_version: version.clone(),
+                        forbidden: false,
                     };
                     return Ok(self.send(done).await.map(|()| Listed::At(version)));
                 }

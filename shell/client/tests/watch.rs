@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::{Stream, StreamExt};
 use http::{Request, Response};
 use kube::client::Body;
+use portolan_client::facts::Wanted;
 use portolan_client::{Client, Event, PODS, Params, Versioned, watch};
 use portolan_model::{Change, Kind};
 use serde_json::{Value, json};
@@ -76,7 +77,9 @@ async fn words(
         words.push(match event.expect("in time").expect("never ends") {
             Event::Init => "init".to_owned(),
             Event::InitItem(object) => format!("item {}", name(&object)),
-            Event::InitDone { resource_version } => format!("done {resource_version}"),
+            Event::InitDone {
+                resource_version, ..
+            } => format!("done {resource_version}"),
             Event::Upsert(object) => format!("is {}", name(&object)),
             Event::Delete(object) => format!("gone {}", name(&object)),
         });
@@ -174,6 +177,25 @@ async fn a_kind_that_may_not_be_read_is_done_without_only_if_it_is_optional() {
     );
     let mut events = watch::<Value>(scripted(script()).0, PODS.clone(), Params::all());
     assert_eq!(words(&mut events, 3).await, ["init", "item a", "done 3"]);
+}
+
+/// What may not be read is told apart from what there is none of, until it may.
+#[tokio::test]
+async fn what_may_not_be_read_is_told_as_such() {
+    let forbidden = (403, vec![status(403, "Forbidden")]);
+    let (client, _) = scripted(vec![forbidden, page(3, "", Vec::new())]);
+    let wanted = Wanted {
+        kinds: vec![Kind::Policy],
+        optional: vec![Kind::Policy],
+        ..Wanted::default()
+    };
+    let mut facts = portolan_client::facts::facts(client, wanted, CancellationToken::new());
+    for expected in [true, false] {
+        let next = tokio::time::timeout(Duration::from_secs(30), facts.recv()).await;
+        let facts = next.expect("in time").expect("never ends");
+        assert_eq!(facts.change, Change::Replace(Kind::Policy, Vec::new()));
+        assert_eq!(facts.forbidden, expected);
+    }
 }
 
 #[tokio::test]

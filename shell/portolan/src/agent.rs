@@ -372,6 +372,7 @@ mod tests {
         let expected = NodeView {
             node: "n".into(),
             masquerade_bit: 0x4000,
+            cut_bit: Some(0x2000_0000),
             ..NodeView::default()
         };
         assert_eq!(settings.given, expected);

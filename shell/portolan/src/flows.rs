@@ -141,7 +141,7 @@ async fn ask(
     let answer = match session.try_call(&Call::get(&path)).await {
         Ok(answer) if answer.status == 200 && answer.body["items"].is_array() => Ok(answer.body),
         Ok(answer) if answer.status == 404 => Err(
-            "its agent does not tell: it enforces no policies (--network-policy), has --policy-log=false, or its kernel has no nfnetlink_log"
+            "its agent does not tell: it enforces no policies (--network-policy=false), has --policy-log=false, or its kernel has no nfnetlink_log"
                 .to_owned(),
         ),
         Ok(answer) => Err(answer.body["message"]

@@ -196,7 +196,15 @@ fn the_manifests_belong_together() -> Result<()> {
     let added: Vec<_> = texts(&capabilities["add"]).collect();
     assert_eq!(added, ["NET_ADMIN"]);
     let files: Vec<_> = texts(&objects(KUSTOMIZATION)?[0]["resources"]).collect();
-    assert_eq!(files, ["namespace.yaml", "rbac.yaml", "agent.yaml"]);
+    assert_eq!(
+        files,
+        [
+            "namespace.yaml",
+            "rbac.yaml",
+            "network-policy.yaml",
+            "agent.yaml"
+        ]
+    );
     Ok(())
 }
 

@@ -140,7 +140,9 @@ impl<M: Send + 'static> Feed<M> {
                     listed.push(T::read(&object));
                     continue;
                 }
-                Event::InitDone { resource_version } => {
+                Event::InitDone {
+                    resource_version, ..
+                } => {
                     let version = resource_version.parse().unwrap_or(0);
                     News::All(std::mem::take(&mut listed), version)
                 }

@@ -89,6 +89,7 @@ pub(crate) struct Metrics {
     foreign: Counter,
     cut: Counts,
     restored: Counts,
+    forbidden: Gauge,
 }
 
 fn sync_times() -> Histogram {
@@ -152,6 +153,7 @@ impl Metrics {
             foreign: Counter::default(),
             cut: Counts::default(),
             restored: Counts::default(),
+            forbidden: Gauge::default(),
         };
         for family in IpFamily::BOTH.map(label) {
             // A counter is there before it counts, so that its rate is right.
@@ -315,6 +317,11 @@ impl Metrics {
             "Connections that had been cut and go on because policies allow them again",
             self.restored.clone(),
         );
+        own.register(
+            "policy_kinds_forbidden",
+            "Kinds of objects that policies need and that the agent may not read: what they say is not enforced",
+            self.forbidden.clone(),
+        );
     }
 
     /// Everything, in the text format of Prometheus.
@@ -400,6 +407,11 @@ impl Metrics {
     pub(crate) fn flows_ended(&self, family: IpFamily, count: usize) {
         let ended = self.flows_ended.get_or_create(&label(family));
         ended.inc_by(count as u64);
+    }
+
+    /// So many kinds may not be read.
+    pub(crate) fn forbidden(&self, count: usize) {
+        self.forbidden.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Policies cut so many connections, or let them go on.

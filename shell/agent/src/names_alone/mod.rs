@@ -202,6 +202,7 @@ impl NamesAlone {
     /// If the stream of facts ends.
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), NamesAloneError> {
         let wanted = Wanted {
+            optional: Vec::new(),
             kinds: self.kinds.to_vec(),
             pods_of: None,
             zones: self.view.zonal_names,

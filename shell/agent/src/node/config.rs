@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use kube::Client;
+use portolan_client::facts::Wanted;
 use portolan_dns::Name;
 use portolan_kernel::netns::NetNs;
-use portolan_plan::NodeView;
+use portolan_model::Kind;
+use portolan_plan::{NodeView, PodNames};
 
 use super::gate::Gate;
 use crate::dns::{DnsGuard, DnsTold, HandOver, KeepConfig, SharedFront, Upstream};
@@ -63,4 +65,28 @@ pub struct NodeConfig {
     /// Whether rules of a kube-proxy on the same node are removed once ours are in
     /// place; otherwise they are told of.
     pub replace_kube_proxy: bool,
+}
+
+impl NodeConfig {
+    /// What is watched, and what is kept of it.
+    pub(super) fn wanted(&self) -> Wanted {
+        let everywhere = self.policies || self.given.pod_names == PodNames::Verified;
+        // For whom search lists are completed are pods of this node.
+        let pods = everywhere || self.completed_search.is_some();
+        let mut kinds = Kind::ALL.to_vec();
+        kinds.extend(pods.then_some(Kind::Pod));
+        if self.policies {
+            kinds.extend([Kind::Policy, Kind::ClusterPolicy]);
+        }
+        // Services go on where policies may not be read.
+        let mut optional = vec![Kind::Policy, Kind::ClusterPolicy];
+        let others = self.given.pod_names == PodNames::Verified || self.completed_search.is_some();
+        optional.extend((!others).then_some(Kind::Pod));
+        Wanted {
+            kinds,
+            optional,
+            pods_of: (!everywhere).then(|| self.given.node.to_string()),
+            zones: self.given.zonal_names,
+        }
+    }
 }

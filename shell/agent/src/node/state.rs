@@ -1,15 +1,16 @@
 //! The loop itself.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use portolan_client::facts::{Facts, Wanted, facts};
+use portolan_client::facts::{Facts, facts};
 use portolan_kernel::conntrack::ConntrackError;
 use portolan_kernel::release::Release;
 use portolan_model::{Change, Cluster, Dirty, Fact, Kind, Problem};
 use portolan_plan::conntrack::Scope;
 use portolan_plan::policy::Review;
-use portolan_plan::{NodePlan, NodeView, PodNames, Touched, renode};
+use portolan_plan::{NodePlan, NodeView, Touched, renode};
 use portolan_render::nft as render;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -112,6 +113,8 @@ struct State {
     localhost: Localhost,
     /// Kinds whose first list has not arrived yet.
     awaited: Vec<Kind>,
+    /// Kinds that may not be read.
+    forbidden: BTreeSet<Kind>,
     /// What changed since the last round of planning.
     dirty: Dirty,
     /// When the whole image is compared with the kernel, and why.
@@ -135,23 +138,6 @@ struct State {
     names_failed: bool,
     retry: Duration,
     quiet_since: Instant,
-}
-
-/// What is watched, and what is kept of it.
-fn wanted(config: &NodeConfig) -> Wanted {
-    let everywhere = config.policies || config.given.pod_names == PodNames::Verified;
-    // For whom search lists are completed are pods of this node.
-    let pods = everywhere || config.completed_search.is_some();
-    let mut kinds = Kind::ALL.to_vec();
-    kinds.extend(pods.then_some(Kind::Pod));
-    if config.policies {
-        kinds.extend([Kind::Policy, Kind::ClusterPolicy]);
-    }
-    Wanted {
-        kinds,
-        pods_of: (!everywhere).then(|| config.given.node.to_string()),
-        zones: config.given.zonal_names,
-    }
 }
 
 /// A comparison of the whole image.
@@ -189,7 +175,7 @@ pub async fn run(mut config: NodeConfig, shutdown: CancellationToken) -> Result<
     let _alone = Alone::start(&config.netns, &config.given.node);
     let (drops, asks) = Drops::start(&mut config, &metrics);
     let health = Health::start(&config, &metrics, &drops);
-    let wanted = wanted(&config);
+    let wanted = config.wanted();
     let awaited = wanted.kinds.clone();
     let stream = facts(config.kube, wanted, shutdown.clone());
     let mut state = State {
@@ -208,6 +194,7 @@ pub async fn run(mut config: NodeConfig, shutdown: CancellationToken) -> Result<
         kube_proxy,
         localhost,
         awaited,
+        forbidden: BTreeSet::new(),
         dirty: Dirty::default(),
         repair: Some(Due {
             at: Instant::now(),
@@ -297,6 +284,7 @@ impl State {
         }
         if let Change::Replace(kind, _) = &facts.change {
             self.awaited.retain(|awaited| awaited != kind);
+            self.listed(*kind, facts.forbidden);
         }
         let (services, slices) = counted(&facts.change);
         self.metrics.came(services, slices, SystemTime::now());
@@ -312,6 +300,23 @@ impl State {
         }
         let dirty = self.cluster.apply(facts.change);
         self.dirty.merge(dirty);
+    }
+
+    /// Remembers what may not be read: policies that are not known hold for nobody, and
+    /// that must be seen.
+    fn listed(&mut self, kind: Kind, forbidden: bool) {
+        if kind == Kind::ServiceCidr || self.forbidden.contains(&kind) == forbidden {
+            return;
+        }
+        let node = &self.given.node;
+        if forbidden {
+            self.forbidden.insert(kind);
+            tracing::warn!(%node, ?kind, "may not be read: policies that need it are not enforced; allow the agent to list and watch it");
+        } else {
+            self.forbidden.remove(&kind);
+            tracing::info!(%node, ?kind, "may be read now");
+        }
+        self.metrics.forbidden(self.forbidden.len());
     }
 
     fn tell(&self, problem: &Problem) {
@@ -431,6 +436,8 @@ impl State {
         if self.cluster_dns && view.dns_addresses.is_empty() {
             view.dns_addresses = super::names::service_addresses(&self.cluster);
         }
+        // Without pods every address would be unknown.
+        view.close_unknown_pods &= !self.forbidden.contains(&Kind::Pod);
         self.view = view;
     }
 

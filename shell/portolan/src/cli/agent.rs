@@ -111,7 +111,7 @@ pub(crate) struct AgentArgs {
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true")]
     pub(crate) external_ips: bool,
     /// Enforce NetworkPolicies; all pods and policies of the cluster are watched for that
-    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true")]
     pub(crate) network_policy: bool,
     /// What becomes of connections that policies no longer allow: they are cut, or kept
     #[arg(long, default_value = "cut", value_name = "WORD")]
