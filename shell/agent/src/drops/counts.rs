@@ -23,7 +23,7 @@ impl Denied {
     pub(crate) fn register(&self, all: &mut Registry) {
         all.register(
             "network_policy_denied_packets",
-            "Packets that were told of and denied, by direction, tier and each policy that denies; without a policy where it was gone when the packet was told of",
+            "Packets that were told of and denied, by direction, tier, each policy that denies and its rule, which only ClusterNetworkPolicies have; without a policy where it was gone when the packet was told of",
             self.by_policy.clone(),
         );
         all.register(
@@ -63,6 +63,7 @@ fn labels(told: &Told) -> Vec<Labels> {
             ("tier", tier.to_owned()),
             ("namespace", namespace.to_owned()),
             ("policy", policy.to_owned()),
+            ("rule", told.rule()),
         ]
     };
     let policies = told.policies();
@@ -80,24 +81,25 @@ fn labels(told: &Told) -> Vec<Labels> {
 mod tests {
     use prometheus_client::encoding::text::encode;
 
-    use super::super::join::tests::one;
+    use super::super::join::tests::{one, one_by_a_rule};
     use super::*;
 
     #[test]
-    fn n18_what_policies_deny_is_counted_by_policy() {
+    fn n18_n19_what_policies_deny_is_counted_by_policy_and_rule() {
         let denied = Denied::default();
         let mut all = Registry::default();
         denied.register(&mut all);
-        for told in one() {
+        for told in one().into_iter().chain(one_by_a_rule()) {
             denied.denied(&told);
         }
         denied.dropped(IpFamily::V6, 7);
         let mut text = String::new();
         encode(&mut text, &all).expect("text");
         for line in [
-            r#"network_policy_denied_packets_total{direction="ingress",tier="NetworkPolicy",namespace="shop",policy="p"} 1"#,
+            r#"network_policy_denied_packets_total{direction="ingress",tier="NetworkPolicy",namespace="shop",policy="p",rule=""} 1"#,
+            r#"network_policy_denied_packets_total{direction="ingress",tier="Admin",namespace="",policy="closed",rule="spec.ingress[0]"} 1"#,
             r#"network_policy_dropped_packets_total{ip_family="IPv6"} 7"#,
-            "network_policy_told_packets_total 1",
+            "network_policy_told_packets_total 2",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }

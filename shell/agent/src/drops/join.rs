@@ -8,7 +8,7 @@ use portolan_kernel::nflog::Logged;
 use portolan_model::{Cluster, Direction, PodKey, Protocol, Tier};
 use portolan_plan::policy::Source;
 use portolan_plan::{Deny, NodePlan};
-use portolan_why::policy::{Judgement, To, Who, World, judge, key, named};
+use portolan_why::policy::{Cause, Judgement, To, Who, World, judge, key, named};
 use serde_json::{Value, json};
 
 /// The input hook (NF_INET_LOCAL_IN): the node itself is meant.
@@ -154,6 +154,15 @@ impl Told {
             .map_or(&[], |judged| judged.policies.as_slice())
     }
 
+    /// The field of the rule that denies it; none where no rule does, but all of them
+    /// allow something else.
+    pub(super) fn rule(&self) -> String {
+        match self.judgement.as_ref().map(|judged| &judged.cause) {
+            Some(Cause::Denied(rule)) => rule.field(),
+            _ => String::new(),
+        }
+    }
+
     /// The pod whose policies these are.
     pub(super) fn pod(&self) -> Option<&PodKey> {
         self.judgement.as_ref()?.pod.as_ref()
@@ -280,22 +289,44 @@ pub(super) mod tests {
 
     /// What is told of these packets.
     fn told(packets: &[Logged]) -> Vec<Told> {
-        let cluster = cluster();
+        told_in(&cluster(), packets)
+    }
+
+    fn told_in(cluster: &Cluster, packets: &[Logged]) -> Vec<Told> {
         let view = NodeView {
             node: "n".into(),
             ..NodeView::default()
         };
-        let plan = portolan_plan::node(&cluster, &view);
+        let plan = portolan_plan::node(cluster, &view);
         let now = SystemTime::UNIX_EPOCH;
         let flows = packets
             .iter()
             .map(|one| (Flow::of(one), Seen::new(one, now)));
-        joined(&plan, &cluster, flows.collect())
+        joined(&plan, cluster, flows.collect())
     }
 
     /// One packet that a policy denies.
     pub(in super::super) fn one() -> Vec<Told> {
         told(&[packet("10.0.0.9", "10.0.0.1", 6, Some(81))])
+    }
+
+    /// One packet that a rule denies.
+    pub(in super::super) fn one_by_a_rule() -> Vec<Told> {
+        let mut cluster = cluster();
+        let policy = json!({"metadata": {"name": "closed"}, "spec": {
+            "tier": "Admin", "priority": 1, "subject": {"namespaces": {}},
+            "ingress": [{"action": "Deny", "from": [{"namespaces": {}}]}]}});
+        let (policy, _) =
+            intake::cluster_policy(&serde_json::from_value(policy).expect("a policy"));
+        cluster.apply(Change::Upsert(Fact::ClusterPolicy(policy.into())));
+        let pod = json!({"metadata": {"name": "other", "namespace": "shop"},
+            "spec": {"nodeName": "m"}, "status": {"phase": "Running", "podIP": "10.0.1.1"}});
+        let (pod, _) = intake::pod(&serde_json::from_value(pod).expect("a pod"));
+        cluster.apply(Change::Upsert(Fact::Pod(pod.into())));
+        let namespace = serde_json::from_value(json!({"metadata": {"name": "shop"}}));
+        let namespace = intake::namespace(&namespace.expect("a namespace"));
+        cluster.apply(Change::Upsert(Fact::Namespace(namespace.into())));
+        told_in(&cluster, &[packet("10.0.1.1", "10.0.0.1", 6, Some(80))])
     }
 
     #[test]
