@@ -37,24 +37,35 @@ fn texts(list: &Value) -> impl Iterator<Item = String> {
     list.filter_map(|text| text.as_str().map(str::to_owned))
 }
 
-/// What the role of a file allows to list and watch.
+/// What the role of a file allows to list and watch, if that is all that it allows.
 fn allowed(text: &str) -> Result<BTreeSet<(String, String)>> {
+    let (allowed, more) = rights(text)?;
+    assert_eq!(more, BTreeSet::new());
+    Ok(allowed)
+}
+
+type Rights = BTreeSet<(String, String)>;
+
+/// What the role of a file allows to list and watch, and what else: verbs and resources.
+fn rights(text: &str) -> Result<(Rights, Rights)> {
     let objects = objects(text)?;
     let role = of_kind(&objects, "ClusterRole")?;
     let rules = role["rules"].as_array().context("rules")?;
-    let mut allowed = BTreeSet::new();
+    let (mut allowed, mut more) = (BTreeSet::new(), BTreeSet::new());
     for rule in rules {
         ensure!(rule["resourceNames"].is_null() && rule["nonResourceURLs"].is_null());
-        let verbs: BTreeSet<String> = texts(&rule["verbs"]).collect();
-        assert_eq!(verbs, ["list", "watch"].map(String::from).into(), "{rule}");
+        let mut verbs: BTreeSet<String> = texts(&rule["verbs"]).collect();
+        let reads = ["list", "watch"].map(|verb| verbs.remove(verb));
+        assert_eq!(reads[0], reads[1], "{rule}");
         for group in texts(&rule["apiGroups"]) {
             for resource in texts(&rule["resources"]) {
-                let is_new = allowed.insert((group.clone(), resource));
+                more.extend(verbs.iter().map(|verb| (verb.clone(), resource.clone())));
+                let is_new = !reads[0] || allowed.insert((group.clone(), resource));
                 assert!(is_new, "allowed twice: {rule}");
             }
         }
     }
-    Ok(allowed)
+    Ok((allowed, more))
 }
 
 fn asked(kinds: &[Kind]) -> BTreeSet<(String, String)> {
@@ -111,7 +122,12 @@ fn l2_the_load_balancer_may_do_what_it_does() -> Result<()> {
 #[test]
 fn an_agent_that_enforces_policies_may_read_them_and_pods() -> Result<()> {
     let kinds = [Kind::Pod, Kind::Policy, Kind::ClusterPolicy];
-    assert_eq!(allowed(POLICY_RBAC)?, asked(&kinds));
+    let (allowed, more) = rights(POLICY_RBAC)?;
+    assert_eq!(allowed, asked(&kinds));
+    // Events of what policies deny are about pods.
+    let told = [("create", "events"), ("get", "pods"), ("patch", "events")];
+    let told = told.map(|(verb, resource)| (verb.to_owned(), resource.to_owned()));
+    assert_eq!(more, told.into());
     Ok(())
 }
 
