@@ -209,7 +209,9 @@ fn n11_exactly_what_is_no_longer_allowed_is_cut() {
             let at = SocketAddr::new(world.address(B, family), UDP_TARGET);
             let [udp_a, udp_c] = [A, C].map(|from| Sender::new(&world, from, at));
             for sender in [&udp_a, &udp_c] {
-                sender.server().await?;
+                sender
+                    .until(|seen| matches!(seen, Seen::Answer { .. }))
+                    .await?;
             }
             let udp = |client: Client, sender: &Sender| {
                 SocketAddr::new(world.address(client, family), sender.port)
@@ -224,7 +226,9 @@ fn n11_exactly_what_is_no_longer_allowed_is_cut() {
                 pair.speaks().await?;
                 turned(&world, pair.from, false).await?;
             }
-            udp_a.server().await?;
+            udp_a
+                .until(|seen| matches!(seen, Seen::Answer { .. }))
+                .await?;
             turned(&world, udp_from_a, false).await?;
             // Who tries anew is not let in, and cuts nobody.
             let seen = world
@@ -239,7 +243,9 @@ fn n11_exactly_what_is_no_longer_allowed_is_cut() {
             turned(&world, goes.from, false).await?;
             turned(&world, udp_from_c, false).await?;
             goes.speaks().await?;
-            udp_c.server().await?;
+            udp_c
+                .until(|seen| matches!(seen, Seen::Answer { .. }))
+                .await?;
             // By the labels of a peer too, and by the end of all policies.
             let mut other = people(&world);
             if let Change::Upsert(Fact::Pod(pod)) = &mut other[2] {
@@ -297,7 +303,8 @@ fn n11_n17_behind_a_service_the_pod_counts() {
             world.apply(&[policy(None)?])?;
             let called = SocketAddr::new(cluster_ip(family, ALONE), PORT);
             let udp = Sender::new(&world, B, called);
-            udp.server().await?;
+            udp.until(|seen| matches!(seen, Seen::Answer { .. }))
+                .await?;
             let from = SocketAddr::new(world.address(B, family), udp.port);
             let only = |cidr: IpAddr| {
                 let cidr = ipnet(cidr);
@@ -307,7 +314,8 @@ fn n11_n17_behind_a_service_the_pod_counts() {
             };
             // The pod's own port and the client's own address.
             world.apply(&[policy(Some(only(world.address(B, family))))?])?;
-            udp.server().await?;
+            udp.until(|seen| matches!(seen, Seen::Answer { .. }))
+                .await?;
             turned(&world, from, false).await?;
             world.apply(&[policy(Some(only(world.address(C, family))))?])?;
             turned(&world, from, true).await?;

@@ -140,9 +140,20 @@ impl Desk {
         self.called.notify_one();
     }
 
+    /// Whether a newer order waits.
+    fn is_overtaken(&self) -> bool {
+        self.lock().is_some()
+    }
+
     /// Keeps what policies must judge once more of an order that is done.
     fn once_more(&self, done: Order) {
-        if let Some(again) = done.again.checked_sub(1)
+        // Whom a newer order overtook is in it, whatever was done already.
+        let again = if self.is_overtaken() {
+            Some(AGAIN)
+        } else {
+            done.again.checked_sub(1)
+        };
+        if let Some(again) = again
             && !done.review.is_empty()
         {
             self.put_back(Order {
@@ -174,9 +185,10 @@ async fn work(mut worker: Worker, desk: Arc<Desk>, node: String) {
         let Some(order) = desk.lock().take() else {
             continue;
         };
+        let own = Arc::clone(&desk);
         let run = tokio::task::spawn_blocking(move || {
             let started = Instant::now();
-            let done = worker.reconcile(&order);
+            let done = worker.reconcile(&order, &own);
             (worker, order, done, started.elapsed())
         });
         let Ok((returned, order, done, took)) = run.await else {
@@ -208,14 +220,14 @@ async fn work(mut worker: Worker, desk: Arc<Desk>, node: String) {
 
 impl Worker {
     /// Judges every flow of an order and ends what is stale; how many that were.
-    fn reconcile(&mut self, order: &Order) -> Result<usize, ConntrackError> {
+    fn reconcile(&mut self, order: &Order, desk: &Desk) -> Result<usize, ConntrackError> {
         let Order {
             scope,
             plan,
             cluster,
             ..
         } = order;
-        self.review(order)?;
+        self.review(order, desk)?;
         let own: BTreeSet<IpAddr> = if scope.needs_own_addresses(plan) {
             self.conntrack.own_addresses()?
         } else {
@@ -242,7 +254,7 @@ impl Worker {
 impl Worker {
     /// Cuts connections that policies do not allow, and lets those go on that they
     /// allow again.
-    fn review(&mut self, order: &Order) -> Result<(), ConntrackError> {
+    fn review(&mut self, order: &Order, desk: &Desk) -> Result<(), ConntrackError> {
         let Order { review, plan, .. } = order;
         let Some(bit) = plan.policies.cut_bit.filter(|_| !review.is_empty()) else {
             return Ok(());
@@ -256,11 +268,16 @@ impl Worker {
                 mark: none.then_some((bit, bit)),
                 ..Filter::default()
             };
-            let turned = self.conntrack.pick(&filter, |entry| {
+            let turned: Vec<(Turn, Entry)> = self.conntrack.pick(&filter, |entry| {
                 let connection = connection(entry, bit)?;
                 let turn = review.judge(&plan.policies, &own, &connection)?;
                 Some((turn, *entry))
             })?;
+            // What began under newer rules is not judged by older ones: the newer order
+            // takes this one in.
+            if desk.is_overtaken() {
+                return Ok(());
+            }
             for (turn, value) in [(Turn::Cut, bit), (Turn::Restore, 0)] {
                 let these = turned.iter().filter(|(own, _)| *own == turn);
                 let these: Vec<Entry> = these.map(|(_, entry)| *entry).collect();
