@@ -325,7 +325,7 @@ pub(super) mod tests {
         cluster.apply(Change::Upsert(Fact::Pod(pod.into())));
         let namespace = serde_json::from_value(json!({"metadata": {"name": "shop"}}));
         let namespace = intake::namespace(&namespace.expect("a namespace"));
-        cluster.apply(Change::Upsert(Fact::Namespace(namespace.into())));
+        cluster.apply(Change::Upsert(Fact::Namespace(namespace)));
         told_in(&cluster, &[packet("10.0.1.1", "10.0.0.1", 6, Some(80))])
     }
 
