@@ -209,6 +209,16 @@ fn d3_names_wait_for_the_kernel_that_refuses_their_addresses() {
     );
 }
 
+/// Endpoints at a pod of the town, for a Service of this name.
+fn slice(world: &World, name: &str, service: &str, hostname: Option<&str>) -> serde_json::Value {
+    let mut endpoints = of_pod(world, 2);
+    endpoints[0]["hostname"] = json!(hostname);
+    json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {"name": name, "labels": {"kubernetes.io/service-name": service}},
+        "addressType": "IPv4", "endpoints": endpoints,
+        "ports": [{"name": "tcp", "protocol": "TCP", "port": TCP_TARGET}]})
+}
+
 /// What resolves connects, from the first answer on.
 #[test]
 fn d3_a_new_name_connects_at_once() {
@@ -216,23 +226,32 @@ fn d3_a_new_name_connects_at_once() {
         let api = Api::new(&world).await?;
         let pod = world.pods.iter().position(|pod| pod.node == 0);
         let pod = pod.context("a pod on the first node")?;
+        let services = Target::all(&SERVICES, NS);
+        let slices = Target::all(&ENDPOINT_SLICES, NS);
+        let seen = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "seen"},
+            "spec": {"clusterIP": "None", "ports": [{"name": "tcp", "port": PORT}]}});
+        api.writer.create(services, &seen).await?;
         let mut agent = Running::new(&world, &api);
         agent.start();
         told(&world, pod, &of_service("web")).await?;
         for number in 100..100 + NEW_NAMES {
             let name = format!("web-{number}");
-            let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-                "metadata": {"name": name, "labels": {"kubernetes.io/service-name": name}},
-                "addressType": "IPv4", "endpoints": of_pod(&world, 2),
-                "ports": [{"name": "tcp", "protocol": "TCP", "port": TCP_TARGET}]});
-            let slices = Target::all(&ENDPOINT_SLICES, NS);
-            api.writer.create(slices, &slice).await?;
+            let own = slice(&world, &name, &name, None);
+            api.writer.create(slices, &own).await?;
+            // Kinds are watched one by one: a Service may be known before its endpoints, and
+            // refuses until then. A later slice that shows says that this one was taken in.
+            let later = format!("at-{number}");
+            let shown = slice(&world, &later, "seen", Some(&later));
+            api.writer.create(slices, &shown).await?;
+            until("the endpoints are known", async || {
+                Ok(ask(&world, pod, &of_service(&format!("{later}.seen")))? == Some(ONE))
+            })
+            .await?;
             let address = cluster_ip(Family::V4, number);
             let service = json!({"apiVersion": "v1", "kind": "Service",
                 "metadata": {"name": name},
                 "spec": {"clusterIP": address.to_string(), "ports": [
                     {"name": "tcp", "protocol": "TCP", "port": PORT}]}});
-            let services = Target::all(&SERVICES, NS);
             api.writer.create(services, &service).await?;
             let end = tokio::time::Instant::now() + PATIENCE;
             // Without a pause: the first answer is what counts.
