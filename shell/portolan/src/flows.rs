@@ -279,6 +279,7 @@ fn row(flow: &Value) -> [String; 7] {
         })
         .collect();
     let packets = match flow["packets"].as_u64() {
+        _ if flow["verdict"] == "cut" => " (connection cut)".to_owned(),
         None | Some(0 | 1) => String::new(),
         Some(many) => format!(" ({many} packets)"),
     };
@@ -325,6 +326,9 @@ mod tests {
                 "packets)"
             ]
         );
+        let mut cut = flow;
+        cut["verdict"] = "cut".into();
+        assert!(padded(&row(&cut)).ends_with("shop/a,shop/b (connection cut)"));
         let gone = json!({"time": "t", "node": "n", "direction": null, "from": {}, "to": {}, "protocol": "ICMP", "policies": []});
         assert!(padded(&row(&gone)).ends_with("ICMP    -"));
     }

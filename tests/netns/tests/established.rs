@@ -6,7 +6,7 @@ mod site;
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result, ensure};
-use portolan_client::{NETWORK_POLICIES, PODS, Target};
+use portolan_client::{EVENTS, NETWORK_POLICIES, PODS, Target};
 use portolan_conntrack::{Entry, Filter};
 use portolan_kernel::conntrack::Conntrack;
 use portolan_kernel::netns::NetNs;
@@ -348,6 +348,21 @@ fn n11_connections_may_be_kept() {
     });
 }
 
+/// Whether pod b has an event that a connection of this client was cut.
+async fn is_told(api: &Api, client: IpAddr) -> Result<bool> {
+    let events = api.writer.get(Target::all(&EVENTS, NS)).await?;
+    let events = events["items"].as_array().context("a list")?;
+    let start = format!("Cut a connection, ingress from pod default/c ({client}) to ");
+    let is = |event: &Value| {
+        let message = event["message"].as_str().unwrap_or_default();
+        event["reason"] == "PolicyDropped"
+            && event["involvedObject"]["name"] == "b"
+            && message.starts_with(&start)
+            && message.contains(", by NetworkPolicy default/p")
+    };
+    Ok(events.iter().any(is))
+}
+
 /// An agent that starts finds what its predecessor did not see.
 #[test]
 fn n11_an_agent_that_starts_judges_what_it_finds() {
@@ -372,6 +387,7 @@ fn n11_an_agent_that_starts_judges_what_it_finds() {
         }
         let mut agent = Running::new(&world, &api);
         agent.config.policies = true;
+        agent.config.policy_log = true;
         agent.config.given.cut_bit = Some(BIT);
         agent.start();
         let gate = agent.config.gate.clone();
@@ -398,6 +414,9 @@ fn n11_an_agent_that_starts_judges_what_it_finds() {
             goes.is_silent().await?;
             stays.speaks().await?;
             turned(&world, stays.from, false).await?;
+            // The pod whose policy it is hears of it, with who was cut off.
+            let from = goes.from.ip();
+            until("the cut is told", async || is_told(&api, from).await).await?;
         }
         // Nothing changes with the agent alone.
         agent.stop().await?;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
 
-use portolan_kernel::nflog::Logged;
+use portolan_kernel::nflog::{Ends, Logged};
 use portolan_model::{Cluster, Direction, PodKey, Protocol, Tier};
 use portolan_plan::policy::Source;
 use portolan_plan::{Deny, NodePlan};
@@ -14,6 +14,9 @@ use serde_json::{Value, json};
 /// The input hook (NF_INET_LOCAL_IN): the node itself is meant.
 const INPUT: u8 = 1;
 
+/// The forward hook (NF_INET_FORWARD).
+const FORWARD: u8 = 2;
+
 /// What packets of one flow have in common, whatever port they come from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Flow {
@@ -22,6 +25,8 @@ pub(super) struct Flow {
     protocol: u8,
     port: Option<u16>,
     hook: u8,
+    /// Whether it went on until policies changed.
+    was_cut: bool,
 }
 
 impl Flow {
@@ -33,6 +38,19 @@ impl Flow {
             protocol: ends.protocol,
             port: ends.ports.map(|(_, port)| port),
             hook: packet.hook,
+            was_cut: false,
+        }
+    }
+
+    /// A connection that was cut.
+    pub(super) fn cut(ends: &Ends) -> Self {
+        Self {
+            source: ends.source,
+            destination: ends.destination,
+            protocol: ends.protocol,
+            port: ends.ports.map(|(_, port)| port),
+            hook: FORWARD,
+            was_cut: true,
         }
     }
 
@@ -78,6 +96,15 @@ impl Seen {
             first: now,
             source_port: packet.ends.ports.map(|(port, _)| port),
             packets: 1,
+        }
+    }
+
+    /// A connection that was cut, of which no packet was dropped yet.
+    pub(super) fn cut(ends: &Ends, now: SystemTime) -> Self {
+        Self {
+            first: now,
+            source_port: ends.ports.map(|(port, _)| port),
+            packets: 0,
         }
     }
 }
@@ -178,6 +205,10 @@ impl Told {
             Direction::Ingress => ("ingress from", &self.from, flow.source),
             Direction::Egress => ("egress to", &self.to, flow.destination),
         };
+        let what = match flow.was_cut {
+            true => "Cut a connection,",
+            false => "Denied",
+        };
         let place = match who {
             Who::Address(_) => address.to_string(),
             Who::Pod(_) | Who::Names | Who::Node(_) => format!("{who} ({address})"),
@@ -199,7 +230,7 @@ impl Told {
             )
         });
         format!(
-            "Denied {way} {place}{at}, by {}{nearest}",
+            "{what} {way} {place}{at}, by {}{nearest}",
             judged.deciders()
         )
     }
@@ -234,7 +265,11 @@ impl Told {
         json!({
             "time": format!("{seen:.3}"),
             "node": node,
-            "verdict": match self.deny { Deny::Drop => "dropped", Deny::Reject => "rejected" },
+            "verdict": match self.deny {
+                _ if flow.was_cut => "cut",
+                Deny::Drop => "dropped",
+                Deny::Reject => "rejected",
+            },
             "direction": judged.map(|_| self.direction()),
             "from": end(&self.from, flow.source, self.seen.source_port),
             "to": end(&self.to, flow.destination, flow.port),
@@ -252,7 +287,6 @@ impl Told {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use portolan_kernel::nflog::Ends;
     use portolan_model::{Change, Fact, intake};
     use portolan_plan::NodeView;
 
@@ -356,8 +390,37 @@ pub(super) mod tests {
             json!([{"namespace": "shop", "name": "p"}])
         );
         assert_eq!(value["nearest"]["field"], "spec.ingress[0]");
+        assert_eq!(
+            (&value["verdict"], &value["packets"]),
+            (&json!("dropped"), &json!(1))
+        );
         // Allowed by now: nobody is blamed.
         assert_eq!(told[1].json("n")["direction"], Value::Null);
         assert_eq!(told[1].tier(), "");
+    }
+
+    #[test]
+    fn n11_a_connection_that_was_cut_is_joined_with_who_denies_it() {
+        let cluster = cluster();
+        let view = NodeView {
+            node: "n".into(),
+            ..NodeView::default()
+        };
+        let plan = portolan_plan::node(&cluster, &view);
+        let ends = packet("10.0.0.9", "10.0.0.1", 6, Some(81)).ends;
+        let seen = Seen::cut(&ends, SystemTime::UNIX_EPOCH);
+        let told = joined(&plan, &cluster, [(Flow::cut(&ends), seen)].into());
+        let [told] = &told[..] else {
+            panic!("{told:?}")
+        };
+        let said = told.message();
+        let start = "Cut a connection, ingress from 10.0.0.9 to 81/TCP, by NetworkPolicy shop/p";
+        assert!(said.starts_with(start), "{said}");
+        let value = told.json("n");
+        assert_eq!(
+            (&value["verdict"], &value["packets"]),
+            (&json!("cut"), &json!(0))
+        );
+        assert_eq!(value["from"]["text"], "10.0.0.9:40000");
     }
 }

@@ -10,6 +10,7 @@
 //!
 //! A rule logs before it drops, and no more than some packets a second, so a flood
 //! costs little; the kernel counts them all, and what was not told is the difference.
+//! Connections that are cut are told of once, by whoever cuts them ([`Cuts`]).
 //! Why a packet was dropped is asked of the plan as it is when the packet is told of:
 //! the log says which packet it was, and the plan what denies it.
 
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use portolan_kernel::netns::NetNs;
-use portolan_kernel::nflog::{Heard, Listener};
+use portolan_kernel::nflog::{Ends, Heard, Listener};
 use portolan_kernel::nft::Nft;
 use portolan_model::{Cluster, Family};
 use portolan_plan::NodePlan;
@@ -51,6 +52,25 @@ const MOST: usize = 256;
 const COUNTED: Duration = Duration::from_secs(2);
 /// The pause after the listener failed.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// Cut connections that wait to be told of, in messages; what is more is not told.
+const CUTS: usize = 16;
+
+/// Where to tell of connections that policies cut; nowhere by default.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Cuts(Option<mpsc::Sender<Vec<Ends>>>);
+
+impl Cuts {
+    /// Tells of these, each from who began it to whom it reaches.
+    pub(crate) fn tell(&self, connections: impl Iterator<Item = Ends>) {
+        let Some(sender) = &self.0 else { return };
+        let connections: Vec<Ends> = connections.take(MOST).collect();
+        if !connections.is_empty() {
+            // Where so many wait, most of them are not told either.
+            drop(sender.try_send(connections));
+        }
+    }
+}
 
 /// A question to the node's loop: what it knows.
 #[derive(Debug)]
@@ -86,6 +106,8 @@ impl Asks {
 pub(crate) struct Drops {
     /// Where flows are told; none where nobody watches.
     pub(crate) board: Option<Arc<Board>>,
+    /// Where to tell of connections that policies cut.
+    pub(crate) cuts: Cuts,
     worker: Option<JoinHandle<()>>,
 }
 
@@ -114,9 +136,11 @@ impl Drops {
             }
         };
         let (ask, asks) = mpsc::channel(1);
+        let (cut, cuts) = mpsc::channel(CUTS);
         let board = Arc::new(Board::new(node));
         let worker = Worker {
             listener,
+            cuts,
             netns: config.netns.clone(),
             ask,
             board: Arc::clone(&board),
@@ -128,6 +152,7 @@ impl Drops {
         config.given.policy_log = Some(LOG_GROUP);
         let drops = Self {
             board: Some(board),
+            cuts: Cuts(Some(cut)),
             worker: Some(worker),
         };
         (drops, Asks(Some(asks)))
@@ -136,6 +161,7 @@ impl Drops {
 
 struct Worker {
     listener: Listener,
+    cuts: mpsc::Receiver<Vec<Ends>>,
     netns: NetNs,
     ask: mpsc::Sender<Ask>,
     board: Arc<Board>,
@@ -153,27 +179,40 @@ impl Worker {
             self.counts.clone(),
         ));
         // The other task ends with this one.
-        let _counting = Ends(counting);
+        let _counting = EndsWithIt(counting);
         loop {
-            match self.listener.hear().await {
-                Ok(heard) => self.take(heard),
-                Err(error) => {
-                    tracing::debug!(%error, "what policies deny was not heard");
-                    sleep(PAUSE).await;
-                    continue;
-                }
+            if let Err(error) = self.hear().await {
+                tracing::debug!(%error, "what policies deny was not heard");
+                sleep(PAUSE).await;
+                continue;
             }
             let mut until = std::pin::pin!(sleep(GATHERED));
             loop {
                 tokio::select! {
                     () = &mut until => break,
-                    heard = self.listener.hear() => match heard {
-                        Ok(heard) => self.take(heard),
-                        Err(_) => break,
-                    },
+                    heard = self.hear() => if heard.is_err() { break },
                 }
             }
             self.tell().await;
+        }
+    }
+
+    /// Waits for packets that were dropped, or connections that were cut.
+    async fn hear(&mut self) -> std::io::Result<()> {
+        tokio::select! {
+            heard = self.listener.hear() => self.take(heard?),
+            Some(connections) = self.cuts.recv() => self.take_cut(&connections),
+        }
+        Ok(())
+    }
+
+    fn take_cut(&mut self, connections: &[Ends]) {
+        let now = SystemTime::now();
+        for ends in connections {
+            if self.pending.len() < MOST {
+                let seen = Seen::cut(ends, now);
+                self.pending.entry(Flow::cut(ends)).or_insert(seen);
+            }
         }
     }
 
@@ -211,9 +250,9 @@ impl Worker {
 }
 
 /// A task that ends with its owner.
-struct Ends(JoinHandle<()>);
+struct EndsWithIt(JoinHandle<()>);
 
-impl Drop for Ends {
+impl Drop for EndsWithIt {
     fn drop(&mut self) {
         self.0.abort();
     }

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use portolan_conntrack::{Entry, Family as WireFamily, Filter};
 use portolan_kernel::conntrack::{Conntrack, ConntrackError};
 use portolan_kernel::netns::NetNs;
+use portolan_kernel::nflog::Ends;
 use portolan_model::{Cluster, Family, Protocol};
 use portolan_plan::NodePlan;
 use portolan_plan::conntrack::{Flow, Judge, Question, Scope};
@@ -24,6 +25,7 @@ use portolan_plan::policy::{Connection, Review, Turn};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use crate::drops::Cuts;
 use crate::metrics::Metrics;
 
 /// How many times as long as a run took nothing is done after it.
@@ -65,6 +67,7 @@ struct Desk {
 struct Worker {
     conntrack: Conntrack,
     metrics: Metrics,
+    cuts: Cuts,
 }
 
 /// The worker of one node. It ends with this handle.
@@ -80,18 +83,20 @@ impl Flows {
     /// # Errors
     /// If the kernel gives no socket.
     pub fn start(netns: &NetNs, node: &str) -> Result<Self, ConntrackError> {
-        Self::counted(netns, node, Metrics::new())
+        Self::telling(netns, node, Metrics::new(), Cuts::default())
     }
 
     /// As [`Flows::start`], telling what is done.
-    pub(crate) fn counted(
+    pub(crate) fn telling(
         netns: &NetNs,
         node: &str,
         metrics: Metrics,
+        cuts: Cuts,
     ) -> Result<Self, ConntrackError> {
         let worker = Worker {
             conntrack: Conntrack::open(netns)?,
             metrics,
+            cuts,
         };
         let desk = Arc::new(Desk::default());
         let worker = tokio::spawn(work(worker, Arc::clone(&desk), node.to_owned()));
@@ -283,6 +288,9 @@ impl Worker {
                 let these: Vec<Entry> = these.map(|(_, entry)| *entry).collect();
                 let count = self.conntrack.mark(&these, (value, bit))?;
                 self.metrics.connections_turned(family, turn, count);
+                if turn == Turn::Cut {
+                    self.cuts.tell(these.iter().map(ends));
+                }
             }
         }
         Ok(())
@@ -303,6 +311,17 @@ fn connection(entry: &Entry, bit: u32) -> Option<Connection> {
         to,
         is_cut: entry.mark & bit != 0,
     })
+}
+
+/// From who began it to whom it reaches.
+fn ends(entry: &Entry) -> Ends {
+    let ports = entry.original.from().zip(entry.reply.from());
+    Ends {
+        source: entry.original.source,
+        destination: entry.reply.source,
+        protocol: entry.original.protocol,
+        ports: ports.map(|(from, to)| (from.port(), to.port())),
+    }
 }
 
 fn wire_family(family: Family) -> WireFamily {

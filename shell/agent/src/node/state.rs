@@ -159,7 +159,9 @@ pub async fn run(mut config: NodeConfig, shutdown: CancellationToken) -> Result<
         cause,
     })?;
     let metrics = Metrics::new().telling(config.dns_told.clone());
-    let flows = Flows::counted(&config.netns, &node, metrics.clone());
+    let (drops, asks) = Drops::start(&mut config, &metrics);
+    let cuts = drops.cuts.clone();
+    let flows = Flows::telling(&config.netns, &node, metrics.clone(), cuts);
     let flows = flows.map_err(|cause| NodeError::Flows {
         node: node.clone(),
         cause,
@@ -173,7 +175,6 @@ pub async fn run(mut config: NodeConfig, shutdown: CancellationToken) -> Result<
     let names = Names::open(&config, Arc::clone(&metrics.dns));
     let names = names.map_err(|cause| NodeError::Names { node, cause })?;
     let _alone = Alone::start(&config.netns, &config.given.node);
-    let (drops, asks) = Drops::start(&mut config, &metrics);
     let health = Health::start(&config, &metrics, &drops);
     let wanted = config.wanted();
     let awaited = wanted.kinds.clone();
