@@ -1,0 +1,259 @@
+//! The loop that tells the network where load balancers' addresses are.
+//!
+//! ```text
+//!   API server ──► World (stores) ──► plan::announce ──► candidates of each address
+//!                                                              │
+//!   other agents ◄──UDP──► heart (who is alive) ──────────► Ledger: what this node owns
+//!                                                              │
+//!   the node's links ──► survey ──► Lease (tells the others)   ▼
+//!                            └────────────────────────────► one task for each link
+//!
+//!   routes of this node ───────────────────────────────────► one task for each BGP peer
+//! ```
+//!
+//! One task owns what is known and decides who answers; the heart, each link, each
+//! peer, the survey and the Lease are tasks of their own, which it tells and which tell it. What
+//! they do on the wire is decided by the machines of `portolan_announce`.
+//!
+//! Nothing is answered for before every kind has been listed once, so that a start
+//! takes no address away from anybody. At the end the others are told, and take over
+//! at once.
+
+mod bgp;
+mod heart;
+mod lease;
+mod ledger;
+mod link;
+mod links;
+mod survey;
+mod world;
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use portolan_announce::election::Key;
+use portolan_client::{Client, Recorder, Resource};
+use portolan_kernel::netns::NetNs;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use bgp::Peers;
+use heart::{Alive, Members};
+use ledger::Ledger;
+use links::LinkTasks;
+use world::{Message, World};
+
+/// The port of heartbeats: next to that of MetalLB's memberlist, which may still run.
+pub const HEARTBEAT_PORT: u16 = 7947;
+/// Under which name events are told, and fields are owned.
+const COMPONENT: &str = "portolan-announcer";
+/// Messages waiting for the loop.
+const CHANNEL_DEPTH: usize = 4096;
+/// Messages taken in before the next round of decisions.
+const DRAIN: usize = 1024;
+/// How long the tasks may take to say goodbye.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// What an agent that announces needs to know.
+#[derive(Clone)]
+pub struct AnnounceConfig {
+    /// Its node.
+    pub node: String,
+    /// Where the node's links are.
+    pub netns: NetNs,
+    /// The API server.
+    pub client: Client,
+    /// The namespace of the agents' Leases.
+    pub namespace: String,
+    /// The port of heartbeats, the same on all nodes.
+    pub heartbeat_port: u16,
+    /// What seals heartbeats, the same on all nodes.
+    pub heartbeat_key: Option<Vec<u8>>,
+}
+
+/// What is listed and watched: all that whoever runs this must be allowed to, besides
+/// the Leases of its namespace. Kinds that are not served, or may not be read, count as
+/// empty where they are custom ones.
+pub const WATCHED: [&Resource; 13] = world::WATCHED;
+
+/// Announces until `shutdown`.
+pub async fn run(config: AnnounceConfig, shutdown: CancellationToken) {
+    let (inbox, messages) = mpsc::channel(CHANNEL_DEPTH);
+    world::start(&config.client, &config.namespace, &inbox);
+    let tasks = TaskTracker::new();
+    // The tasks end after the loop has let everything go.
+    let over = CancellationToken::new();
+    let (links, _) = watch::channel(Vec::new());
+    tasks.spawn(survey::run(
+        config.netns.clone(),
+        links.clone(),
+        over.clone(),
+    ));
+    let mut speaking = Speaking {
+        world: World::new(&config.node),
+        ledger: Ledger::new(&config.node),
+        links: LinkTasks::new(config.netns.clone(), tasks.clone()),
+        peers: Peers::new(
+            &config.node,
+            config.netns.clone(),
+            config.client.clone(),
+            tasks.clone(),
+            over.clone(),
+        ),
+        recorder: Recorder::new(config.client.clone(), COMPONENT, &config.node),
+        members: None,
+        tasks: tasks.clone(),
+        over: over.clone(),
+        config,
+    };
+    speaking.work(messages, links.subscribe(), &shutdown).await;
+    speaking.links.release_all();
+    speaking.peers.leave();
+    over.cancel();
+    tasks.close();
+    drop(speaking);
+    if tokio::time::timeout(FAREWELL, tasks.wait()).await.is_err() {
+        tracing::warn!("announcing has not ended in time");
+    }
+}
+
+/// All that the loop owns.
+struct Speaking {
+    config: AnnounceConfig,
+    world: World,
+    ledger: Ledger,
+    links: LinkTasks,
+    peers: Peers,
+    recorder: Recorder,
+    /// To whom heartbeats go; none before they began.
+    members: Option<watch::Sender<Members>>,
+    tasks: TaskTracker,
+    over: CancellationToken,
+}
+
+impl Speaking {
+    async fn work(
+        &mut self,
+        mut messages: mpsc::Receiver<Message>,
+        mut links: watch::Receiver<Vec<survey::Found>>,
+        shutdown: &CancellationToken,
+    ) {
+        let (alive, mut heard) = watch::channel(Alive::default());
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                Ok(()) = heard.changed() => {
+                    let alive = heard.borrow_and_update().clone();
+                    self.ledger.set_alive(alive);
+                }
+                Ok(()) = links.changed() => {
+                    let found = links.borrow_and_update().clone();
+                    let new = self.links.set(&found);
+                    self.ledger.begin(&new);
+                }
+                message = messages.recv() => {
+                    let Some(message) = message else { return };
+                    self.world.take(message, tokio::time::Instant::now());
+                    for _ in 1..DRAIN {
+                        let Ok(message) = messages.try_recv() else { break };
+                        self.world.take(message, tokio::time::Instant::now());
+                    }
+                }
+                () = sleep_until(self.world.next_expiry()) => {}
+            }
+            if self.world.is_listed() {
+                self.settle(&alive, &links);
+            }
+        }
+    }
+
+    /// Brings everything in line with what is known now.
+    fn settle(
+        &mut self,
+        alive: &watch::Sender<Alive>,
+        links: &watch::Receiver<Vec<survey::Found>>,
+    ) {
+        let touched = self.world.settle(tokio::time::Instant::now());
+        let members = self.world.members();
+        match &self.members {
+            Some(sender) => {
+                sender.send_if_modified(|known| {
+                    let other = *known != members;
+                    known.clone_from(&members);
+                    other
+                });
+            }
+            None => self.begin(members, alive, links),
+        }
+        let moves = self
+            .ledger
+            .settle(&self.world.announcing, touched.addresses);
+        for address in &moves.taken {
+            self.tell(*address);
+        }
+        self.links.carry_out(moves.orders);
+        // Without addresses of its own it is not known yet who this node is.
+        if let Some(own) = self.world.own() {
+            let announcing = &self.world.announcing;
+            self.peers.settle(announcing, &own, &touched.routes);
+        }
+    }
+
+    /// The first heartbeat, and the Lease, once it is known where this node is.
+    fn begin(
+        &mut self,
+        members: Members,
+        alive: &watch::Sender<Alive>,
+        links: &watch::Receiver<Vec<survey::Found>>,
+    ) {
+        let own = self.world.own();
+        let Some(address) = own.and_then(|own| own.addresses.first().copied()) else {
+            return;
+        };
+        let at = SocketAddr::new(address, self.config.heartbeat_port);
+        let (sender, receiver) = watch::channel(members);
+        let heart = heart::Heart {
+            node: self.config.node.clone(),
+            netns: self.config.netns.clone(),
+            at,
+            key: self.config.heartbeat_key.as_deref().map(Key::new),
+            cluster: self.world.cluster(),
+        };
+        self.tasks
+            .spawn(heart.beat(receiver, alive.clone(), self.over.clone()));
+        let lease = lease::Holder {
+            client: self.config.client.clone(),
+            namespace: self.config.namespace.clone(),
+            node: self.config.node.clone(),
+            heartbeats_at: at,
+        };
+        self.tasks
+            .spawn(lease.hold(links.clone(), self.over.clone()));
+        self.members = Some(sender);
+    }
+
+    /// Says on the Services of an address that this node answers for it, in MetalLB's
+    /// words.
+    fn tell(&self, address: IpAddr) {
+        let node = &self.config.node;
+        tracing::info!(%address, node, "answers for an address");
+        for about in self.world.services_of(address) {
+            self.recorder.tell(
+                &about,
+                portolan_client::Severity::Normal,
+                "nodeAssigned",
+                &format!("announcing from node {node:?} with protocol \"layer2\""),
+            );
+        }
+    }
+}
+
+/// Sleeps until then, or for ever.
+async fn sleep_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
