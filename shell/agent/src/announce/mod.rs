@@ -16,10 +16,12 @@
 //! they do on the wire is decided by the machines of `portolan_announce`.
 //!
 //! Nothing is answered for before every kind has been listed once, so that a start
-//! takes no address away from anybody. At the end the others are told, and take over
-//! at once.
+//! takes no address away from anybody. While the API server is away, all stays as it
+//! was, but that nodes that die are replaced. At the end the others are told, and take
+//! over at once.
 
 mod bgp;
+mod fresh;
 mod heart;
 mod lease;
 mod ledger;
@@ -84,12 +86,9 @@ pub async fn run(config: AnnounceConfig, shutdown: CancellationToken) {
     let tasks = TaskTracker::new();
     // The tasks end after the loop has let everything go.
     let over = CancellationToken::new();
-    let (links, _) = watch::channel(Vec::new());
-    tasks.spawn(survey::run(
-        config.netns.clone(),
-        links.clone(),
-        over.clone(),
-    ));
+    // Who hears from the beginning misses nothing.
+    let (found, links) = watch::channel(Vec::new());
+    tasks.spawn(survey::run(config.netns.clone(), found, over.clone()));
     let mut speaking = Speaking {
         world: World::new(&config.node),
         ledger: Ledger::new(&config.node),
@@ -102,12 +101,13 @@ pub async fn run(config: AnnounceConfig, shutdown: CancellationToken) {
             over.clone(),
         ),
         recorder: Recorder::new(config.client.clone(), COMPONENT, &config.node),
+        among: false,
         members: None,
         tasks: tasks.clone(),
         over: over.clone(),
         config,
     };
-    speaking.work(messages, links.subscribe(), &shutdown).await;
+    speaking.work(messages, links, &shutdown).await;
     speaking.links.release_all();
     speaking.peers.leave();
     over.cancel();
@@ -126,6 +126,8 @@ struct Speaking {
     links: LinkTasks,
     peers: Peers,
     recorder: Recorder,
+    /// Whether this node has been among those that announce.
+    among: bool,
     /// To whom heartbeats go; none before they began.
     members: Option<watch::Sender<Members>>,
     tasks: TaskTracker,
@@ -161,7 +163,6 @@ impl Speaking {
                         self.world.take(message, tokio::time::Instant::now());
                     }
                 }
-                () = sleep_until(self.world.next_expiry()) => {}
             }
             if self.world.is_listed() {
                 self.settle(&alive, &links);
@@ -175,7 +176,7 @@ impl Speaking {
         alive: &watch::Sender<Alive>,
         links: &watch::Receiver<Vec<survey::Found>>,
     ) {
-        let touched = self.world.settle(tokio::time::Instant::now());
+        let touched = self.world.settle();
         let members = self.world.members();
         match &self.members {
             Some(sender) => {
@@ -194,8 +195,11 @@ impl Speaking {
             self.tell(*address);
         }
         self.links.carry_out(moves.orders);
-        // Without addresses of its own it is not known yet who this node is.
-        if let Some(own) = self.world.own() {
+        // Before this node is among those that announce, it has no routes: a peer that
+        // kept those of an earlier agent must not be told that this is all.
+        self.among |= self.world.is_among_speakers();
+        let own = self.world.own();
+        if let Some(own) = own.filter(|_| self.among) {
             let announcing = &self.world.announcing;
             self.peers.settle(announcing, &own, &touched.routes);
         }

@@ -1,6 +1,6 @@
 //! What the loop knows, and which addresses a piece of news touches.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::bgp::Own;
+use super::fresh::Fresh;
 use super::heart::Members;
 use crate::cluster::absorb::{Seen, absorb};
 use crate::cluster::feed::{Feed, News};
@@ -98,8 +99,8 @@ pub(super) struct World {
     peers: [Store<Peer>; 2],
     communities: Store<CommunityNames>,
     profiles: Store<BfdProfile>,
-    /// Until when each agent counts, by when its Lease was last seen to change.
-    fresh: BTreeMap<ObjectKey, Instant>,
+    /// The agents that count.
+    fresh: Fresh,
     /// Whether something that all Services have in common may be otherwise.
     uneven: bool,
     /// Services to look at.
@@ -126,7 +127,7 @@ impl World {
             peers: Default::default(),
             communities: Store::default(),
             profiles: Store::default(),
-            fresh: BTreeMap::new(),
+            fresh: Fresh::default(),
             uneven: true,
             dirty: BTreeSet::new(),
             announcing: Announcing::new(node),
@@ -195,43 +196,43 @@ impl World {
     /// A Lease that changed is fresh; its own times are not trusted.
     fn of_speakers(&mut self, news: News<Speaker>, now: Instant) -> bool {
         let mut other = false;
+        let mut own = None;
         for seen in absorb(&mut self.speakers, news) {
             let Some(key) = seen.key().cloned() else {
                 continue;
             };
-            match seen.now {
-                Some(speaker) => {
-                    let until = now + Duration::from_secs(speaker.seconds);
-                    let was = self.fresh.insert(key, until);
-                    let before = seen.before.as_deref();
-                    let same = before.is_some_and(|before| before.says_as(&speaker));
-                    other |= !same || was.is_none();
-                }
-                None => {
-                    self.fresh.remove(&key);
-                    other = true;
-                }
+            let Some(speaker) = seen.now else {
+                self.fresh.gone(&key);
+                other = true;
+                continue;
+            };
+            let duration = Duration::from_secs(speaker.seconds);
+            other |= self.fresh.heard(key.clone(), duration, now);
+            let before = seen.before.as_deref();
+            other |= !before.is_some_and(|before| before.says_as(&speaker));
+            if speaker.node == self.node {
+                own = Some((key, duration));
             }
         }
+        if let Some((key, duration)) = own {
+            other |= !self.fresh.witness(&key, duration, now).is_empty();
+        }
         other
-    }
-
-    /// When the next Lease runs out.
-    pub(super) fn next_expiry(&self) -> Option<Instant> {
-        self.fresh.values().min().copied()
     }
 
     /// The agents whose Leases are fresh.
     fn speakers(&self) -> impl Iterator<Item = &Arc<Speaker>> {
         let speakers = self.speakers.all();
-        speakers.filter(|one| !one.node.is_empty() && self.fresh.contains_key(&one.meta.key))
+        speakers.filter(|one| !one.node.is_empty() && self.fresh.counts(&one.meta.key))
+    }
+
+    /// Whether this node is among those that announce.
+    pub(super) fn is_among_speakers(&self) -> bool {
+        self.speakers().any(|one| one.node == self.node)
     }
 
     /// Looks at all that may be otherwise. Answers with what it touched.
-    pub(super) fn settle(&mut self, now: Instant) -> Touched {
-        let before = self.fresh.len();
-        self.fresh.retain(|_, until| *until > now);
-        self.uneven |= before != self.fresh.len();
+    pub(super) fn settle(&mut self) -> Touched {
         if std::mem::take(&mut self.uneven) {
             let ground = self.ground();
             if self.announcing.set_ground(ground) {

@@ -300,8 +300,8 @@ fn metal(spec: &Value, namespace: &str, peer: &mut Peer) {
     if let Some(keepalive) = duration(str_at(spec, "keepaliveTime")) {
         not_a_third(keepalive, "keepaliveTime", peer);
     }
-    // Its own native speaker takes either distance; FRR wants to be told.
-    peer.hops = bool_at(spec, "ebgpMultiHop").then_some(u8::MAX);
+    // Its own speaker takes any distance; ebgpMultiHop is for FRR, which must be told.
+    peer.hops = Some(u8::MAX);
     peer.restart = bool_at(spec, "enableGracefulRestart").then_some(RESTART_TIME);
     let (password, secret) = (
         str_at(spec, "password"),

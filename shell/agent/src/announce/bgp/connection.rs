@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 /// A peer that takes nothing for so long is given up (RFC 9687 section 3: eight
 /// minutes, or twice the hold time). Its hold timer may go on, since it still sends.
@@ -28,6 +29,7 @@ pub(super) enum Event {
 /// is written.
 pub(super) struct Writer {
     bytes: mpsc::UnboundedSender<Vec<u8>>,
+    task: JoinHandle<()>,
 }
 
 impl Writer {
@@ -42,7 +44,7 @@ impl Writer {
         let (reader, writer) = stream.into_split();
         let limit = SEND_HOLD.max(hold * 2);
         let over = events.clone();
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             tokio::select! {
                 () = read(id, reader, &over) => {}
                 () = write(writer, queue, limit) => {}
@@ -50,12 +52,17 @@ impl Writer {
             // Nobody listens any more where the session's task has ended.
             drop(over.send(Event::Closed(id)).await);
         });
-        Self { bytes }
+        Self { bytes, task }
     }
 
     /// Sends bytes, after those before. A connection that broke is told of as closed.
     pub(super) fn send(&self, bytes: Vec<u8>) {
         drop(self.bytes.send(bytes));
+    }
+
+    /// Closes the connection once all is written. The task ends then.
+    pub(super) fn close(self) -> JoinHandle<()> {
+        self.task
     }
 }
 

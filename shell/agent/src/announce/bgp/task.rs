@@ -25,6 +25,8 @@ use super::{Board, Own};
 
 /// What connections tell that is not taken yet.
 const DEPTH: usize = 16;
+/// How long the last message to a peer may take.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How soon a password that could not be read is asked for again.
 const AGAIN: Duration = Duration::from_secs(10);
 
@@ -59,6 +61,8 @@ pub(super) struct Speaker {
     /// Our end of the connection that was opened last.
     local: Option<IpAddr>,
     writers: BTreeMap<Connection, Writer>,
+    /// Connections whose last words are still written.
+    closing: Vec<JoinHandle<()>>,
     attempt: Option<JoinHandle<()>>,
     next: u64,
     start: Instant,
@@ -80,6 +84,7 @@ impl Speaker {
             password: None,
             local: None,
             writers: BTreeMap::new(),
+            closing: Vec::new(),
             attempt: None,
             next: 0,
             start: Instant::now(),
@@ -119,6 +124,11 @@ impl Speaker {
             }
         }
         self.board.remove(&self.peer.meta.key);
+        let closing = futures::future::join_all(std::mem::take(&mut self.closing));
+        if tokio::time::timeout(LAST_WORDS, closing).await.is_err() {
+            let peer = self.peer.meta.key.to_string();
+            tracing::debug!(peer, "a BGP peer did not take the last message");
+        }
     }
 
     /// Finds the password, if there is one. False if the task is to end before.
@@ -241,13 +251,19 @@ impl Speaker {
                         writer.send(bytes);
                     }
                 }
-                Output::Close(id) => drop(self.writers.remove(&id)),
+                Output::Close(id) => self.close(id),
                 Output::News(news) => is_up |= self.tell(&news),
             }
         }
         if is_up {
             self.flush();
         }
+    }
+
+    fn close(&mut self, id: Connection) {
+        self.closing.retain(|task| !task.is_finished());
+        let writer = self.writers.remove(&id);
+        self.closing.extend(writer.map(Writer::close));
     }
 
     fn dial(&mut self) {
