@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use ipnet::IpNet;
-use portolan_agent::announce::{self, AnnounceConfig};
+use portolan_agent::announce::{self, AnnounceConfig, AnnounceTold};
 use portolan_agent::cluster::ClusterConfig;
 use portolan_agent::cluster::load_balancer::{self, Election};
 use portolan_agent::dns::{Configured, Dial, DnsGuard, DnsTold, HandOver, SharedFront, Upstream};
@@ -78,6 +78,7 @@ async fn work(args: AgentArgs, settings: Settings) -> Result<()> {
         upstream: outside.upstream,
         front: outside.front,
         dns_told: outside.told,
+        announce_told: args.announce.then(AnnounceTold::default),
         completed_search: outside.completed_search,
         dns_guard: DnsGuard {
             transfers: args.dns_transfer.clone(),
@@ -143,6 +144,7 @@ fn announcer(
         namespace: args.leader_elect_resource_namespace.clone(),
         heartbeat_port: args.heartbeat_port,
         heartbeat_key: heartbeat_key(args)?,
+        told: config.announce_told.clone().unwrap_or_default(),
     };
     Ok(tokio::spawn(announce::run(announcer, shutdown)))
 }

@@ -19,6 +19,8 @@ pub(super) struct Moves {
     pub(super) orders: Orders,
     /// Addresses that this node did not answer for before.
     pub(super) taken: Vec<IpAddr>,
+    /// Addresses that it no longer answers for.
+    pub(super) given_up: Vec<IpAddr>,
 }
 
 /// Who answers for what, as this node sees it.
@@ -97,6 +99,9 @@ impl Ledger {
         }
         if before.is_empty() && !links.is_empty() {
             moves.taken.push(address);
+        }
+        if !before.is_empty() && links.is_empty() {
+            moves.given_up.push(address);
         }
         if !links.is_empty() {
             self.owned.insert(address, links);

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::survey::Found;
+use super::told::AnnounceTold;
 
 /// Addresses to own from now on (`true`), or no longer.
 pub(super) type Order = Vec<(IpAddr, bool)>;
@@ -28,6 +29,7 @@ const LONGEST: usize = 2048;
 /// The task of a link.
 pub(super) struct Answerer {
     netns: NetNs,
+    told: AnnounceTold,
     found: Found,
     machine: Link,
     start: Instant,
@@ -35,10 +37,11 @@ pub(super) struct Answerer {
 }
 
 impl Answerer {
-    pub(super) fn new(netns: NetNs, found: Found) -> Self {
+    pub(super) fn new(netns: NetNs, found: Found, told: AnnounceTold) -> Self {
         Self {
             machine: Link::new(found.mac),
             netns,
+            told,
             found,
             start: Instant::now(),
             joined: BTreeSet::new(),
@@ -145,6 +148,9 @@ impl Answerer {
 
     fn heard(&mut self, bytes: &[u8], frames: &Frames) -> io::Result<()> {
         let heard = self.machine.receive(bytes, self.now());
+        if let Some(address) = heard.answered {
+            self.told.answered(address);
+        }
         if let Some(conflict) = heard.conflict {
             let (link, address, by) = (&self.found.name, conflict.address, conflict.mac);
             tracing::warn!(link, %address, %by, "another station claims an address");

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::ledger::Orders;
 use super::link::{Answerer, Order};
 use super::survey::Found;
+use super::told::AnnounceTold;
 
 /// The task of a link. It ends when nobody can give it orders any more.
 struct Running {
@@ -23,14 +24,16 @@ struct Running {
 pub(super) struct LinkTasks {
     netns: NetNs,
     tasks: TaskTracker,
+    told: AnnounceTold,
     running: BTreeMap<String, Running>,
 }
 
 impl LinkTasks {
-    pub(super) fn new(netns: NetNs, tasks: TaskTracker) -> Self {
+    pub(super) fn new(netns: NetNs, tasks: TaskTracker, told: AnnounceTold) -> Self {
         Self {
             netns,
             tasks,
+            told,
             running: BTreeMap::new(),
         }
     }
@@ -49,7 +52,7 @@ impl LinkTasks {
                 continue;
             }
             let (orders, receiver) = mpsc::unbounded_channel();
-            let answerer = Answerer::new(self.netns.clone(), link.clone());
+            let answerer = Answerer::new(self.netns.clone(), link.clone(), self.told.clone());
             self.tasks.spawn(answerer.run(receiver));
             let running = Running {
                 index: link.index,

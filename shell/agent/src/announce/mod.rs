@@ -28,6 +28,7 @@ mod ledger;
 mod link;
 mod links;
 mod survey;
+mod told;
 mod world;
 
 use std::net::{IpAddr, SocketAddr};
@@ -45,6 +46,8 @@ use heart::{Alive, Members};
 use ledger::Ledger;
 use links::LinkTasks;
 use world::{Message, World};
+
+pub use told::AnnounceTold;
 
 /// The port of heartbeats: next to that of MetalLB's memberlist, which may still run.
 pub const HEARTBEAT_PORT: u16 = 7947;
@@ -72,6 +75,8 @@ pub struct AnnounceConfig {
     pub heartbeat_port: u16,
     /// What seals heartbeats, the same on all nodes.
     pub heartbeat_key: Option<Vec<u8>>,
+    /// Where it is counted what is announced.
+    pub told: AnnounceTold,
 }
 
 /// What is listed and watched: all that whoever runs this must be allowed to, besides
@@ -92,14 +97,8 @@ pub async fn run(config: AnnounceConfig, shutdown: CancellationToken) {
     let mut speaking = Speaking {
         world: World::new(&config.node),
         ledger: Ledger::new(&config.node),
-        links: LinkTasks::new(config.netns.clone(), tasks.clone()),
-        peers: Peers::new(
-            &config.node,
-            config.netns.clone(),
-            config.client.clone(),
-            tasks.clone(),
-            over.clone(),
-        ),
+        links: LinkTasks::new(config.netns.clone(), tasks.clone(), config.told.clone()),
+        peers: Peers::new(&config, tasks.clone(), over.clone()),
         recorder: Recorder::new(config.client.clone(), COMPONENT, &config.node),
         among: false,
         members: None,
@@ -192,7 +191,11 @@ impl Speaking {
             .ledger
             .settle(&self.world.announcing, touched.addresses);
         for address in &moves.taken {
+            self.config.told.owns(*address, true);
             self.tell(*address);
+        }
+        for address in &moves.given_up {
+            self.config.told.owns(*address, false);
         }
         self.links.carry_out(moves.orders);
         // Before this node is among those that announce, it has no routes: a peer that

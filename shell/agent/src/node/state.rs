@@ -158,7 +158,7 @@ pub async fn run(mut config: NodeConfig, shutdown: CancellationToken) -> Result<
         node: node.clone(),
         cause,
     })?;
-    let metrics = Metrics::new().telling(config.dns_told.clone());
+    let metrics = Metrics::new().telling(config.dns_told.clone(), config.announce_told.clone());
     let flows = Flows::counted(&config.netns, &node, metrics.clone());
     let flows = flows.map_err(|cause| NodeError::Flows {
         node: node.clone(),

@@ -34,6 +34,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::{AnnounceConfig, AnnounceTold};
 use board::Board;
 use route::Change;
 use status::Wanted;
@@ -59,6 +60,7 @@ struct Running {
 pub(super) struct Peers {
     netns: NetNs,
     client: Client,
+    told: AnnounceTold,
     tasks: TaskTracker,
     board: Board,
     wanted: watch::Sender<Wanted>,
@@ -68,20 +70,19 @@ pub(super) struct Peers {
 impl Peers {
     /// No sessions yet. Statuses are written until `over`.
     pub(super) fn new(
-        node: &str,
-        netns: NetNs,
-        client: Client,
+        config: &AnnounceConfig,
         tasks: TaskTracker,
         over: CancellationToken,
     ) -> Self {
         let (wanted, nodes) = watch::channel(Wanted::new());
         let board = Board::default();
         let sessions = board.follow();
-        let node = node.to_owned();
-        tasks.spawn(status::run(client.clone(), node, sessions, nodes, over));
+        let (client, node) = (config.client.clone(), config.node.clone());
+        tasks.spawn(status::run(client, node, sessions, nodes, over));
         Self {
-            netns,
-            client,
+            netns: config.netns.clone(),
+            client: config.client.clone(),
+            told: config.told.clone(),
             tasks,
             board,
             wanted,
@@ -152,6 +153,7 @@ impl Peers {
             own.clone(),
             self.netns.clone(),
             self.board.clone(),
+            self.told.clone(),
         );
         self.tasks.spawn(speaker.run(self.client.clone(), receiver));
         Running {

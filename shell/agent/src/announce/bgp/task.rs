@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use ipnet::IpNet;
 use portolan_announce::bgp::config::Restart;
+use portolan_announce::bgp::fsm::State;
 use portolan_announce::bgp::{Config, Connection, Family, Input, News, Output, Session, Stop};
 use portolan_client::{Client, SECRETS, Target};
 use portolan_kernel::netns::NetNs;
@@ -21,10 +22,13 @@ use tokio::time::Instant;
 use super::connection::{Event, Writer};
 use super::dial::Dial;
 use super::route::{Change, attributes, next_hop};
-use super::{Board, Own};
+use super::{AnnounceTold, Board, Own};
 
 /// What connections tell that is not taken yet.
 const DEPTH: usize = 16;
+/// Where a message's header says its type, and that of an UPDATE (RFC 4271 section 4.1).
+const TYPE_AT: usize = 18;
+const UPDATE: u8 = 2;
 /// How long the last message to a peer may take.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How soon a password that could not be read is asked for again.
@@ -55,6 +59,7 @@ pub(super) struct Speaker {
     own: Own,
     netns: NetNs,
     board: Board,
+    told: AnnounceTold,
     session: Session,
     routes: BTreeMap<IpNet, Route>,
     password: Option<Vec<u8>>,
@@ -71,7 +76,13 @@ pub(super) struct Speaker {
 }
 
 impl Speaker {
-    pub(super) fn new(peer: Peer, own: Own, netns: NetNs, board: Board) -> Self {
+    pub(super) fn new(
+        peer: Peer,
+        own: Own,
+        netns: NetNs,
+        board: Board,
+        told: AnnounceTold,
+    ) -> Self {
         let (events, inbox) = mpsc::channel(DEPTH);
         let seed = RandomState::new().build_hasher().finish();
         Self {
@@ -80,6 +91,7 @@ impl Speaker {
             own,
             netns,
             board,
+            told,
             routes: BTreeMap::new(),
             password: None,
             local: None,
@@ -124,6 +136,9 @@ impl Speaker {
             }
         }
         self.board.remove(&self.peer.meta.key);
+        if let Some(at) = self.at() {
+            self.told.ended(at);
+        }
         let closing = futures::future::join_all(std::mem::take(&mut self.closing));
         if tokio::time::timeout(LAST_WORDS, closing).await.is_err() {
             let peer = self.peer.meta.key.to_string();
@@ -248,6 +263,11 @@ impl Speaker {
                 }
                 Output::Send(id, bytes) => {
                     if let Some(writer) = self.writers.get(&id) {
+                        if bytes.get(TYPE_AT) == Some(&UPDATE)
+                            && let Some(at) = self.at()
+                        {
+                            self.told.update(at);
+                        }
                         writer.send(bytes);
                     }
                 }
@@ -301,8 +321,18 @@ impl Speaker {
 
     fn publish(&self) {
         let now = jiff::Timestamp::now();
-        self.board
-            .set(&self.peer.meta.key, &self.session.status(), now);
+        let status = self.session.status();
+        self.board.set(&self.peer.meta.key, &status, now);
+        if let Some(at) = self.at() {
+            let up = status.state == State::Established;
+            self.told.session(at, up, status.prefixes.1);
+        }
+    }
+
+    /// Where the peer is, as metrics name it.
+    fn at(&self) -> Option<SocketAddr> {
+        let address = self.peer.address?;
+        Some(SocketAddr::new(address, self.peer.port))
     }
 
     fn end(&mut self, farewell: Farewell) {
