@@ -35,8 +35,9 @@ pub(super) struct Heart {
     /// Where this agent hears.
     pub(super) at: SocketAddr,
     pub(super) key: Option<Key>,
-    /// A number of this cluster.
-    pub(super) cluster: u64,
+    /// What the agents of a cluster have in common: the namespace of their Leases. It
+    /// must not change while some of them run, as the uid of an object may.
+    pub(super) group: String,
 }
 
 /// A heart that beats.
@@ -65,7 +66,7 @@ impl Heart {
         let incarnation = u64::try_from(incarnation).unwrap_or(u64::MAX);
         let config = Config {
             key: self.key.clone(),
-            ..Config::new(self.node.clone(), self.cluster, incarnation)
+            ..Config::new(self.node.clone(), number(&self.group), incarnation)
         };
         let known = members.borrow_and_update().clone();
         let names = known.keys().map(String::as_str);
@@ -119,6 +120,15 @@ impl Heart {
         socket.set_nonblocking(true)?;
         UdpSocket::from_std(socket)
     }
+}
+
+/// A group as heartbeats name it.
+fn number(group: &str) -> u64 {
+    group
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
 }
 
 impl Beating {

@@ -226,7 +226,7 @@ impl Speaking {
             netns: self.config.netns.clone(),
             at,
             key: self.config.heartbeat_key.as_deref().map(Key::new),
-            cluster: self.world.cluster(),
+            group: self.config.namespace.clone(),
         };
         self.tasks
             .spawn(heart.beat(receiver, alive.clone(), self.over.clone()));

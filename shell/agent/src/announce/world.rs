@@ -293,16 +293,6 @@ impl World {
         })
     }
 
-    /// A number of this cluster: of the Service of its API server, which no two
-    /// clusters share.
-    pub(super) fn cluster(&self) -> u64 {
-        let api = self.services.get(&ObjectKey::new("default", "kubernetes"));
-        let uid = api.map_or("", |service| service.meta.uid.as_str());
-        uid.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        })
-    }
-
     /// The Services of an address, as events are about them.
     pub(super) fn services_of(&self, address: IpAddr) -> Vec<Regarding> {
         let keys = self.announcing.services(address);
