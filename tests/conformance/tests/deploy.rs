@@ -85,7 +85,7 @@ fn an_agent_may_do_exactly_what_it_asks_for() -> Result<()> {
 }
 
 /// What may be listed and watched by a manifest, and all else that it allows.
-fn split(manifest: &str) -> Result<(BTreeSet<(String, String)>, Vec<String>)> {
+fn split(manifest: &str) -> Result<(Rights, Vec<String>)> {
     let all = objects(manifest)?;
     let mut watched = BTreeSet::new();
     let mut others = Vec::new();
@@ -104,7 +104,7 @@ fn split(manifest: &str) -> Result<(BTreeSet<(String, String)>, Vec<String>)> {
     Ok((watched, others))
 }
 
-fn named(resources: &[&Resource]) -> BTreeSet<(String, String)> {
+fn named(resources: &[&Resource]) -> Rights {
     let names = resources.iter().map(|resource| {
         let name = resource.plural.to_string();
         (resource.group.to_string(), name)
@@ -139,7 +139,13 @@ fn l8_an_announcer_may_do_what_it_does() -> Result<()> {
     assert_eq!(watched, named(&announce::WATCHED));
     assert_eq!(
         written,
-        ["create,patch events", "get,list,watch,create,update leases",]
+        [
+            "get bgppeers",
+            "update bgppeers/status",
+            "create,patch events",
+            "get,list,watch,create,update leases",
+            "get secrets",
+        ]
     );
     Ok(())
 }
