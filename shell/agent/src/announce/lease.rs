@@ -32,6 +32,8 @@ pub(super) struct Holder {
     pub(super) namespace: String,
     pub(super) node: String,
     pub(super) heartbeats_at: SocketAddr,
+    /// Set once the Lease is written.
+    pub(super) written: watch::Sender<bool>,
 }
 
 impl Holder {
@@ -45,7 +47,10 @@ impl Holder {
         loop {
             let found = links.borrow_and_update().clone();
             let pause = match self.write(&writer, &found, &self.node).await {
-                Ok(()) => RENEWAL,
+                Ok(()) => {
+                    self.written.send_replace(true);
+                    RENEWAL
+                }
                 Err(error) => {
                     let message = error.message();
                     tracing::warn!(%error, message, "the lease of this announcer was not renewed");

@@ -15,8 +15,9 @@
 //! peer, the survey and the Lease are tasks of their own, which it tells and which tell it. What
 //! they do on the wire is decided by the machines of `portolan_announce`.
 //!
-//! Nothing is answered for before every kind has been listed once, so that a start
-//! takes no address away from anybody. While the API server is away, all stays as it
+//! Nothing is answered for before every kind has been listed once and the others have
+//! had time to tell of themselves, so that a start takes no address away from anybody
+//! and agents that start together know each other. While the API server is away, all stays as it
 //! was, but that nodes that die are replaced. At the end the others are told, and take
 //! over at once.
 
@@ -38,6 +39,7 @@ use portolan_announce::election::Key;
 use portolan_client::{Client, Recorder, Resource};
 use portolan_kernel::netns::NetNs;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -57,6 +59,10 @@ const COMPONENT: &str = "portolan-announcer";
 const CHANNEL_DEPTH: usize = 4096;
 /// Messages taken in before the next round of decisions.
 const DRAIN: usize = 1024;
+/// Between this node's Lease and its first heartbeat. Agents that start together, each
+/// with a Lease that is about to be written, know each other by then: longer than it
+/// takes to give up a node that is silent, so that one that is slower is not missed.
+const SETTLING: Duration = Duration::from_secs(1);
 /// How long the tasks may take to say goodbye.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -101,6 +107,9 @@ pub async fn run(config: AnnounceConfig, shutdown: CancellationToken) {
         peers: Peers::new(&config, tasks.clone(), over.clone()),
         recorder: Recorder::new(config.client.clone(), COMPONENT, &config.node),
         among: false,
+        lease: watch::channel(false),
+        settled_at: None,
+        held: false,
         members: None,
         tasks: tasks.clone(),
         over: over.clone(),
@@ -127,6 +136,12 @@ struct Speaking {
     recorder: Recorder,
     /// Whether this node has been among those that announce.
     among: bool,
+    /// Whether the Lease of this start is written.
+    lease: (watch::Sender<bool>, watch::Receiver<bool>),
+    /// Whether somebody is there who writes it.
+    held: bool,
+    /// When heartbeats may begin, as soon as that is known.
+    settled_at: Option<Instant>,
     /// To whom heartbeats go; none before they began.
     members: Option<watch::Sender<Members>>,
     tasks: TaskTracker,
@@ -142,6 +157,7 @@ impl Speaking {
     ) {
         let (alive, mut heard) = watch::channel(Alive::default());
         loop {
+            let settled_at = self.settled_at.filter(|_| self.members.is_none());
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
@@ -154,12 +170,14 @@ impl Speaking {
                     let new = self.links.set(&found);
                     self.ledger.begin(&new);
                 }
+                () = sleep_until(settled_at) => {}
+                Ok(()) = self.lease.1.changed() => {}
                 message = messages.recv() => {
                     let Some(message) = message else { return };
-                    self.world.take(message, tokio::time::Instant::now());
+                    self.world.take(message, Instant::now());
                     for _ in 1..DRAIN {
                         let Ok(message) = messages.try_recv() else { break };
-                        self.world.take(message, tokio::time::Instant::now());
+                        self.world.take(message, Instant::now());
                     }
                 }
             }
@@ -208,7 +226,8 @@ impl Speaking {
         }
     }
 
-    /// The first heartbeat, and the Lease, once it is known where this node is.
+    /// The Lease, once it is known where this node is; and the first heartbeat, once the
+    /// others had time to read that, and this node their Leases.
     fn begin(
         &mut self,
         members: Members,
@@ -220,6 +239,17 @@ impl Speaking {
             return;
         };
         let at = SocketAddr::new(address, self.config.heartbeat_port);
+        if !std::mem::replace(&mut self.held, true) {
+            self.hold(at, links);
+        }
+        let now = Instant::now();
+        let is_known = *self.lease.1.borrow() && self.world.is_among_speakers();
+        if self.settled_at.is_none() && is_known {
+            self.settled_at = Some(now + SETTLING);
+        }
+        if self.settled_at.is_none_or(|at| now < at) {
+            return;
+        }
         let (sender, receiver) = watch::channel(members);
         let heart = heart::Heart {
             node: self.config.node.clone(),
@@ -230,15 +260,20 @@ impl Speaking {
         };
         self.tasks
             .spawn(heart.beat(receiver, alive.clone(), self.over.clone()));
+        self.members = Some(sender);
+    }
+
+    /// Writes the Lease of this node, again and again.
+    fn hold(&self, at: SocketAddr, links: &watch::Receiver<Vec<survey::Found>>) {
         let lease = lease::Holder {
             client: self.config.client.clone(),
             namespace: self.config.namespace.clone(),
             node: self.config.node.clone(),
             heartbeats_at: at,
+            written: self.lease.0.clone(),
         };
         self.tasks
             .spawn(lease.hold(links.clone(), self.over.clone()));
-        self.members = Some(sender);
     }
 
     /// Says on the Services of an address that this node answers for it, in MetalLB's
@@ -258,7 +293,7 @@ impl Speaking {
 }
 
 /// Sleeps until then, or for ever.
-async fn sleep_until(at: Option<tokio::time::Instant>) {
+async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
