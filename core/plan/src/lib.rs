@@ -15,6 +15,7 @@
 
 mod affinity;
 pub mod allocate;
+pub mod announce;
 mod balance;
 pub mod conntrack;
 pub mod endpoints;

@@ -1,6 +1,8 @@
-//! The loops: `node` runs on each node (data plane and DNS), `cluster` runs the
-//! controllers of a cluster.
+//! The loops: `node` runs on each node (data plane and DNS), `announce` tells the
+//! network where load balancers' addresses are, `cluster` runs the controllers of a
+//! cluster.
 
+pub mod announce;
 pub mod cleanup;
 pub mod cluster;
 pub mod dns;

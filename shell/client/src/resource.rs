@@ -17,6 +17,8 @@ pub struct Resource {
     pub namespaced: bool,
 }
 
+/// v1 Secret
+pub static SECRETS: Resource = Resource::fixed("", "secrets", "Secret", true);
 /// v1 ConfigMap
 pub static CONFIG_MAPS: Resource = Resource::fixed("", "configmaps", "ConfigMap", true);
 /// v1 Endpoints
@@ -79,6 +81,55 @@ pub static IP_ADDRESS_POOLS: Resource = Resource::custom(
     "IPAddressPool",
     true,
 );
+/// portolan.dev/v1alpha1 L2Announcement
+pub static L2_ANNOUNCEMENTS: Resource = Resource::custom(
+    portolan_api::GROUP,
+    "v1alpha1",
+    "l2announcements",
+    "L2Announcement",
+    false,
+);
+/// portolan.dev/v1alpha1 BGPAnnouncement
+pub static BGP_ANNOUNCEMENTS: Resource = Resource::custom(
+    portolan_api::GROUP,
+    "v1alpha1",
+    "bgpannouncements",
+    "BGPAnnouncement",
+    false,
+);
+/// portolan.dev/v1alpha1 BGPPeer
+pub static BGP_PEERS: Resource = Resource::custom(
+    portolan_api::GROUP,
+    "v1alpha1",
+    "bgppeers",
+    "BGPPeer",
+    false,
+);
+/// metallb.io/v1beta1 L2Advertisement
+pub static L2_ADVERTISEMENTS: Resource = Resource::custom(
+    "metallb.io",
+    "v1beta1",
+    "l2advertisements",
+    "L2Advertisement",
+    true,
+);
+/// metallb.io/v1beta1 BGPAdvertisement
+pub static BGP_ADVERTISEMENTS: Resource = Resource::custom(
+    "metallb.io",
+    "v1beta1",
+    "bgpadvertisements",
+    "BGPAdvertisement",
+    true,
+);
+/// metallb.io/v1beta2 BGPPeer
+pub static METALLB_BGP_PEERS: Resource =
+    Resource::custom("metallb.io", "v1beta2", "bgppeers", "BGPPeer", true);
+/// metallb.io/v1beta1 Community
+pub static COMMUNITIES: Resource =
+    Resource::custom("metallb.io", "v1beta1", "communities", "Community", true);
+/// metallb.io/v1beta1 BFDProfile
+pub static BFD_PROFILES: Resource =
+    Resource::custom("metallb.io", "v1beta1", "bfdprofiles", "BFDProfile", true);
 /// coordination.k8s.io/v1 Lease
 pub static LEASES: Resource = Resource::fixed("coordination.k8s.io", "leases", "Lease", true);
 

@@ -74,6 +74,24 @@ impl Links {
         self.addresses_where(link, |_| true).await
     }
 
+    /// The addresses of all links, in order.
+    pub async fn all_addresses(&self) -> Result<Vec<(LinkIndex, IpNet)>, LinkError> {
+        let ask = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        let what = || "list addresses".to_owned();
+        let answers = self.send(ask, NLM_F_DUMP, what).await?;
+        let mut found = Vec::new();
+        for answer in answers {
+            let RouteNetlinkMessage::NewAddress(message) = &answer else {
+                continue;
+            };
+            let link = LinkIndex(message.header.index);
+            let net = address_of(answer, link, |_| true);
+            found.extend(net.map(|net| (link, net)));
+        }
+        found.sort();
+        Ok(found)
+    }
+
     /// Those of a link that [`Links::add_answering_address`] put there, whichever
     /// process that was, in order; none on a kernel older than 5.18.
     pub async fn answering_addresses(&self, link: LinkIndex) -> Result<Vec<IpNet>, LinkError> {

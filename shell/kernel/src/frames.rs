@@ -10,14 +10,16 @@
 
 #![expect(
     unsafe_code,
-    reason = "packet sockets are bound with an address that no safe wrapper makes"
+    reason = "packet sockets are bound with an address that no safe wrapper makes, and an AsyncFd asks to be told that its descriptor lives"
 )]
 
 use std::io;
 use std::net::Ipv6Addr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use crate::link::LinkIndex;
 use crate::netns::{NetNs, NetNsError};
@@ -161,6 +163,51 @@ impl Frames {
 impl AsFd for Frames {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+impl AsRawFd for Frames {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+/// Frames of a link that are waited for.
+#[derive(Debug)]
+pub struct AwaitedFrames {
+    frames: AsyncFd<Frames>,
+}
+
+impl AwaitedFrames {
+    /// Waits on these. It must be made within a runtime.
+    ///
+    /// # Errors
+    /// If the runtime cannot watch the socket.
+    pub fn new(frames: Frames) -> io::Result<Self> {
+        // SAFETY: the socket is owned by the `Frames`, and these by the AsyncFd, so the
+        // descriptor lives as long as that, and stays the same.
+        let frames = unsafe { AsyncFd::register_with_interest(frames, Interest::READABLE) };
+        Ok(Self { frames: frames? })
+    }
+
+    /// The next frame, cut to the buffer. Nothing is lost if it is given up.
+    ///
+    /// # Errors
+    /// Those of recv(2), such as ENETDOWN while the link is down.
+    pub async fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let mut ready = self.frames.readable().await?;
+            match self.frames.get_ref().receive(buffer)? {
+                Some(length) => return Ok(length),
+                None => ready.clear_ready(),
+            }
+        }
+    }
+
+    /// The frames, to send and to join groups.
+    #[must_use]
+    pub fn frames(&self) -> &Frames {
+        self.frames.get_ref()
     }
 }
 

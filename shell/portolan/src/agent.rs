@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use ipnet::IpNet;
+use portolan_agent::announce::{self, AnnounceConfig, AnnounceTold};
 use portolan_agent::cluster::ClusterConfig;
 use portolan_agent::cluster::load_balancer::{self, Election};
 use portolan_agent::dns::{Configured, Dial, DnsGuard, DnsTold, HandOver, SharedFront, Upstream};
@@ -23,6 +24,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::{AgentArgs, Established, LocalMode, no_host_bits, node_ports, overlap};
 use crate::dns;
+
+/// Shorter keys of heartbeats are guessed.
+const SHORTEST_KEY: usize = 16;
 
 /// What was typed, checked: nothing of the world was looked at but the host name.
 #[derive(Debug, PartialEq)]
@@ -74,6 +78,7 @@ async fn work(args: AgentArgs, settings: Settings) -> Result<()> {
         upstream: outside.upstream,
         front: outside.front,
         dns_told: outside.told,
+        announce_told: args.announce.then(AnnounceTold::default),
         completed_search: outside.completed_search,
         dns_guard: DnsGuard {
             transfers: args.dns_transfer.clone(),
@@ -97,10 +102,14 @@ async fn work(args: AgentArgs, settings: Settings) -> Result<()> {
     let balancer = args
         .load_balancer
         .then(|| balance(&args, &config, shutdown.clone()));
+    let announcer = args
+        .announce
+        .then(|| announcer(&args, &config, shutdown.clone()));
+    let announcer = announcer.transpose()?;
     let ended = node::run(config, shutdown.clone()).await;
     shutdown.cancel();
-    if let Some(balancer) = balancer {
-        balancer.await?;
+    for beside in [balancer, announcer].into_iter().flatten() {
+        beside.await?;
     }
     Ok(ended?)
 }
@@ -120,6 +129,38 @@ fn balance(args: &AgentArgs, config: &NodeConfig, shutdown: CancellationToken) -
     tokio::spawn(election.lead(shutdown, move |stop| {
         load_balancer::run(kube.clone(), retry, stop)
     }))
+}
+
+/// Tells the network where load balancers' addresses are.
+fn announcer(
+    args: &AgentArgs,
+    config: &NodeConfig,
+    shutdown: CancellationToken,
+) -> Result<JoinHandle<()>> {
+    let announcer = AnnounceConfig {
+        node: config.given.node.to_string(),
+        netns: config.netns.clone(),
+        client: config.kube.clone(),
+        namespace: args.leader_elect_resource_namespace.clone(),
+        heartbeat_port: args.heartbeat_port,
+        heartbeat_key: heartbeat_key(args)?,
+        told: config.announce_told.clone().unwrap_or_default(),
+    };
+    Ok(tokio::spawn(announce::run(announcer, shutdown)))
+}
+
+/// What seals heartbeats, without the line's end that editors add.
+fn heartbeat_key(args: &AgentArgs) -> Result<Option<Vec<u8>>> {
+    let Some(path) = &args.heartbeat_key_file else {
+        return Ok(None);
+    };
+    let said = || format!("--heartbeat-key-file: {}", path.display());
+    let key = std::fs::read(path).with_context(said)?;
+    let key = key.trim_ascii_end();
+    if key.len() < SHORTEST_KEY {
+        bail!("{}: a key has {SHORTEST_KEY} bytes at least", said());
+    }
+    Ok(Some(key.to_vec()))
 }
 
 /// What the configuration file of names says.
@@ -193,6 +234,7 @@ fn tell(args: &AgentArgs, settings: &Settings) {
         external_ips,
         serve_dns = args.serve_dns,
         load_balancer = args.load_balancer,
+        announce = args.announce,
         "portolan {} starts",
         env!("CARGO_PKG_VERSION"),
     );

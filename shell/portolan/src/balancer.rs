@@ -1,7 +1,10 @@
-//! `portolan lb`: load balancers' addresses, their pools, and why a Service has none.
+//! `portolan lb`: load balancers' addresses, their pools, why a Service has none, and
+//! from where they are announced.
 //!
 //! What is printed is what the API server has, and what `plan` makes of it: the same
 //! functions that decide.
+
+mod announced;
 
 use std::collections::BTreeSet;
 
@@ -25,6 +28,7 @@ pub(crate) async fn run(args: BalancerArgs) -> Result<()> {
     match args.command {
         BalancerCommand::Status(args) => status(args).await,
         BalancerCommand::Pools(args) => show_pools(args).await,
+        BalancerCommand::Bgp(args) => show_sessions(args).await,
         BalancerCommand::Explain(args) => explain(args).await,
     }
 }
@@ -176,6 +180,19 @@ async fn show_pools(args: BalancerViewArgs) -> Result<()> {
     )
 }
 
+async fn show_sessions(args: BalancerViewArgs) -> Result<()> {
+    let session = Session::open(&args.connection).await?;
+    let pools = pools(&session).await?;
+    let rows = announced::sessions(&session, &pools).await?;
+    print(
+        &[
+            "PEER", "ADDRESS", "ASN", "NODE", "STATE", "SINCE", "PREFIXES", "WHY",
+        ],
+        &rows,
+        args.output,
+    )
+}
+
 async fn explain(args: ExplainArgs) -> Result<()> {
     let session = Session::open(&args.connection).await?;
     let name = match args.service.split_once('/') {
@@ -202,8 +219,7 @@ async fn explain(args: ExplainArgs) -> Result<()> {
         if by_nodes {
             rows.extend(nodes(&session, &service).await?);
         } else if !service.ingress.is_empty() {
-            let told = "by nobody: addresses of pools are not announced yet, something else must route them to the nodes";
-            rows.push(("announced", told.to_owned()));
+            rows.extend(announced::explain(&session, &service, &pools).await?);
         }
     }
     out::line(format_args!("service/{name} in namespace {namespace}"));
@@ -244,21 +260,12 @@ async fn nodes(
     session: &Session,
     service: &BalancedService,
 ) -> Result<Vec<(&'static str, String)>> {
-    let key = &service.meta.key;
     let nodes = list(session, "/api/v1/nodes").await?;
     let nodes: Vec<BalancerNode> = nodes.iter().map(BalancerNode::read).collect();
-    let path = format!(
-        "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices?labelSelector=kubernetes.io%2Fservice-name%3D{}",
-        key.namespace, key.name
-    );
-    let slices = list(session, &path).await?;
-    let slices: Vec<ReadyNodes> = slices.iter().map(ReadyNodes::read).collect();
-    let ready = slices
-        .iter()
-        .flat_map(|slice| slice.nodes.iter().map(String::as_str));
+    let ready = ready_on(session, service).await?;
     let places = Places {
         nodes: &nodes.iter().collect::<Vec<_>>(),
-        ready_on: &ready.collect(),
+        ready_on: &ready.iter().map(String::as_str).collect(),
         api_servers: &BTreeSet::new(),
     };
     let judged = fitness(service, &places).into_iter().enumerate();
@@ -271,4 +278,16 @@ async fn nodes(
         }
     });
     Ok(rows.collect())
+}
+
+/// The nodes of a Service's ready endpoints.
+async fn ready_on(session: &Session, service: &BalancedService) -> Result<BTreeSet<String>> {
+    let key = &service.meta.key;
+    let path = format!(
+        "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices?labelSelector=kubernetes.io%2Fservice-name%3D{}",
+        key.namespace, key.name
+    );
+    let slices = list(session, &path).await?;
+    let slices = slices.iter().map(ReadyNodes::read);
+    Ok(slices.flat_map(|slice| slice.nodes).collect())
 }

@@ -4,14 +4,16 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
+use portolan_agent::announce;
 use portolan_agent::cluster::load_balancer;
-use portolan_client::facts;
+use portolan_client::{Resource, facts};
 use portolan_conformance::{Lab, tools};
 use portolan_model::Kind;
 use serde_json::Value;
 
 const NAMESPACE: &str = include_str!("../../../deploy/namespace.yaml");
 const BALANCER_RBAC: &str = include_str!("../../../deploy/load-balancer/rbac.yaml");
+const ANNOUNCER_RBAC: &str = include_str!("../../../deploy/load-balancer/announce.yaml");
 const RBAC: &str = include_str!("../../../deploy/rbac.yaml");
 const POLICY_RBAC: &str = include_str!("../../../deploy/network-policy.yaml");
 const AGENT: &str = include_str!("../../../deploy/agent.yaml");
@@ -82,13 +84,11 @@ fn an_agent_may_do_exactly_what_it_asks_for() -> Result<()> {
     Ok(())
 }
 
-/// Reading is what it watches; writing is Services' finalizers and status, the status
-/// of pools, events, and its Lease.
-#[test]
-fn l2_the_load_balancer_may_do_what_it_does() -> Result<()> {
-    let all = objects(BALANCER_RBAC)?;
+/// What may be listed and watched by a manifest, and all else that it allows.
+fn split(manifest: &str) -> Result<(Rights, Vec<String>)> {
+    let all = objects(manifest)?;
     let mut watched = BTreeSet::new();
-    let mut written = Vec::new();
+    let mut others = Vec::new();
     let rules = all.iter().filter(|object| object["rules"].is_array());
     for rule in rules.flat_map(|role| role["rules"].as_array().into_iter().flatten()) {
         let verbs: Vec<String> = texts(&rule["verbs"]).collect();
@@ -96,16 +96,28 @@ fn l2_the_load_balancer_may_do_what_it_does() -> Result<()> {
             for resource in texts(&rule["resources"]) {
                 match verbs == ["list", "watch"] {
                     true => ensure!(watched.insert((group.clone(), resource)), "{rule}"),
-                    false => written.push(format!("{} {resource}", verbs.join(","))),
+                    false => others.push(format!("{} {resource}", verbs.join(","))),
                 }
             }
         }
     }
-    let asked = load_balancer::WATCHED.iter().map(|resource| {
+    Ok((watched, others))
+}
+
+fn named(resources: &[&Resource]) -> Rights {
+    let names = resources.iter().map(|resource| {
         let name = resource.plural.to_string();
         (resource.group.to_string(), name)
     });
-    assert_eq!(watched, asked.collect());
+    names.collect()
+}
+
+/// Reading is what it watches; writing is Services' finalizers and status, the status
+/// of pools, events, and its Lease.
+#[test]
+fn l2_the_load_balancer_may_do_what_it_does() -> Result<()> {
+    let (watched, written) = split(BALANCER_RBAC)?;
+    assert_eq!(watched, named(&load_balancer::WATCHED));
     assert_eq!(
         written,
         [
@@ -114,6 +126,25 @@ fn l2_the_load_balancer_may_do_what_it_does() -> Result<()> {
             "patch addresspools/status",
             "create,patch events",
             "get,create,update leases",
+        ]
+    );
+    Ok(())
+}
+
+/// Reading is what it watches, and passwords; writing is the status of peers, events,
+/// and its Lease.
+#[test]
+fn l8_an_announcer_may_do_what_it_does() -> Result<()> {
+    let (watched, written) = split(ANNOUNCER_RBAC)?;
+    assert_eq!(watched, named(&announce::WATCHED));
+    assert_eq!(
+        written,
+        [
+            "get bgppeers",
+            "update bgppeers/status",
+            "create,patch events",
+            "get,list,watch,create,update leases",
+            "get secrets",
         ]
     );
     Ok(())

@@ -27,8 +27,9 @@ pub use apps::{
 pub use daemon::{DaemonSet, DaemonSetStatus, DaemonUpdate};
 pub use endpoints::{Endpoints, Hints, Slice, SliceEndpoint, SlicePort, Target};
 pub use load_balancer::{
-    Asked, BalancedPort, BalancedService, BalancerNode, DualStack, LabelledNamespace, Pool,
-    ReadyNodes, Span,
+    Asked, BalancedPort, BalancedService, BalancerNode, Bfd, BfdProfile, BgpAnnouncement,
+    Community, CommunityNames, DualStack, HEARTBEATS_AT, L2Announcement, LINKS, LabelledNamespace,
+    Password, Peer, Pool, ReadyNodes, SPEAKER, Scope, Span, Speaker, SpeakerLink,
 };
 pub use meta::{Meta, Object, ObjectKey, Owner};
 pub use neighbours::{Neighbours, PodTerm, Spread};

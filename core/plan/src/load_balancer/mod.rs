@@ -5,7 +5,7 @@
 //! and is made of them at start. [`LoadBalancer::converge`] decides about one
 //! Service; nothing here walks all of them.
 //!
-//! Deliberately absent: announcing the addresses.
+//! Deliberately absent: announcing the addresses ([`crate::announce`]).
 
 mod gaps;
 #[cfg(test)]
@@ -28,6 +28,7 @@ use portolan_model::workloads::{BalancedService, ObjectKey, Pool};
 
 use crate::workloads::Step;
 
+pub(crate) use nodes::able;
 pub use nodes::{Places, fitness};
 pub use refusal::{EXCLUDED, NotShared, Refusal, Unfit};
 pub use service::CONDITION;

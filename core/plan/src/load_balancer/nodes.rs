@@ -152,13 +152,8 @@ pub fn fitness<'a>(
     let families = service.wanted_families();
     let judge = |node: &BalancerNode| {
         let mut addresses = node.external.iter().chain(&node.internal);
-        if !node.ready {
-            Err(Unfit::NotReady)
-        } else if node.network_unavailable {
-            Err(Unfit::Network)
-        } else if node.meta.labels.contains_key(EXCLUDED) && !alone {
-            Err(Unfit::Excluded)
-        } else if service.local && !places.ready_on.contains(node.meta.key.name.as_str()) {
+        able(node, alone)?;
+        if service.local && !places.ready_on.contains(node.meta.key.name.as_str()) {
             Err(Unfit::NoEndpoint)
         } else if !addresses.any(|address| families.contains(&Family::of(*address))) {
             Err(Unfit::NoAddress)
@@ -168,6 +163,19 @@ pub fn fitness<'a>(
     };
     let nodes = places.nodes.iter();
     nodes.map(|node| (*node, judge(node))).collect()
+}
+
+/// Whether a node may stand in for any Service; `alone` is whether it is the only one.
+pub(crate) fn able(node: &BalancerNode, alone: bool) -> Result<(), Unfit> {
+    if !node.ready {
+        Err(Unfit::NotReady)
+    } else if node.network_unavailable {
+        Err(Unfit::Network)
+    } else if node.meta.labels.contains_key(EXCLUDED) && !alone {
+        Err(Unfit::Excluded)
+    } else {
+        Ok(())
+    }
 }
 
 /// The nodes that may stand in for a Service, and why the others may not.

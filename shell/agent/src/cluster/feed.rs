@@ -16,7 +16,7 @@ use super::world::Task;
 const NODE_LEASES: &str = "kube-node-lease";
 
 /// What happened to objects of one kind.
-pub(super) enum News<T> {
+pub(crate) enum News<T> {
     /// A complete list, as of this version.
     All(Vec<T>, u64),
     /// An object is now so.
@@ -98,16 +98,16 @@ pub(super) fn start(client: &Client, inbox: &mpsc::Sender<Message>) {
 }
 
 /// One watch, whose news are sent to a loop.
-pub(super) struct Feed<M> {
+pub(crate) struct Feed<M> {
     client: Client,
     resource: Resource,
-    pub(super) params: Params,
+    pub(crate) params: Params,
     inbox: mpsc::Sender<M>,
 }
 
 impl<M: Send + 'static> Feed<M> {
     /// All objects of a kind.
-    pub(super) fn of(client: &Client, resource: &Resource, inbox: &mpsc::Sender<M>) -> Self {
+    pub(crate) fn of(client: &Client, resource: &Resource, inbox: &mpsc::Sender<M>) -> Self {
         Self {
             client: client.clone(),
             resource: resource.clone(),
@@ -117,7 +117,7 @@ impl<M: Send + 'static> Feed<M> {
     }
 
     /// Watches until the loop ends.
-    pub(super) fn start<T: Object + Send + 'static>(self, wrap: fn(News<T>) -> M) {
+    pub(crate) fn start<T: Object + Send + 'static>(self, wrap: fn(News<T>) -> M) {
         tokio::spawn(async move {
             let inbox = self.inbox.clone();
             tokio::select! {

@@ -22,9 +22,10 @@
 //! these runs against the embedded API server; real clusters have their own
 //! controllers.
 
+pub(crate) mod absorb;
 mod carry_out;
 mod decide;
-mod feed;
+pub(crate) mod feed;
 mod garbage;
 pub mod load_balancer;
 mod namespaces;

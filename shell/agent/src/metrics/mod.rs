@@ -20,6 +20,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets, linear_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::announce::AnnounceTold;
 use crate::dns::{DnsStats, DnsTold, Told};
 use crate::drops::Denied;
 use local::Unserved;
@@ -169,11 +170,18 @@ impl Metrics {
         metrics
     }
 
-    /// The same, which tell of forwarding too.
-    pub(crate) fn telling(mut self, told: Option<DnsTold>) -> Self {
+    /// The same, which tell of forwarding and announcing too.
+    pub(crate) fn telling(
+        mut self,
+        told: Option<DnsTold>,
+        announced: Option<AnnounceTold>,
+    ) -> Self {
         let mut all = self.registered();
         if let Some(told) = told {
             all.register_collector(Box::new(told));
+        }
+        if let Some(announced) = announced {
+            all.register_collector(Box::new(announced));
         }
         self.registry = Arc::new(all);
         self

@@ -12,6 +12,7 @@ use portolan_model::Kind;
 use portolan_plan::{NodeView, PodNames};
 
 use super::gate::Gate;
+use crate::announce::AnnounceTold;
 use crate::dns::{DnsGuard, DnsTold, HandOver, KeepConfig, SharedFront, Upstream};
 
 /// Where kube-proxy answers `/healthz` and `/livez`: on every address.
@@ -43,6 +44,8 @@ pub struct NodeConfig {
     pub upstream: Option<Arc<dyn Upstream>>,
     /// What is counted of forwarding, to be told with everything else.
     pub dns_told: Option<DnsTold>,
+    /// What is counted of announcing, to be told with everything else.
+    pub announce_told: Option<AnnounceTold>,
     /// What is looked at before the cluster's names.
     pub front: SharedFront,
     /// What pods have in their search lists after the cluster's own domains, if search

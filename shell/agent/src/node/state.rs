@@ -158,7 +158,7 @@ pub async fn run(mut config: NodeConfig, shutdown: CancellationToken) -> Result<
         node: node.clone(),
         cause,
     })?;
-    let metrics = Metrics::new().telling(config.dns_told.clone());
+    let metrics = Metrics::new().telling(config.dns_told.clone(), config.announce_told.clone());
     let (drops, asks) = Drops::start(&mut config, &metrics);
     let cuts = drops.cuts.clone();
     let flows = Flows::telling(&config.netns, &node, metrics.clone(), cuts);

@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use clap::{ArgAction, Args, ValueEnum};
 use ipnet::IpNet;
+use portolan_agent::announce::HEARTBEAT_PORT;
 use portolan_agent::gate_socket::SOCKET;
 use portolan_model::Algorithm;
 use portolan_plan::{CUT_BIT, DNS_TTL, Deny, PodNames};
@@ -139,7 +140,19 @@ pub(crate) struct AgentArgs {
     /// nodes' own; one agent of those with this flag does it, by a Lease
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
     pub(crate) load_balancer: bool,
-    /// The namespace of that Lease
+    /// Announce load balancers' addresses from this node by ARP and NDP, as L2Announcements and
+    /// AddressPools ask for; needs CAP_NET_RAW, and the same flag on all nodes
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    pub(crate) announce: bool,
+    /// The UDP port on which agents that announce hear each other's heartbeats, the same on all
+    /// nodes
+    #[arg(long, default_value_t = HEARTBEAT_PORT, value_name = "PORT")]
+    pub(crate) heartbeat_port: u16,
+    /// A file whose content seals heartbeats, the same on all nodes; without it, whoever reaches
+    /// the port can pretend to be a node
+    #[arg(long, value_name = "FILE")]
+    pub(crate) heartbeat_key_file: Option<PathBuf>,
+    /// The namespace of that Lease, and of those of agents that announce
     #[arg(long, default_value = "kube-system", value_name = "NAMESPACE")]
     pub(crate) leader_elect_resource_namespace: String,
     /// How connections are spread where a Service says nothing by the annotation

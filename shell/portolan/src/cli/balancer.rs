@@ -8,7 +8,8 @@ use super::{Connection, ReportOutput};
 pub(super) const EXAMPLES: &str = "Examples:\n  \
     portolan lb status                 Services of type LoadBalancer, their addresses, or why they have none\n  \
     portolan lb pools                  pools, and how much of them is used\n  \
-    portolan lb explain svc/web        where the addresses of one come from";
+    portolan lb bgp                    sessions with routers, and what they were told\n  \
+    portolan lb explain svc/web        where the addresses of one come from, and are announced from";
 
 #[derive(Debug, Args)]
 pub(crate) struct BalancerArgs {
@@ -22,7 +23,10 @@ pub(crate) enum BalancerCommand {
     Status(BalancerViewArgs),
     /// Show pools, and how much of them is used
     Pools(BalancerViewArgs),
-    /// Explain where a Service's addresses come from, or why it has none
+    /// Show the sessions with BGP peers, of each node that should have one
+    Bgp(BalancerViewArgs),
+    /// Explain where a Service's addresses come from, or why it has none, and from where they
+    /// are announced
     Explain(ExplainArgs),
 }
 

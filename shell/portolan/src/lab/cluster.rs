@@ -241,6 +241,7 @@ impl Shared {
             front: Default::default(),
             completed_search: None,
             dns_told: None,
+            announce_told: None,
             dns_guard: DnsGuard {
                 name: node.name.clone(),
                 ..DnsGuard::default()

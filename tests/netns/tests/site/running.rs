@@ -44,6 +44,7 @@ impl Running {
             front: Default::default(),
             completed_search: None,
             dns_told: None,
+            announce_told: None,
             dns_guard: DnsGuard::default(),
             dns_allowed: Vec::new(),
             dns_keep: None,

@@ -77,6 +77,10 @@ struct Member {
     deaths: Vec<Duration>,
     /// Whether it counts us alive; `None` if it does not say.
     counts_us: Option<bool>,
+    /// Until then its word about us is not taken: it could not have heard us.
+    deaf_until: Duration,
+    /// Whether it was there before us or has been heard, and has not left.
+    known: bool,
 }
 
 impl Member {
@@ -141,6 +145,8 @@ impl Agents {
             last: None,
             deaths: Vec::new(),
             counts_us: None,
+            deaf_until: now,
+            known: state == State::Presumed,
         };
         self.members.entry(name.to_owned()).or_insert(member);
     }
@@ -246,6 +252,7 @@ impl Agents {
             sequence: self.sequence,
             interval: self.config.interval,
             leaving,
+            serving: self.serving,
             alive: Some(alive.map(|(name, _)| beat::number(name)).collect()),
         };
         beat.bytes(self.config.key.as_ref())
@@ -275,16 +282,27 @@ impl Agents {
             return Ok(Vec::new());
         }
         let was_alive = member.is_alive();
+        member.known = true;
         member.last = Some(this);
         member.counts_us = beat.alive.map(|list| list.contains(&number));
         if beat.leaving {
-            // No death to hold against it, and no silence to wait for.
+            // No death to hold against it, no silence to wait for, and no sign that we
+            // are cut off.
             member.state = State::Dead;
+            member.known = false;
             member.counts_us = None;
         } else {
             member.expires = now + detection;
             match member.state {
                 State::Presumed => member.state = State::Alive,
+                // It answers for what it leads: to let it settle would be to answer
+                // for the same beside it. If both do, neither had heard the other.
+                State::Dead | State::Returning(_) if beat.serving => {
+                    member.state = State::Alive;
+                    if was_serving {
+                        member.deaf_until = now + self.config.interval * 2;
+                    }
+                }
                 State::Dead => {
                     member
                         .deaths
@@ -304,7 +322,8 @@ impl Agents {
 
     /// Whether this node serves, by the table of the room.
     fn judge(&mut self, now: Duration) {
-        let voters = self.members.values().filter(|m| m.state == State::Alive);
+        let is_voter = |m: &&Member| m.state == State::Alive && m.deaf_until <= now;
+        let voters = self.members.values().filter(is_voter);
         let votes: Vec<bool> = voters.filter_map(|member| member.counts_us).collect();
         let yes = votes.iter().filter(|vote| **vote).count();
         let no = votes.len() - yes;
@@ -313,7 +332,8 @@ impl Agents {
             self.serving = yes > no;
         } else if !self.members.values().any(heard) {
             let waited = now >= self.started + self.detection(self.config.interval);
-            self.serving = match self.members.len() {
+            // Who comes later and is never heard may not have begun.
+            self.serving = match self.members.values().filter(|m| m.known).count() {
                 0 => true,
                 1 => waited || self.serving,
                 _ => self.serving && self.members.values().any(Member::is_alive),

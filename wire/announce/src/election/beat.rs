@@ -13,6 +13,7 @@ const VERSION: u8 = 1;
 const LEAVING: u8 = 1;
 const SEALED: u8 = 2;
 const LISTS: u8 = 4;
+const SERVES: u8 = 8;
 const SEAL: usize = 32;
 /// More nodes than these are not listed: the datagram would not fit into a packet.
 const MOST_LISTED: usize = 250;
@@ -68,6 +69,8 @@ pub struct Beat {
     pub interval: Duration,
     /// The agent ends now: nobody needs to wait for its silence.
     pub leaving: bool,
+    /// The sender counts itself among those that answer.
+    pub serving: bool,
     /// The numbers of the nodes that the sender counts alive; `None` where they are too
     /// many to be listed.
     pub alive: Option<BTreeSet<u32>>,
@@ -90,6 +93,7 @@ impl Beat {
             (self.leaving, LEAVING),
             (key.is_some(), SEALED),
             (listed.is_some(), LISTS),
+            (self.serving, SERVES),
         ];
         let flags = flags.iter().filter(|(set, _)| *set).map(|(_, bit)| bit);
         let name = self.name.as_bytes();
@@ -160,6 +164,7 @@ impl Beat {
             sequence: u64::from_be_bytes(*sequence),
             interval: Duration::from_millis(u16::from_be_bytes(*interval).into()),
             leaving: flags & LEAVING != 0,
+            serving: flags & SERVES != 0,
             alive: (flags & LISTS != 0).then(|| numbers.filter_map(number).collect()),
         })
     }

@@ -12,15 +12,17 @@
 //! ```text
 //!                    beat                  silence: misses × interval
 //!   presumed ──────────────────► alive ◄───┐       or it says that it leaves
-//!      │ (at our own start only)   │       │ beats for the time of settling
-//!      │ silence                   ▼       │
+//!      │ (at our own start only)   │       │ beats for the time of settling,
+//!      │ silence                   ▼       │ or one of who serves
 //!      └───────────────────────► dead ──► returning
 //!                                  ▲ beat   │ silence
 //!                                  └────────┘
 //! ```
 //!
 //! The time of settling is that of detection, and doubles with each death of the last
-//! five minutes: who flaps is taken back later and later.
+//! five minutes: who flaps is taken back later and later. Who serves already, since the
+//! network had parted or it knew nobody, is taken back at once: to let it settle would
+//! be to answer beside it.
 //!
 //! **Not two at once.** Each beat lists whom its sender counts alive, and an agent
 //! counts itself ([`Agents::serving`]) by what it reads there: a node that was given
@@ -38,8 +40,9 @@
 //! What this means when a network parts: a node that is cut off alone stops as soon as
 //! the others take over (within the detection time of each other), unless the cluster
 //! has two nodes only: then both go on, each for the side that it reaches. So do two
-//! halves. Where only one direction is broken, the one that is not heard stops. Two
-//! halves that find together again both answer until they have settled.
+//! halves. Where only one direction is broken, the one that is not heard stops. Halves
+//! that find together again both answer until their first beats have crossed, and so do
+//! agents that started without knowing each other.
 //!
 //! Members are what the API server knows: agents whose Lease is fresh, on nodes that
 //! may announce. That is the second witness: a node that is alone because all others

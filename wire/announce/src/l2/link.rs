@@ -41,6 +41,8 @@ pub struct Heard {
     pub frames: Vec<Vec<u8>>,
     /// Whether somebody else claims an owned address.
     pub conflict: Option<Conflict>,
+    /// The owned address that somebody asked for, and was answered.
+    pub answered: Option<IpAddr>,
 }
 
 /// The state of one owned address.
@@ -240,6 +242,7 @@ impl Link {
             false => None,
         };
         Heard {
+            answered: answer.as_ref().map(|_| packet.target.into()),
             frames: answer.into_iter().collect(),
             conflict: None,
         }
@@ -270,6 +273,7 @@ impl Link {
                     false => None,
                 };
                 Heard {
+                    answered: answer.as_ref().map(|_| target.into()),
                     frames: answer.into_iter().collect(),
                     conflict: None,
                 }
@@ -295,6 +299,7 @@ impl Link {
         Heard {
             frames,
             conflict: Some(Conflict { address, mac }),
+            answered: None,
         }
     }
 }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::super::meta::object;
 use super::super::{Meta, Selector};
 use super::Span;
+use super::scope::{selectors, selects};
 
 /// An AddressPool, or an IPAddressPool of MetalLB. Ours are of the cluster,
 /// MetalLB's live in a namespace: by that they are told apart.
@@ -67,19 +68,6 @@ fn read(object: &Value) -> Pool {
         status: at(object, "status").clone(),
         meta,
     }
-}
-
-/// One selector, or MetalLB's list of them.
-fn selectors(to: &Value, field: &str) -> Vec<Selector> {
-    let one = at(to, field);
-    let one = one.is_object().then_some(one);
-    let list = list_at(to, &format!("{field}s")).iter();
-    list.chain(one).map(Selector::of).collect()
-}
-
-/// An empty selector selects everything.
-fn selects(selector: &Selector, labels: &BTreeMap<String, String>) -> bool {
-    selector.is_empty() || selector.matches(labels)
 }
 
 impl Pool {

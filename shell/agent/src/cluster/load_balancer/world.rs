@@ -14,8 +14,8 @@ use portolan_plan::slices::SERVICE_NAME;
 use portolan_plan::workloads::{Kind, Step, Store};
 use serde_json::Value;
 
+use super::super::absorb::{Seen, absorb};
 use super::super::feed::{News, Report};
-use super::super::world::is_same;
 
 /// How long the status of a pool may lag behind.
 pub(super) const SOON: Duration = Duration::from_millis(200);
@@ -86,65 +86,6 @@ impl Default for World {
             by_age: true,
             changed: BTreeSet::new(),
         }
-    }
-}
-
-/// An object that came, changed or went.
-struct Seen<T> {
-    before: Option<Arc<T>>,
-    now: Option<T>,
-}
-
-/// Takes news of a kind in. Answers with what is not as it was.
-fn absorb<T: Object + PartialEq>(store: &mut Store<T>, news: News<T>) -> Vec<Seen<T>> {
-    match news {
-        News::All(objects, version) => {
-            let before: Vec<Arc<T>> = store.all().cloned().collect();
-            store.replace(objects, version);
-            let mut seen: Vec<Seen<T>> = Vec::new();
-            for old in &before {
-                if store.get(&old.meta().key).is_none() {
-                    let before = Some(Arc::clone(old));
-                    seen.push(Seen { before, now: None });
-                }
-            }
-            let known: BTreeMap<&ObjectKey, &Arc<T>> =
-                before.iter().map(|old| (&old.meta().key, old)).collect();
-            for object in store.all() {
-                let before = known.get(&object.meta().key).map(|old| Arc::clone(old));
-                if !before
-                    .as_ref()
-                    .is_some_and(|old| is_same(old.as_ref(), object))
-                {
-                    let now = Some(object.as_ref().clone());
-                    seen.push(Seen { before, now });
-                }
-            }
-            seen
-        }
-        News::Is(object) => {
-            let before = store.saw(object.clone());
-            if before
-                .as_ref()
-                .is_some_and(|old| is_same(old.as_ref(), &object))
-            {
-                return Vec::new();
-            }
-            let now = Some(object);
-            vec![Seen { before, now }]
-        }
-        News::Gone(object) => {
-            store.saw_end(&object);
-            let before = Some(Arc::new(object));
-            vec![Seen { before, now: None }]
-        }
-    }
-}
-
-impl<T: Object> Seen<T> {
-    fn key(&self) -> Option<&ObjectKey> {
-        let before = self.before.as_ref().map(|old| &old.meta().key);
-        self.now.as_ref().map(|now| &now.meta().key).or(before)
     }
 }
 

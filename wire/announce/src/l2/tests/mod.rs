@@ -45,6 +45,7 @@ fn only(heard: Heard) -> Vec<u8> {
 const NOTHING: Heard = Heard {
     frames: Vec::new(),
     conflict: None,
+    answered: None,
 };
 
 /// Who has 192.0.2.10, asked by 192.0.2.99 at 02:…:02.

@@ -1,0 +1,5 @@
+//! Tables: who announces what, and why not.
+
+mod l2;
+mod metal;
+mod routes;

@@ -1,0 +1,316 @@
+//! What the loop knows, and which addresses a piece of news touches.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use portolan_client as at;
+use portolan_client::{Client, Regarding, Resource};
+use portolan_model::workloads::{
+    BalancedService, BalancerNode, BfdProfile, BgpAnnouncement, CommunityNames, L2Announcement,
+    Object, ObjectKey, Peer, Pool, ReadyNodes, SPEAKER, Speaker,
+};
+use portolan_plan::announce::{Announcing, Facts, Ground, Touched};
+use portolan_plan::load_balancer::is_ours;
+use portolan_plan::slices::SERVICE_NAME;
+use portolan_plan::workloads::Store;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::bgp::Own;
+use super::fresh::Fresh;
+use super::heart::Members;
+use crate::cluster::absorb::{Seen, absorb};
+use crate::cluster::feed::{Feed, News};
+
+/// All kinds but Leases.
+pub(super) const WATCHED: [&Resource; 13] = [
+    &at::SERVICES,
+    &at::ENDPOINT_SLICES,
+    &at::NODES,
+    &at::ADDRESS_POOLS,
+    &at::IP_ADDRESS_POOLS,
+    &at::L2_ANNOUNCEMENTS,
+    &at::L2_ADVERTISEMENTS,
+    &at::BGP_ANNOUNCEMENTS,
+    &at::BGP_ADVERTISEMENTS,
+    &at::BGP_PEERS,
+    &at::METALLB_BGP_PEERS,
+    &at::COMMUNITIES,
+    &at::BFD_PROFILES,
+];
+
+/// What the loop is told. Ours and MetalLB's kinds come apart.
+pub(super) enum Message {
+    Service(News<BalancedService>),
+    Slice(News<ReadyNodes>),
+    Node(News<BalancerNode>),
+    Speaker(News<Speaker>),
+    Pool(News<Pool>),
+    MetalPool(News<Pool>),
+    L2(News<L2Announcement>),
+    MetalL2(News<L2Announcement>),
+    Bgp(News<BgpAnnouncement>),
+    MetalBgp(News<BgpAnnouncement>),
+    Peer(News<Peer>),
+    MetalPeer(News<Peer>),
+    Community(News<CommunityNames>),
+    Profile(News<BfdProfile>),
+}
+
+/// Starts all watches. They end when the loop does.
+pub(super) fn start(client: &Client, namespace: &str, inbox: &mpsc::Sender<Message>) {
+    let feed = |resource: &Resource| Feed::of(client, resource, inbox);
+    feed(&at::SERVICES).start(Message::Service);
+    feed(&at::ENDPOINT_SLICES).start(Message::Slice);
+    feed(&at::NODES).start(Message::Node);
+    let mut leases = feed(&at::LEASES);
+    leases.params.namespace = Some(namespace.to_owned());
+    leases.params.labels = Some(SPEAKER.to_owned());
+    leases.start(Message::Speaker);
+    let custom = |resource: &Resource| {
+        let mut feed = feed(resource);
+        feed.params.optional = true;
+        feed
+    };
+    custom(&at::ADDRESS_POOLS).start(Message::Pool);
+    custom(&at::IP_ADDRESS_POOLS).start(Message::MetalPool);
+    custom(&at::L2_ANNOUNCEMENTS).start(Message::L2);
+    custom(&at::L2_ADVERTISEMENTS).start(Message::MetalL2);
+    custom(&at::BGP_ANNOUNCEMENTS).start(Message::Bgp);
+    custom(&at::BGP_ADVERTISEMENTS).start(Message::MetalBgp);
+    custom(&at::BGP_PEERS).start(Message::Peer);
+    custom(&at::METALLB_BGP_PEERS).start(Message::MetalPeer);
+    custom(&at::COMMUNITIES).start(Message::Community);
+    custom(&at::BFD_PROFILES).start(Message::Profile);
+}
+
+/// All stores, and what follows from them.
+pub(super) struct World {
+    node: String,
+    services: Store<BalancedService>,
+    slices: Store<ReadyNodes>,
+    nodes: Store<BalancerNode>,
+    speakers: Store<Speaker>,
+    pools: [Store<Pool>; 2],
+    l2: [Store<L2Announcement>; 2],
+    bgp: [Store<BgpAnnouncement>; 2],
+    peers: [Store<Peer>; 2],
+    communities: Store<CommunityNames>,
+    profiles: Store<BfdProfile>,
+    /// The agents that count.
+    fresh: Fresh,
+    /// Whether something that all Services have in common may be otherwise.
+    uneven: bool,
+    /// Services to look at.
+    dirty: BTreeSet<ObjectKey>,
+    /// What this node announces.
+    pub(super) announcing: Announcing,
+}
+
+impl World {
+    pub(super) fn new(node: &str) -> Self {
+        Self {
+            node: node.to_owned(),
+            services: Store::default(),
+            slices: Store::by(|slice| {
+                let labels = slice.meta.labels.iter();
+                let labels = labels.map(|(key, value)| (key.as_str(), value.as_str()));
+                labels.filter(|(key, _)| *key == SERVICE_NAME).collect()
+            }),
+            nodes: Store::default(),
+            speakers: Store::default(),
+            pools: Default::default(),
+            l2: Default::default(),
+            bgp: Default::default(),
+            peers: Default::default(),
+            communities: Store::default(),
+            profiles: Store::default(),
+            fresh: Fresh::default(),
+            uneven: true,
+            dirty: BTreeSet::new(),
+            announcing: Announcing::new(node),
+        }
+    }
+
+    /// Whether every kind has been listed once.
+    pub(super) fn is_listed(&self) -> bool {
+        self.services.is_listed()
+            && self.slices.is_listed()
+            && self.nodes.is_listed()
+            && self.speakers.is_listed()
+            && self.pools.iter().all(Store::is_listed)
+            && self.l2.iter().all(Store::is_listed)
+            && self.bgp.iter().all(Store::is_listed)
+            && self.peers.iter().all(Store::is_listed)
+            && self.communities.is_listed()
+            && self.profiles.is_listed()
+    }
+
+    /// Takes news in.
+    pub(super) fn take(&mut self, message: Message, now: Instant) {
+        let other = match message {
+            Message::Service(news) => {
+                let seen = absorb(&mut self.services, news);
+                self.dirty
+                    .extend(seen.iter().filter_map(Seen::key).cloned());
+                false
+            }
+            Message::Slice(news) => {
+                for seen in absorb(&mut self.slices, news) {
+                    self.of_slice(seen.before.as_deref());
+                    self.of_slice(seen.now.as_ref());
+                }
+                false
+            }
+            Message::Node(news) => moved(&mut self.nodes, news),
+            Message::Speaker(news) => self.of_speakers(news, now),
+            Message::Pool(news) => moved(&mut self.pools[0], news),
+            Message::MetalPool(news) => moved(&mut self.pools[1], news),
+            Message::L2(news) => moved(&mut self.l2[0], news),
+            Message::MetalL2(news) => moved(&mut self.l2[1], news),
+            Message::Bgp(news) => moved(&mut self.bgp[0], news),
+            Message::MetalBgp(news) => moved(&mut self.bgp[1], news),
+            Message::Peer(news) => moved(&mut self.peers[0], news),
+            Message::MetalPeer(news) => moved(&mut self.peers[1], news),
+            Message::Community(news) => moved(&mut self.communities, news),
+            Message::Profile(news) => moved(&mut self.profiles, news),
+        };
+        self.uneven |= other;
+    }
+
+    /// Only where the endpoints are decides about anything, and only for Local.
+    fn of_slice(&mut self, slice: Option<&ReadyNodes>) {
+        let Some(slice) = slice else { return };
+        let Some(name) = slice.meta.labels.get(SERVICE_NAME) else {
+            return;
+        };
+        let key = ObjectKey::new(&slice.meta.key.namespace, name);
+        let service = self.services.get(&key);
+        if service.is_some_and(|service| is_ours(service) && service.local) {
+            self.dirty.insert(key);
+        }
+    }
+
+    /// A Lease that changed is fresh; its own times are not trusted.
+    fn of_speakers(&mut self, news: News<Speaker>, now: Instant) -> bool {
+        let mut other = false;
+        let mut own = None;
+        for seen in absorb(&mut self.speakers, news) {
+            let Some(key) = seen.key().cloned() else {
+                continue;
+            };
+            let Some(speaker) = seen.now else {
+                self.fresh.gone(&key);
+                other = true;
+                continue;
+            };
+            let duration = Duration::from_secs(speaker.seconds);
+            other |= self.fresh.heard(key.clone(), duration, now);
+            let before = seen.before.as_deref();
+            other |= !before.is_some_and(|before| before.says_as(&speaker));
+            if speaker.node == self.node {
+                own = Some((key, duration));
+            }
+        }
+        if let Some((key, duration)) = own {
+            other |= !self.fresh.witness(&key, duration, now).is_empty();
+        }
+        other
+    }
+
+    /// The agents whose Leases are fresh.
+    fn speakers(&self) -> impl Iterator<Item = &Arc<Speaker>> {
+        let speakers = self.speakers.all();
+        speakers.filter(|one| !one.node.is_empty() && self.fresh.counts(&one.meta.key))
+    }
+
+    /// Whether this node is among those that announce.
+    pub(super) fn is_among_speakers(&self) -> bool {
+        self.speakers().any(|one| one.node == self.node)
+    }
+
+    /// Looks at all that may be otherwise. Answers with what it touched.
+    pub(super) fn settle(&mut self) -> Touched {
+        if std::mem::take(&mut self.uneven) {
+            let ground = self.ground();
+            if self.announcing.set_ground(ground) {
+                let services = self.services.all().filter(|service| is_ours(service));
+                let keys = services.map(|service| service.meta.key.clone());
+                self.dirty.extend(keys);
+            }
+        }
+        let mut touched = Touched::default();
+        for key in std::mem::take(&mut self.dirty) {
+            touched.extend(self.look(&key));
+        }
+        touched
+    }
+
+    fn look(&mut self, key: &ObjectKey) -> Touched {
+        let Some(service) = self.services.get(key) else {
+            return self.announcing.forget(key);
+        };
+        let slices = self
+            .slices
+            .labelled(&key.namespace, SERVICE_NAME, &key.name);
+        let ready_on = slices.flat_map(|slice| slice.nodes.iter().map(String::as_str));
+        let ready_on = ready_on.collect();
+        self.announcing.converge(service, &ready_on)
+    }
+
+    fn ground(&self) -> Ground {
+        fn both<T: Object>(stores: &[Store<T>; 2]) -> Vec<&T> {
+            let all = stores.iter().flat_map(Store::all);
+            all.map(AsRef::as_ref).collect()
+        }
+        Ground::of(&Facts {
+            nodes: self.nodes.all().map(AsRef::as_ref).collect(),
+            speakers: self.speakers().map(AsRef::as_ref).collect(),
+            pools: both(&self.pools),
+            l2: both(&self.l2),
+            bgp: both(&self.bgp),
+            peers: both(&self.peers),
+            communities: self.communities.all().map(AsRef::as_ref).collect(),
+        })
+    }
+
+    /// The other agents that count, and where they hear heartbeats.
+    pub(super) fn members(&self) -> Members {
+        let others = self.speakers().filter(|one| one.node != self.node);
+        let others = others.filter_map(|one| Some((one.node.clone(), one.heartbeats_at?)));
+        others.collect()
+    }
+
+    /// This node and its internal addresses, once it has any.
+    pub(super) fn own(&self) -> Option<Own> {
+        let node = self.nodes.get(&ObjectKey::new("", &self.node))?;
+        let addresses = node.internal.clone();
+        (!addresses.is_empty()).then(|| Own {
+            node: self.node.clone(),
+            addresses,
+        })
+    }
+
+    /// The Services of an address, as events are about them.
+    pub(super) fn services_of(&self, address: IpAddr) -> Vec<Regarding> {
+        let keys = self.announcing.services(address);
+        let services = keys.filter_map(|key| self.services.get(key));
+        let services = services.map(|service| Regarding {
+            api_version: "v1".to_owned(),
+            kind: "Service".to_owned(),
+            namespace: service.meta.key.namespace.clone(),
+            name: service.meta.key.name.clone(),
+            uid: service.meta.uid.clone(),
+            field_path: String::new(),
+        });
+        services.collect()
+    }
+}
+
+/// Takes news of a kind in. Whether something is otherwise.
+fn moved<T: Object + PartialEq>(store: &mut Store<T>, news: News<T>) -> bool {
+    let first = !store.is_listed();
+    !absorb(store, news).is_empty() || first
+}

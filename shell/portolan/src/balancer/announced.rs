@@ -1,0 +1,392 @@
+//! From where addresses are announced, and how sessions with routers are doing.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use anyhow::Result;
+use jiff::Timestamp;
+use portolan_announce::election::leader;
+use portolan_api::table::human_duration;
+use portolan_api::value::{int_at, list_at, str_at};
+use portolan_model::workloads::{
+    BalancedService, BalancerNode, BgpAnnouncement, CommunityNames, L2Announcement, Object, Peer,
+    Pool, SPEAKER, Speaker,
+};
+use portolan_plan::announce::{Account, Facts, Ground, Mute, OnLinks, ToPeers, account};
+use serde_json::Value;
+
+use super::{list, ready_on};
+use crate::connect::Session;
+
+const NODES: &str = "/api/v1/nodes";
+const OWN: &str = "/apis/portolan.dev/v1alpha1";
+const METAL: &str = "/apis/metallb.io/v1beta1";
+/// Clocks differ: an agent whose Lease ended so lately may well be there.
+const TOLERANCE: i64 = 30;
+
+/// All that decides who announces what.
+pub(super) struct World {
+    nodes: Vec<BalancerNode>,
+    speakers: Vec<Speaker>,
+    l2: Vec<L2Announcement>,
+    bgp: Vec<BgpAnnouncement>,
+    peers: Vec<Peer>,
+    communities: Vec<CommunityNames>,
+}
+
+impl World {
+    /// As the API server has it.
+    pub(super) async fn read(session: &Session) -> Result<Self> {
+        let leases = format!("/apis/coordination.k8s.io/v1/leases?labelSelector={SPEAKER}")
+            .replace("=portolan.dev/", "=portolan.dev%2F");
+        let now = Timestamp::now();
+        let mut speakers: Vec<Speaker> = all(session, &[&leases]).await?;
+        speakers.retain(|one| !one.node.is_empty() && is_fresh(one, now));
+        let peers = "/apis/metallb.io/v1beta2/bgppeers";
+        Ok(Self {
+            nodes: all(session, &[NODES]).await?,
+            speakers,
+            l2: all(
+                session,
+                &[
+                    &format!("{OWN}/l2announcements"),
+                    &format!("{METAL}/l2advertisements"),
+                ],
+            )
+            .await?,
+            bgp: all(
+                session,
+                &[
+                    &format!("{OWN}/bgpannouncements"),
+                    &format!("{METAL}/bgpadvertisements"),
+                ],
+            )
+            .await?,
+            peers: all(session, &[&format!("{OWN}/bgppeers"), peers]).await?,
+            communities: all(session, &[&format!("{METAL}/communities")]).await?,
+        })
+    }
+
+    fn ground(&self, pools: &[Pool]) -> Ground {
+        Ground::of(&Facts {
+            nodes: self.nodes.iter().collect(),
+            speakers: self.speakers.iter().collect(),
+            pools: pools.iter().collect(),
+            l2: self.l2.iter().collect(),
+            bgp: self.bgp.iter().collect(),
+            peers: self.peers.iter().collect(),
+            communities: self.communities.iter().collect(),
+        })
+    }
+}
+
+/// All objects of kinds that are read as one.
+async fn all<T: Object>(session: &Session, paths: &[&str]) -> Result<Vec<T>> {
+    let mut found = Vec::new();
+    for path in paths {
+        found.extend(list(session, path).await?.iter().map(T::read));
+    }
+    Ok(found)
+}
+
+fn is_fresh(speaker: &Speaker, now: Timestamp) -> bool {
+    let seconds = i64::try_from(speaker.seconds).unwrap_or(i64::MAX);
+    let renewed = speaker.renewed.parse::<Timestamp>();
+    renewed.is_ok_and(|renewed| {
+        let age = now.as_second() - renewed.as_second();
+        age <= seconds.saturating_add(TOLERANCE)
+    })
+}
+
+/// From where each address of a Service is announced, a row each, and from where not.
+pub(super) async fn explain(
+    session: &Session,
+    service: &BalancedService,
+    pools: &[Pool],
+) -> Result<Vec<(&'static str, String)>> {
+    let world = World::read(session).await?;
+    if world.speakers.is_empty() {
+        let nobody = "by nobody: no agent announces; does one run with --announce?";
+        return Ok(vec![("announced", nobody.to_owned())]);
+    }
+    let ground = world.ground(pools);
+    let ready = ready_on(session, service).await?;
+    let ready = ready.iter().map(String::as_str).collect();
+    let mut rows = Vec::new();
+    for address in &service.ingress {
+        rows.extend(told(&account(&ground, service, *address, &ready)));
+    }
+    let titles = std::iter::once("announced").chain(std::iter::repeat(""));
+    Ok(titles.zip(rows).collect())
+}
+
+/// An account, in lines.
+fn told(account: &Account) -> Vec<String> {
+    let address = account.address;
+    let mut rows = Vec::new();
+    if let Some(why) = &account.unsaid {
+        rows.push(format!("{address}: by nobody: {why}"));
+    }
+    for on in &account.l2 {
+        rows.push(answered(account, on));
+        rows.extend(silent(&on.nodes));
+    }
+    for to in &account.bgp {
+        rows.push(routed(to));
+        rows.extend(silent(&to.nodes));
+    }
+    rows
+}
+
+/// `192.0.2.240 is answered for by node-1 on eth0 (L2Announcement lan)`.
+fn answered(account: &Account, on: &OnLinks) -> String {
+    let address = account.address;
+    let by = match &on.by {
+        Some(by) => format!("announcement {by}"),
+        None => "its subnet is there".to_owned(),
+    };
+    let fit = on.nodes.iter().filter(|(_, links)| links.is_ok());
+    let fit: Vec<&str> = fit.map(|(node, _)| node.as_ref()).collect();
+    let links = leader(address, fit.iter().copied())
+        .and_then(|node| Some((node, on.nodes.get(node)?.as_ref().ok()?)));
+    match links {
+        None => format!("{address}: answered for by nobody ({by})"),
+        Some((node, links)) => {
+            let links: Vec<&str> = links.iter().map(AsRef::as_ref).collect();
+            let links = links.join(",");
+            let others = match fit.len() {
+                1 => "nobody could follow".to_owned(),
+                more => format!("{} could follow", more - 1),
+            };
+            format!("{address}: answered for by {node} on {links} ({by}; {others})")
+        }
+    }
+}
+
+/// `192.0.2.240/32: told by node-1, node-2 to tor (BGPAnnouncement all)`.
+fn routed(to: &ToPeers) -> String {
+    let (prefix, by) = (to.prefix, &to.by);
+    let mut nodes: Vec<&str> = Vec::new();
+    let mut peers: BTreeSet<String> = BTreeSet::new();
+    for (node, to) in &to.nodes {
+        if let Ok(to) = to {
+            nodes.push(node);
+            peers.extend(to.iter().map(ToString::to_string));
+        }
+    }
+    if nodes.is_empty() {
+        return format!("{prefix}: told by nobody (announcement {by})");
+    }
+    let peers: Vec<String> = peers.into_iter().collect();
+    let (nodes, peers) = (nodes.join(", "), peers.join(", "));
+    format!("{prefix}: told by {nodes} to {peers} (announcement {by})")
+}
+
+/// The nodes that do not, and why.
+fn silent<T>(nodes: &std::collections::BTreeMap<Arc<str>, Result<T, Mute>>) -> Vec<String> {
+    let silent = nodes.iter().filter_map(|(node, said)| match said {
+        Ok(_) => None,
+        Err(why) => Some(format!("\u{2717} {node}: {why}")),
+    });
+    silent.collect()
+}
+
+/// The rows of `portolan lb bgp`: peer, address, AS number, node, state, since when,
+/// prefixes, why.
+pub(super) async fn sessions(session: &Session, pools: &[Pool]) -> Result<Vec<Vec<String>>> {
+    let world = World::read(session).await?;
+    let ground = world.ground(pools);
+    let now = Timestamp::now();
+    let mut rows = Vec::new();
+    for peer in &world.peers {
+        rows.extend(of_peer(peer, &ground, now));
+    }
+    Ok(rows)
+}
+
+fn of_peer(peer: &Peer, ground: &Ground, now: Timestamp) -> Vec<Vec<String>> {
+    let key = &peer.meta.key;
+    let address = peer.address.map_or_else(String::new, |ip| ip.to_string());
+    let row = |cells: [String; 5]| {
+        let first = [key.to_string(), address.clone(), peer.peer_as.to_string()];
+        first.into_iter().chain(cells).collect::<Vec<String>>()
+    };
+    let nobody = |why: String| {
+        let [node, state, since, prefixes] = ["<none>", "<none>", "", ""].map(str::to_owned);
+        vec![row([node, state, since, prefixes, why])]
+    };
+    if !peer.faults.is_empty() {
+        return nobody(peer.faults.join("; "));
+    }
+    let nodes: Vec<&str> = ground.nodes_of(key).collect();
+    if nodes.is_empty() {
+        return nobody("no node has the labels that it asks for".to_owned());
+    }
+    let known = list_at(&peer.status, "sessions");
+    let rows = nodes.into_iter().map(|node| {
+        let entry = known.iter().find(|one| str_at(one, "node") == node);
+        row(of_node(node, entry, peer, now))
+    });
+    rows.collect()
+}
+
+/// Node, state, since when, prefixes, why.
+fn of_node(node: &str, entry: Option<&Value>, peer: &Peer, now: Timestamp) -> [String; 5] {
+    let Some(entry) = entry else {
+        let why = match peer.is_own() {
+            true => "no agent has told: does one run there with --announce?",
+            false => "MetalLB's peers have no status: see the metrics and the log of the agent",
+        };
+        let [state, since, prefixes, why] = ["<unknown>", "", "", why].map(str::to_owned);
+        return [node.to_owned(), state, since, prefixes, why];
+    };
+    let since = str_at(entry, "since").parse::<Timestamp>();
+    let since = since.map_or_else(
+        |_error| String::new(),
+        |since| human_duration(now.as_second() - since.as_second()),
+    );
+    let prefixes = int_at(entry, "prefixes").unwrap_or(0);
+    [
+        node.to_owned(),
+        str_at(entry, "state").to_owned(),
+        since,
+        prefixes.to_string(),
+        str_at(entry, "message").to_owned(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn node(name: &str, ready: &str) -> BalancerNode {
+        BalancerNode::read(&json!({
+            "metadata": {"name": name},
+            "status": {"conditions": [{"type": "Ready", "status": ready}]},
+        }))
+    }
+
+    fn speaker(name: &str) -> Speaker {
+        Speaker::read(&json!({
+            "metadata": {"name": name, "annotations": {
+                "portolan.dev/links": r#"[{"name": "eth0", "addresses": ["192.0.2.1/24"]}]"#,
+            }},
+            "spec": {
+                "holderIdentity": name, "leaseDurationSeconds": 30,
+                "renewTime": "2026-01-02T03:04:05.000000Z",
+            },
+        }))
+    }
+
+    fn world() -> World {
+        World {
+            nodes: vec![node("n1", "True"), node("n2", "False"), node("n3", "True")],
+            speakers: ["n1", "n2", "n3"].map(speaker).into(),
+            l2: Vec::new(),
+            bgp: Vec::new(),
+            peers: Vec::new(),
+            communities: Vec::new(),
+        }
+    }
+
+    fn lines(world: &World) -> Vec<String> {
+        let pool = Pool::read(&json!({
+            "metadata": {"name": "home"}, "spec": {"addresses": ["192.0.2.128/25"]},
+        }));
+        let service = BalancedService::read(&json!({
+            "metadata": {"name": "web", "namespace": "default"},
+            "spec": {"type": "LoadBalancer"},
+            "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.130"}]}},
+        }));
+        let ground = world.ground(&[pool]);
+        let address = service.ingress[0];
+        told(&account(&ground, &service, address, &BTreeSet::new()))
+    }
+
+    #[test]
+    fn l8_it_is_said_who_answers_and_who_does_not() {
+        let lines = lines(&world());
+        let leads = leader("192.0.2.130".parse().unwrap(), ["n1", "n3"]).unwrap();
+        assert_eq!(
+            lines,
+            [
+                format!(
+                    "192.0.2.130: answered for by {leads} on eth0 (its subnet is there; 1 could follow)"
+                ),
+                "\u{2717} n2: not ready".to_owned(),
+            ]
+        );
+    }
+
+    #[test]
+    fn l10_it_is_said_who_tells_whom() {
+        let mut world = world();
+        world.bgp.push(BgpAnnouncement::read(
+            &json!({"metadata": {"name": "all"}, "spec": {}}),
+        ));
+        world.peers.push(Peer::read(&json!({
+            "metadata": {"name": "tor"},
+            "spec": {"localASN": 1, "peerASN": 2, "peerAddress": "192.0.2.254"},
+        })));
+        assert_eq!(
+            lines(&world),
+            [
+                "192.0.2.130/32: told by n1, n3 to tor (announcement all)",
+                "\u{2717} n2: not ready",
+            ]
+        );
+    }
+
+    #[test]
+    fn l10_sessions_are_shown_for_every_node_that_should_have_one() {
+        let world = world();
+        let ground = |peer: &Peer| {
+            Ground::of(&Facts {
+                nodes: world.nodes.iter().collect(),
+                peers: vec![peer],
+                ..Facts::default()
+            })
+        };
+        let mut object = json!({
+            "metadata": {"name": "tor"},
+            "spec": {
+                "localASN": 1, "peerASN": 2, "peerAddress": "192.0.2.254",
+            },
+            "status": {"sessions": [
+                {
+                    "node": "n1", "state": "Established", "prefixes": 3,
+                    "since": "2026-01-02T03:02:05Z",
+                },
+                {"node": "n2", "state": "Active", "message": "no connection"},
+            ]},
+        });
+        let now: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
+        let peer = Peer::read(&object);
+        let rows = of_peer(&peer, &ground(&peer), now);
+        let rows: Vec<String> = rows.iter().map(|row| row.join("|")).collect();
+        let unknown = "no agent has told: does one run there with --announce?";
+        assert_eq!(
+            rows,
+            [
+                "tor|192.0.2.254|2|n1|Established|2m|3|".to_owned(),
+                "tor|192.0.2.254|2|n2|Active||0|no connection".to_owned(),
+                format!("tor|192.0.2.254|2|n3|<unknown>|||{unknown}"),
+            ]
+        );
+        object["spec"]["peerAddress"] = "tor".into();
+        let peer = Peer::read(&object);
+        let rows = of_peer(&peer, &ground(&peer), now);
+        let why = "peerAddress: \"tor\" is no IP address";
+        assert_eq!(rows, [["tor", "", "2", "<none>", "<none>", "", "", why]]);
+    }
+
+    #[test]
+    fn a_lease_that_ran_out_does_not_count() {
+        let one = speaker("n1");
+        let at = |text: &str| text.parse().unwrap();
+        assert!(is_fresh(&one, at("2026-01-02T03:05:00Z")));
+        assert!(!is_fresh(&one, at("2026-01-02T03:06:00Z")));
+    }
+}

@@ -1,0 +1,79 @@
+//! Networks that part, and agents that do not know of each other.
+
+use super::*;
+
+/// What the room says of halves: both go on, and both answer until they have heard each
+/// other, however often that happens.
+#[test]
+fn l8_halves_go_on_and_find_together_again() {
+    for half in [1, 2] {
+        let mut net = Net::new(2 * half);
+        net.pass(ms(2000));
+        let all: Vec<usize> = (0..2 * half).collect();
+        for _ in 0..4 {
+            let (one, other) = all.split_at(half);
+            net.sides([one, other]);
+            net.pass(ms(5000));
+            for n in 0..32 {
+                let answering = net.answering(n);
+                let sides: Vec<bool> = answering.iter().map(|node| *node < half).collect();
+                assert_eq!(sides, [true, false], "one on each side");
+            }
+            net.cut.clear();
+            let (twice, nobody) = net.watch(ms(8000));
+            assert!(
+                twice <= ms(200) && nobody <= ms(300),
+                "{half}: {twice:?} {nobody:?}"
+            );
+            assert_eq!(net.watch(ms(3000)), (ms(0), ms(0)));
+        }
+    }
+}
+
+/// Agents that each began as if alone, before the API server told of the others.
+#[test]
+fn l8_agents_that_learn_of_each_other_late_agree_at_once() {
+    for count in 2..6 {
+        for late in [ms(0), ms(50), ms(400), ms(900), ms(5000)] {
+            let mut net = Net::new(0);
+            net.agents = vec![None; count];
+            for n in 0..count {
+                net.alone(n);
+                net.pass(late / 4);
+            }
+            net.pass(late);
+            let (members, now) = (net.members(), net.now);
+            for agent in net.agents.iter_mut().flatten() {
+                assert_eq!(agent.set_members(&members, now), []);
+                assert!(agent.serving());
+            }
+            let (twice, nobody) = net.watch(ms(8000));
+            assert!(
+                twice <= ms(200) && nobody <= ms(300),
+                "{count} {late:?}: {twice:?} {nobody:?}"
+            );
+            assert_eq!(net.watch(ms(3000)), (ms(0), ms(0)));
+        }
+    }
+}
+
+/// A process that stood still and goes on believes what it last knew, and learns better
+/// with the first beats.
+#[test]
+fn l8_an_agent_that_stood_still_stops_with_the_first_beats() {
+    for count in 2..6 {
+        for time in [ms(700), ms(3000), ms(60_000)] {
+            let mut net = Net::new(count);
+            net.pass(ms(2000));
+            let asleep = net.agents[1].take();
+            net.pass(time);
+            net.agents[1] = asleep;
+            let (twice, nobody) = net.watch(ms(8000));
+            assert!(
+                twice <= ms(200) && nobody <= ms(300),
+                "{count} {time:?}: {twice:?} {nobody:?}"
+            );
+            assert_eq!(net.watch(ms(3000)), (ms(0), ms(0)));
+        }
+    }
+}
