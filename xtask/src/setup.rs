@@ -14,7 +14,7 @@ struct Tool {
     why: &'static str,
 }
 
-const TOOLS: [Tool; 18] = [
+const TOOLS: [Tool; 21] = [
     Tool {
         program: "c++",
         package: "g++",
@@ -84,6 +84,21 @@ const TOOLS: [Tool; 18] = [
         program: "wget",
         package: "wget",
         why: "asks Services as tutorials do",
+    },
+    Tool {
+        program: "arping",
+        package: "iputils-arping",
+        why: "asks who answers for an IPv4 address",
+    },
+    Tool {
+        program: "ndisc6",
+        package: "ndisc6",
+        why: "asks who answers for an IPv6 address",
+    },
+    Tool {
+        program: "tcpdump",
+        package: "tcpdump",
+        why: "shows who answers on a link",
     },
     Tool {
         program: "script",

@@ -5,17 +5,21 @@
 //! frames too, and frames of a VLAN: their tag is no longer in the frame when it
 //! arrives, and they are of another link.
 //!
-//! IPv6 groups are joined by a socket of IPv6, not of packets: so the kernel tells
-//! switches that look for it (MLD), besides letting the frames in.
+//! IPv6 groups are joined by sockets of IPv6, not of packets: so the kernel tells
+//! switches that look for it (MLD), besides letting the frames in. One socket takes as
+//! many as its share of memory holds (net.core.optmem_max: some hundred, or thousands
+//! where the kernel is newer), so there is another where one is full.
 
 #![expect(
     unsafe_code,
     reason = "packet sockets are bound with an address that no safe wrapper makes, and an AsyncFd asks to be told that its descriptor lives"
 )]
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::Ipv6Addr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use tokio::io::Interest;
@@ -47,8 +51,30 @@ pub enum FramesError {
 #[derive(Debug)]
 pub struct Frames {
     socket: Socket,
-    groups: Socket,
+    groups: Mutex<Vec<Groups>>,
+    ns: NetNs,
     link: LinkIndex,
+}
+
+/// A socket of IPv6, and the groups that it is in.
+#[derive(Debug)]
+struct Groups {
+    socket: Socket,
+    joined: BTreeSet<Ipv6Addr>,
+}
+
+impl Groups {
+    fn open() -> io::Result<Self> {
+        let socket = Socket::new(Domain::IPV6, Type::DGRAM, Some(Protocol::UDP))?;
+        let joined = BTreeSet::new();
+        Ok(Self { socket, joined })
+    }
+
+    fn join(&mut self, group: Ipv6Addr, link: LinkIndex) -> io::Result<()> {
+        self.socket.join_multicast_v6(&group, link.0)?;
+        self.joined.insert(group);
+        Ok(())
+    }
 }
 
 // Classic BPF, as linux/bpf_common.h has it.
@@ -95,11 +121,11 @@ impl Frames {
     /// # Errors
     /// [`FramesError`], if the namespace cannot be entered or a socket is refused.
     pub fn open(ns: &NetNs, link: LinkIndex) -> Result<Self, FramesError> {
-        ns.run(|| Self::open_here(link))
+        ns.run(|| Self::open_here(ns, link))
             .map_err(FramesError::Namespace)?
     }
 
-    fn open_here(link: LinkIndex) -> Result<Self, FramesError> {
+    fn open_here(ns: &NetNs, link: LinkIndex) -> Result<Self, FramesError> {
         let refused = |step| move |cause| FramesError::Refused { step, link, cause };
         // Of no protocol before it is bound: nothing comes in without the filter.
         let socket = Socket::new(Domain::PACKET, Type::RAW, None)
@@ -112,11 +138,11 @@ impl Frames {
         socket
             .set_nonblocking(true)
             .map_err(refused("make a packet socket that never blocks"))?;
-        let groups = Socket::new(Domain::IPV6, Type::DGRAM, Some(Protocol::UDP))
-            .map_err(refused("open a socket of IPv6"))?;
+        let groups = Groups::open().map_err(refused("open a socket of IPv6"))?;
         Ok(Self {
             socket,
-            groups,
+            groups: Mutex::new(vec![groups]),
+            ns: ns.clone(),
             link,
         })
     }
@@ -144,10 +170,24 @@ impl Frames {
     /// Hears an IPv6 group on the link. Hearing it already is success.
     ///
     /// # Errors
-    /// Those of IPV6_ADD_MEMBERSHIP.
+    /// Those of IPV6_ADD_MEMBERSHIP, of a socket that no other group fills.
     pub fn join(&self, group: Ipv6Addr) -> io::Result<()> {
-        let joined = self.groups.join_multicast_v6(&group, self.link.0);
-        or_else(joined, libc::EADDRINUSE)
+        let mut groups = self.groups();
+        if groups.iter().any(|one| one.joined.contains(&group)) {
+            return Ok(());
+        }
+        // Earlier ones may have room again, but to ask them all costs their number.
+        if let Some(last) = groups.last_mut() {
+            match last.join(group, self.link) {
+                Err(error) if is_full(&error) && !last.joined.is_empty() => {}
+                answer => return answer,
+            }
+        }
+        let opened = self.ns.run(Groups::open).map_err(io::Error::other)?;
+        let mut another = opened?;
+        another.join(group, self.link)?;
+        groups.push(another);
+        Ok(())
     }
 
     /// Leaves an IPv6 group. Not being in it is success.
@@ -155,9 +195,32 @@ impl Frames {
     /// # Errors
     /// Those of IPV6_DROP_MEMBERSHIP.
     pub fn leave(&self, group: Ipv6Addr) -> io::Result<()> {
-        let left = self.groups.leave_multicast_v6(&group, self.link.0);
-        or_else(left, libc::EADDRNOTAVAIL)
+        let mut groups = self.groups();
+        let Some(at) = groups.iter().position(|one| one.joined.contains(&group)) else {
+            return Ok(());
+        };
+        let Some(one) = groups.get_mut(at) else {
+            return Ok(());
+        };
+        one.joined.remove(&group);
+        let left = one.socket.leave_multicast_v6(&group, self.link.0);
+        if one.joined.is_empty() && groups.len() > 1 {
+            groups.remove(at);
+        }
+        match left {
+            Err(error) if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) => Ok(()),
+            answer => answer,
+        }
     }
+
+    fn groups(&self) -> MutexGuard<'_, Vec<Groups>> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a socket has no room for another group.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::ENOBUFS))
 }
 
 impl AsFd for Frames {
@@ -208,14 +271,6 @@ impl AwaitedFrames {
     #[must_use]
     pub fn frames(&self) -> &Frames {
         self.frames.get_ref()
-    }
-}
-
-/// One error of the kernel's is success.
-fn or_else(result: io::Result<()>, success: i32) -> io::Result<()> {
-    match result {
-        Err(error) if error.raw_os_error() == Some(success) => Ok(()),
-        other => other,
     }
 }
 

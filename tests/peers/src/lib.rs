@@ -5,10 +5,15 @@
 //! namespace of its own. [`Place`] is two network namespaces in it with a link between
 //! them, [`segment`] several on a bridge. [`speaker`], [`path`] and [`answerer`] put a
 //! machine on sockets, the plainest way: a loop that looks at them every few
-//! milliseconds.
+//! milliseconds. [`bed`] has whole agents and an API server; [`asker`], [`flow`] and
+//! [`dump`] are what a client sees of them.
 
 pub mod answerer;
+pub mod asker;
+pub mod bed;
 pub mod bird;
+pub mod dump;
+pub mod flow;
 pub mod frr;
 pub mod path;
 pub mod place;

@@ -15,12 +15,26 @@ const AGAIN: &str = "PORTOLAN_TEST_IN_NAMESPACE";
 /// # Panics
 /// If user namespaces are refused or `unshare` is missing: nothing is skipped.
 pub fn inside(test: &str) -> bool {
+    inside_as(test, &["--map-root-user"])
+}
+
+/// As [`inside`], but as a user who is not called root and may do the same: some
+/// programs give up what they may when they find that they are root.
+///
+/// # Panics
+/// As [`inside`].
+pub fn inside_as_somebody(test: &str) -> bool {
+    inside_as(test, &["--map-user=1000", "--keep-caps"])
+}
+
+fn inside_as(test: &str, who: &[&str]) -> bool {
     if std::env::var_os(AGAIN).is_some() {
         return true;
     }
     let program = std::env::current_exe().expect("a test knows its own program");
     let status = Command::new("unshare")
-        .args(["--user", "--map-root-user", "--net"])
+        .args(["--user", "--net"])
+        .args(who)
         .arg(program)
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(AGAIN, "1")

@@ -24,7 +24,7 @@ pub struct Segment {
     /// The namespaces, and the link of each.
     pub places: Vec<(NetNs, LinkIndex)>,
     /// Where the bridge is.
-    _bridge: NetNs,
+    bridge: NetNs,
 }
 
 impl Segment {
@@ -61,10 +61,7 @@ impl Segment {
                 }
                 places.push((ns, link));
             }
-            Ok(Self {
-                places,
-                _bridge: bridge,
-            })
+            Ok(Self { places, bridge })
         })
     }
 
@@ -75,6 +72,39 @@ impl Segment {
     pub fn client(&self) -> Result<&NetNs> {
         let last = self.places.last().context("a client")?;
         Ok(&last.0)
+    }
+
+    /// Puts the cable of a place, counted from one, into the bridge or pulls it out.
+    ///
+    /// # Errors
+    /// If the kernel refuses it.
+    pub fn plug(&self, n: u8, plugged: bool) -> Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(async {
+            let middle = Links::open(&self.bridge)?;
+            let port = middle.index(&format!("port{n}")).await?;
+            middle.set_up(port, plugged).await?;
+            Ok(())
+        })
+    }
+
+    /// A place, counted from one: its namespace and its link.
+    ///
+    /// # Errors
+    /// If there is none of this number.
+    pub fn place(&self, n: u8) -> Result<&(NetNs, LinkIndex)> {
+        let place = self.places.get(usize::from(n).wrapping_sub(1));
+        place.with_context(|| format!("there is no place {n}"))
+    }
+
+    /// The number of the client's place.
+    ///
+    /// # Errors
+    /// Never: there always is one.
+    pub fn client_number(&self) -> Result<u8> {
+        Ok(u8::try_from(self.places.len())?)
     }
 
     /// Makes the client's kernel look for an address.
@@ -101,6 +131,20 @@ impl Segment {
             .client()?
             .run(|| Command::new("ip").args(words).output())??;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// What a program says at the client's.
+    ///
+    /// # Errors
+    /// If it cannot be started. That it fails is no error.
+    pub fn at_client(&self, words: &[&str]) -> Result<String> {
+        let (program, args) = words.split_first().context("a program")?;
+        let started = self
+            .client()?
+            .run(|| Command::new(program).args(args).output())?;
+        let output = started.with_context(|| format!("start {program}"))?;
+        let text = [output.stdout, output.stderr].concat();
+        Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
     /// The link-layer address that the client's kernel knows for an address.

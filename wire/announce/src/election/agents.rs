@@ -99,6 +99,7 @@ pub struct Agents {
     members: BTreeMap<String, Member>,
     serving: bool,
     sequence: u64,
+    beaten: Option<Duration>,
     beat_at: Duration,
     random: Random,
 }
@@ -124,6 +125,7 @@ impl Agents {
             members: BTreeMap::new(),
             serving: false,
             sequence: 0,
+            beaten: None,
             beat_at: now,
             random,
             config,
@@ -222,10 +224,12 @@ impl Agents {
         self.judge(now);
         let mut out = Vec::new();
         if moved || was_serving != self.serving {
+            self.hurry(now);
             out.push(Output::Changed);
         }
         if self.beat_at <= now {
             out.push(Output::Send(self.beat(false)));
+            self.beaten = Some(now);
             self.beat_at = now + self.random.jitter(self.config.interval, 100);
         }
         out
@@ -317,7 +321,18 @@ impl Agents {
         let moved = was_alive != member.is_alive();
         self.judge(now);
         let changed = moved || was_serving != self.serving;
+        if changed {
+            self.hurry(now);
+        }
         Ok(changed.then_some(Output::Changed).into_iter().collect())
+    }
+
+    /// The next beat has news: it does not wait for its time, as long as there are not
+    /// many of them.
+    fn hurry(&mut self, now: Duration) {
+        let last = self.beaten.unwrap_or(self.started);
+        let soon = now.max(last + self.config.interval / 5);
+        self.beat_at = self.beat_at.min(soon);
     }
 
     /// Whether this node serves, by the table of the room.

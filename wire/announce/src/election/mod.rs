@@ -24,7 +24,8 @@
 //! network had parted or it knew nobody, is taken back at once: to let it settle would
 //! be to answer beside it.
 //!
-//! **Not two at once.** Each beat lists whom its sender counts alive, and an agent
+//! **Not two at once.** Each beat, and one more as soon as that is otherwise, lists whom
+//! its sender counts alive, and an agent
 //! counts itself ([`Agents::serving`]) by what it reads there: a node that was given
 //! up gives up too, and one that returns serves only after the others have stopped
 //! to serve in its place. In detail, where `voters` are the others that are alive:
