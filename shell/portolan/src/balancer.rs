@@ -15,7 +15,9 @@ use portolan_plan::load_balancer::{
 };
 use serde_json::{Value, json};
 
-use crate::cli::{BalancerArgs, BalancerCommand, BalancerViewArgs, ExplainArgs, ReportOutput};
+use crate::cli::{
+    BalancerArgs, BalancerCommand, BalancerStatusArgs, BalancerViewArgs, ExplainArgs, ReportOutput,
+};
 use crate::connect::{Call, Session};
 use crate::out;
 use crate::verbs::get::print_value;
@@ -69,11 +71,15 @@ fn print(head: &[&str], rows: &[Vec<String>], output: Option<ReportOutput>) -> R
     print_value(&json!(objects), output == ReportOutput::Yaml)
 }
 
-async fn status(args: BalancerViewArgs) -> Result<()> {
+async fn status(args: BalancerStatusArgs) -> Result<()> {
+    let BalancerStatusArgs {
+        view: args,
+        all_namespaces,
+    } = args;
     let session = Session::open(&args.connection).await?;
     let path = match &args.connection.namespace {
-        Some(namespace) => format!("/api/v1/namespaces/{namespace}/services"),
-        None => "/api/v1/services".to_owned(),
+        Some(namespace) if !all_namespaces => format!("/api/v1/namespaces/{namespace}/services"),
+        Some(_) | None => "/api/v1/services".to_owned(),
     };
     let pools = pools(&session).await?;
     let services = list(&session, &path).await?;

@@ -20,7 +20,9 @@ mod policy;
 mod ranges;
 
 pub(crate) use agent::{AgentArgs, Established, LocalMode};
-pub(crate) use balancer::{BalancerArgs, BalancerCommand, BalancerViewArgs, ExplainArgs};
+pub(crate) use balancer::{
+    BalancerArgs, BalancerCommand, BalancerStatusArgs, BalancerViewArgs, ExplainArgs,
+};
 pub(crate) use cleanup::CleanupArgs;
 pub(crate) use cni::{CniArgs, CniCommand, FolderArgs, InstallArgs};
 pub(crate) use dns::{DnsArgs, DnsCommand, ServeArgs};

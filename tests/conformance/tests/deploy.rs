@@ -142,6 +142,8 @@ fn l8_an_announcer_may_do_what_it_does() -> Result<()> {
         [
             "get bgppeers",
             "update bgppeers/status",
+            "patch l2announcements/status",
+            "patch bgpannouncements/status",
             "create,patch events",
             "get,list,watch,create,update leases",
             "get secrets",

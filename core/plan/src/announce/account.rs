@@ -209,9 +209,12 @@ impl Look<'_> {
         let nodes = self.ground.nodes.iter().map(|(name, standing)| {
             let peers = self.fit(name, standing).and_then(|_| {
                 let peers = one.nodes.get(name).ok_or(Mute::NotSelected)?;
-                match peers.is_empty() {
-                    true => Err(Mute::NoPeer),
-                    false => Ok(peers.clone()),
+                let carries = |peer: &&ObjectKey| self.ground.carries(peer, self.address);
+                let told: BTreeSet<ObjectKey> = peers.iter().filter(carries).cloned().collect();
+                match (peers.is_empty(), told.is_empty()) {
+                    (true, _) => Err(Mute::NoPeer),
+                    (false, true) => Err(Mute::OtherFamily),
+                    (false, false) => Ok(told),
                 }
             });
             (Arc::clone(name), peers)

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use portolan_model::workloads::{BalancedService, ObjectKey};
 
 use super::account::addresses;
-use super::{Account, Ground, Route, account};
+use super::{About, Account, Ground, Route, Subject, account};
 
 /// The nodes that may answer for an address, and on which links each of them would.
 pub type Candidates = BTreeMap<Arc<str>, BTreeSet<Arc<str>>>;
@@ -37,6 +37,8 @@ impl Touched {
 struct Saying {
     candidates: Candidates,
     routes: BTreeMap<RouteKey, Route>,
+    /// What some node announces because of which announcement of our own.
+    by: Vec<(Arc<About>, IpNet)>,
 }
 
 /// What one node announces. It is made of Services' accounts, one by one.
@@ -49,6 +51,9 @@ pub struct Announcing {
     by_address: BTreeMap<IpAddr, BTreeSet<ObjectKey>>,
     /// What there is to say of a prefix, by whose it is.
     by_route: BTreeMap<RouteKey, BTreeMap<(ObjectKey, IpAddr), Route>>,
+    /// What some node announces because of an announcement of our
+    /// own, and for how many Services.
+    by_sayer: BTreeMap<Arc<About>, BTreeMap<IpNet, usize>>,
 }
 
 impl Announcing {
@@ -60,6 +65,7 @@ impl Announcing {
             said: BTreeMap::new(),
             by_address: BTreeMap::new(),
             by_route: BTreeMap::new(),
+            by_sayer: BTreeMap::new(),
         }
     }
 
@@ -98,6 +104,13 @@ impl Announcing {
     fn saying(&self, account: Account) -> Saying {
         let mut saying = Saying::default();
         for on in account.l2 {
+            if let Some(by) = &on.by
+                && by.namespace.is_empty()
+                && on.nodes.values().any(Result::is_ok)
+            {
+                let by = self.sayer((Subject::L2Announcement, by.clone()));
+                saying.by.push((by, account.address.into()));
+            }
             for (node, links) in on.nodes {
                 if let Ok(links) = links {
                     saying.candidates.entry(node).or_default().extend(links);
@@ -105,6 +118,10 @@ impl Announcing {
             }
         }
         for mut to in account.bgp {
+            if to.by.namespace.is_empty() && to.nodes.values().any(Result::is_ok) {
+                let by = self.sayer((Subject::BgpAnnouncement, to.by.clone()));
+                saying.by.push((by, to.prefix));
+            }
             let Some(Ok(peers)) = to.nodes.remove(&self.node) else {
                 continue;
             };
@@ -116,6 +133,36 @@ impl Announcing {
         saying
     }
 
+    /// The same name is kept once, however many addresses it covers.
+    fn sayer(&self, about: About) -> Arc<About> {
+        let known = self.by_sayer.get_key_value(&about);
+        known.map_or_else(|| Arc::new(about), |(known, _)| Arc::clone(known))
+    }
+
+    /// Counts what a saying covers, once more or once less.
+    fn count(&mut self, saying: &Saying, more: bool) {
+        for (by, prefix) in &saying.by {
+            if more {
+                let covered = self.by_sayer.entry(Arc::clone(by)).or_default();
+                *covered.entry(*prefix).or_default() += 1;
+                continue;
+            }
+            take(&mut self.by_sayer, by, |covered| {
+                take(covered, prefix, |services| {
+                    *services = services.saturating_sub(1);
+                    *services == 0
+                });
+                covered.is_empty()
+            });
+        }
+    }
+
+    /// How many addresses or prefixes some node announces because of an
+    /// announcement of our own.
+    pub fn covers(&self, about: &About) -> usize {
+        self.by_sayer.get(about).map_or(0, BTreeMap::len)
+    }
+
     fn replace(&mut self, key: &ObjectKey, said: BTreeMap<IpAddr, Saying>) -> Touched {
         let mut touched = Touched::default();
         let before = self.said.remove(key).unwrap_or_default();
@@ -124,6 +171,7 @@ impl Announcing {
             if new == Some(old) {
                 continue;
             }
+            self.count(old, false);
             if new.is_none() {
                 take(&mut self.by_address, address, |keys| {
                     keys.remove(key);
@@ -146,6 +194,7 @@ impl Announcing {
             if old == Some(new) {
                 continue;
             }
+            self.count(new, true);
             let keys = self.by_address.entry(*address).or_default();
             keys.insert(key.clone());
             if old.is_none_or(|old| new.candidates != old.candidates) {

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use portolan_model::Family;
 use portolan_model::workloads::{
-    BalancerNode, BgpAnnouncement, Community, CommunityNames, L2Announcement, Meta, ObjectKey,
-    Peer, Pool, Speaker, SpeakerLink,
+    BalancerNode, Bfd, BfdProfile, BgpAnnouncement, Community, CommunityNames, L2Announcement,
+    Meta, ObjectKey, Peer, Pool, Speaker, SpeakerLink,
 };
 
 use serde_json::Value;
@@ -31,6 +32,8 @@ pub struct Facts<'a> {
     pub peers: Vec<&'a Peer>,
     /// Names of communities.
     pub communities: Vec<&'a CommunityNames>,
+    /// Times of BFD that peers of MetalLB name.
+    pub profiles: Vec<&'a BfdProfile>,
 }
 
 /// A node, as far as it does not depend on an address.
@@ -119,6 +122,7 @@ impl Ground {
             let key = peer.meta.key.clone();
             let mut peer = (*peer).clone();
             (peer.meta, peer.status) = (bare(&peer.meta), Value::Null);
+            peer.bfd = peer.bfd.or(profile(&peer, &facts.profiles));
             ground.peers.insert(key, (peer, nodes));
         }
         ground.announcements(facts, &name);
@@ -212,6 +216,12 @@ impl Ground {
         of.find(is_said).or(Some(first))
     }
 
+    /// Whether a peer is told of addresses of this one's family.
+    pub(super) fn carries(&self, peer: &ObjectKey, address: IpAddr) -> bool {
+        let peer = self.peers.get(peer);
+        peer.is_some_and(|(peer, _)| peer.carries(Family::of(address)))
+    }
+
     /// The peers that a node speaks with.
     pub fn peers_of<'a>(&'a self, node: &'a str) -> impl Iterator<Item = &'a Peer> {
         let peers = self.peers.values();
@@ -236,6 +246,14 @@ impl Ground {
         let nodes = self.nodes.iter();
         nodes.map(|(name, standing)| (name.as_ref(), standing))
     }
+}
+
+/// The times that a peer of MetalLB names; they are beside it.
+fn profile(peer: &Peer, profiles: &[&BfdProfile]) -> Option<Bfd> {
+    let name = peer.bfd_profile.as_deref()?;
+    let key = ObjectKey::new(&peer.meta.key.namespace, name);
+    let found = profiles.iter().find(|one| one.meta.key == key);
+    found.map(|one| one.bfd)
 }
 
 /// What counts of an object's metadata here: another version or status alone must not

@@ -21,6 +21,8 @@ pub enum Mute {
     NoInterface,
     /// None of the peers that the announcement is for is for this node.
     NoPeer,
+    /// Its peers are not told of addresses of this family.
+    OtherFamily,
 }
 
 /// Why nobody announces an address.
@@ -44,6 +46,7 @@ impl fmt::Display for Mute {
             Self::NotSelected => f.write_str("not selected by the announcement"),
             Self::NoSubnet => f.write_str("no link has a subnet with this address"),
             Self::NoInterface => f.write_str("none of the announcement's interfaces"),
+            Self::OtherFamily => f.write_str("its peers are not told of this family (families)"),
             Self::NoPeer => f.write_str("no peer of the announcement is for this node"),
         }
     }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use portolan_model::workloads::{
-    BalancedService, BalancerNode, BgpAnnouncement, CommunityNames, L2Announcement, Object,
-    ObjectKey, Peer, Pool, Speaker,
+    BalancedService, BalancerNode, BfdProfile, BgpAnnouncement, CommunityNames, L2Announcement,
+    Object, ObjectKey, Peer, Pool, Speaker,
 };
 use serde_json::{Value, json};
 
@@ -20,6 +20,7 @@ pub(super) struct Bed {
     pub(super) bgp: BTreeMap<ObjectKey, Value>,
     pub(super) peers: BTreeMap<ObjectKey, Value>,
     pub(super) communities: BTreeMap<ObjectKey, Value>,
+    pub(super) profiles: BTreeMap<ObjectKey, Value>,
     pub(super) services: BTreeMap<ObjectKey, Value>,
     /// The nodes of each Service's ready endpoints.
     pub(super) ready_on: BTreeMap<ObjectKey, BTreeSet<String>>,
@@ -130,6 +131,11 @@ impl Bed {
     }
 
     pub(super) fn ground(&self) -> Ground {
+        self.with(Ground::of)
+    }
+
+    /// What is made of all facts.
+    pub(super) fn with<T>(&self, make: impl FnOnce(&Facts<'_>) -> T) -> T {
         fn all<T: Object, K>(of: &BTreeMap<K, Value>) -> Vec<T> {
             of.values().map(T::read).collect()
         }
@@ -140,7 +146,8 @@ impl Bed {
         let bgp: Vec<BgpAnnouncement> = all(&self.bgp);
         let peers: Vec<Peer> = all(&self.peers);
         let communities: Vec<CommunityNames> = all(&self.communities);
-        Ground::of(&Facts {
+        let profiles: Vec<BfdProfile> = all(&self.profiles);
+        make(&Facts {
             nodes: nodes.iter().collect(),
             speakers: speakers.iter().collect(),
             pools: pools.iter().collect(),
@@ -148,6 +155,7 @@ impl Bed {
             bgp: bgp.iter().collect(),
             peers: peers.iter().collect(),
             communities: communities.iter().collect(),
+            profiles: profiles.iter().collect(),
         })
     }
 

@@ -28,6 +28,7 @@ mod lease;
 mod ledger;
 mod link;
 mod links;
+mod report;
 mod survey;
 mod told;
 mod world;
@@ -38,6 +39,7 @@ use std::time::Duration;
 use portolan_announce::election::Key;
 use portolan_client::{Client, Recorder, Resource};
 use portolan_kernel::netns::NetNs;
+use portolan_plan::announce::Reports;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -100,7 +102,11 @@ pub async fn run(config: AnnounceConfig, shutdown: CancellationToken) {
     // Who hears from the beginning misses nothing.
     let (found, links) = watch::channel(Vec::new());
     tasks.spawn(survey::run(config.netns.clone(), found, over.clone()));
+    let (reports, to_say) = watch::channel(Reports::new());
+    let (client, node) = (config.client.clone(), config.node.clone());
+    tasks.spawn(report::run(client, node, to_say, over.clone()));
     let mut speaking = Speaking {
+        reports,
         world: World::new(&config.node),
         ledger: Ledger::new(&config.node),
         links: LinkTasks::new(config.netns.clone(), tasks.clone(), config.told.clone()),
@@ -134,6 +140,8 @@ struct Speaking {
     links: LinkTasks,
     peers: Peers,
     recorder: Recorder,
+    /// What is to be said on the objects that all this follows from.
+    reports: watch::Sender<Reports>,
     /// Whether this node has been among those that announce.
     among: bool,
     /// Whether the Lease of this start is written.
@@ -216,6 +224,12 @@ impl Speaking {
             self.config.told.owns(*address, false);
         }
         self.links.carry_out(moves.orders);
+        let reports = self.world.reports();
+        self.reports.send_if_modified(|known| {
+            let other = *known != reports;
+            *known = reports;
+            other
+        });
         // Before this node is among those that announce, it has no routes: a peer that
         // kept those of an earlier agent must not be told that this is all.
         self.among |= self.world.is_among_speakers();

@@ -11,7 +11,7 @@ use portolan_model::workloads::{
     BalancedService, BalancerNode, BfdProfile, BgpAnnouncement, CommunityNames, L2Announcement,
     Object, ObjectKey, Peer, Pool, ReadyNodes, SPEAKER, Speaker,
 };
-use portolan_plan::announce::{Announcing, Facts, Ground, Touched};
+use portolan_plan::announce::{Announcing, Facts, Ground, Reports, Touched, reports};
 use portolan_plan::load_balancer::is_ours;
 use portolan_plan::slices::SERVICE_NAME;
 use portolan_plan::workloads::Store;
@@ -105,6 +105,8 @@ pub(super) struct World {
     uneven: bool,
     /// Services to look at.
     dirty: BTreeSet<ObjectKey>,
+    /// What is to be said on objects, but for how much they cover.
+    reports: Reports,
     /// What this node announces.
     pub(super) announcing: Announcing,
 }
@@ -130,6 +132,7 @@ impl World {
             fresh: Fresh::default(),
             uneven: true,
             dirty: BTreeSet::new(),
+            reports: Reports::new(),
             announcing: Announcing::new(node),
         }
     }
@@ -234,7 +237,9 @@ impl World {
     /// Looks at all that may be otherwise. Answers with what it touched.
     pub(super) fn settle(&mut self) -> Touched {
         if std::mem::take(&mut self.uneven) {
-            let ground = self.ground();
+            let facts = self.facts();
+            let ground = Ground::of(&facts);
+            self.reports = reports(&facts, &ground);
             if self.announcing.set_ground(ground) {
                 let services = self.services.all().filter(|service| is_ours(service));
                 let keys = services.map(|service| service.meta.key.clone());
@@ -260,12 +265,12 @@ impl World {
         self.announcing.converge(service, &ready_on)
     }
 
-    fn ground(&self) -> Ground {
+    fn facts(&self) -> Facts<'_> {
         fn both<T: Object>(stores: &[Store<T>; 2]) -> Vec<&T> {
             let all = stores.iter().flat_map(Store::all);
             all.map(AsRef::as_ref).collect()
         }
-        Ground::of(&Facts {
+        Facts {
             nodes: self.nodes.all().map(AsRef::as_ref).collect(),
             speakers: self.speakers().map(AsRef::as_ref).collect(),
             pools: both(&self.pools),
@@ -273,7 +278,22 @@ impl World {
             bgp: both(&self.bgp),
             peers: both(&self.peers),
             communities: self.communities.all().map(AsRef::as_ref).collect(),
-        })
+            profiles: self.profiles.all().map(AsRef::as_ref).collect(),
+        }
+    }
+
+    /// What is to be said on the objects. The first by name of the agents that announce
+    /// says it; the others have nothing to say.
+    pub(super) fn reports(&self) -> Reports {
+        let first = self.speakers().map(|one| one.node.as_str()).min();
+        if first != Some(self.node.as_str()) {
+            return Reports::new();
+        }
+        let mut reports = self.reports.clone();
+        for (about, report) in &mut reports {
+            report.covers = self.announcing.covers(about);
+        }
+        reports
     }
 
     /// The other agents that count, and where they hear heartbeats.

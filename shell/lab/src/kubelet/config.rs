@@ -5,7 +5,10 @@ use std::{net::IpAddr, path::PathBuf, sync::Arc};
 use ipnet::IpNet;
 use portolan_kernel::netns::NetNs;
 
-use super::{inside::Inside, network::PodNetwork};
+use super::{
+    inside::Inside,
+    network::{PodNet, PodNetwork},
+};
 use crate::{image::ImageTable, logs::Logs};
 
 /// Everything about one node, and what all nodes share.
@@ -21,6 +24,9 @@ pub struct KubeletConfig {
     pub node_netns: NetNs,
     /// The node's addresses: `status.addresses`, and `hostIPs` of its pods.
     pub node_ips: Vec<IpAddr>,
+    /// The network of the machine beside the nodes, for pods that say
+    /// [`NETWORK`](super::NETWORK): `outside`.
+    pub outside: PodNet,
     /// The node's pod ranges, `spec.podCIDRs`.
     pub pod_cidrs: Vec<IpNet>,
     /// Such as `cluster.local`.

@@ -57,7 +57,7 @@ use worker::{Seen, Shared};
 
 pub use config::KubeletConfig;
 pub use inside::{Input, Inside, InsideError, Output, Process, Streams};
-pub use network::{NetworkError, PodIdentity, PodNet, PodNetwork};
+pub use network::{NETWORK, NetworkError, OUTSIDE, PodIdentity, PodNet, PodNetwork};
 
 /// Why a pod manager could not start.
 #[derive(Debug, thiserror::Error)]

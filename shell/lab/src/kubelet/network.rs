@@ -5,6 +5,12 @@ use std::net::IpAddr;
 use futures::future::BoxFuture;
 use portolan_kernel::netns::NetNs;
 
+/// The annotation by which a pod with `hostNetwork` says whose network it has:
+/// [`OUTSIDE`], or its node's without it.
+pub const NETWORK: &str = "portolan.dev/network";
+/// That of the machine beside the nodes: a client in no cluster, on their network.
+pub const OUTSIDE: &str = "outside";
+
 /// Which pod: the uid tells two pods of one name apart.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PodIdentity {

@@ -17,7 +17,7 @@ use super::{
     decide::{Action, decide},
     env::Facts,
     instance::{Happened, Instance},
-    network::{PodIdentity, PodNet},
+    network::{NETWORK, OUTSIDE, PodIdentity, PodNet},
     prepare::{self, Filled},
     state::{Blocked, PodState},
     status,
@@ -197,10 +197,7 @@ impl Worker {
             return self.block("FailedCreatePodSandBox", &message);
         }
         let net = if self.on_host() {
-            Ok(PodNet {
-                netns: config.node_netns.clone(),
-                ips: config.node_ips.clone(),
-            })
+            Ok(self.host_net())
         } else {
             config.network.attach(&self.identity).await
         };
@@ -379,10 +376,31 @@ impl Worker {
         spec.is_some_and(|spec| spec.host_network == Some(true))
     }
 
+    /// Whether it has the network of the machine beside the nodes.
+    fn is_outside(&self) -> bool {
+        let annotations = self.pod.metadata.annotations.as_ref();
+        let network = annotations.and_then(|all| all.get(NETWORK));
+        self.on_host() && network.is_some_and(|network| network == OUTSIDE)
+    }
+
+    /// The network of a pod that has none of its own.
+    fn host_net(&self) -> PodNet {
+        let config = &self.shared.config;
+        match self.is_outside() {
+            true => config.outside.clone(),
+            false => PodNet {
+                netns: config.node_netns.clone(),
+                ips: config.node_ips.clone(),
+            },
+        }
+    }
+
     /// What the node knows of the pod.
     pub(super) fn facts(&self) -> Facts {
         Facts {
-            hostname: if self.on_host() {
+            hostname: if self.is_outside() {
+                OUTSIDE.to_owned()
+            } else if self.on_host() {
                 self.shared.config.node_name.clone()
             } else {
                 prepare::full_hostname(&self.pod, &self.shared.config.cluster_domain)

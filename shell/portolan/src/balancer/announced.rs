@@ -9,8 +9,8 @@ use portolan_announce::election::leader;
 use portolan_api::table::human_duration;
 use portolan_api::value::{int_at, list_at, str_at};
 use portolan_model::workloads::{
-    BalancedService, BalancerNode, BgpAnnouncement, CommunityNames, L2Announcement, Object, Peer,
-    Pool, SPEAKER, Speaker,
+    BalancedService, BalancerNode, BgpAnnouncement, CommunityNames, L2Announcement, Object,
+    ObjectKey, Peer, Pool, SPEAKER, Speaker,
 };
 use portolan_plan::announce::{Account, Facts, Ground, Mute, OnLinks, ToPeers, account};
 use serde_json::Value;
@@ -21,6 +21,8 @@ use crate::connect::Session;
 const NODES: &str = "/api/v1/nodes";
 const OWN: &str = "/apis/portolan.dev/v1alpha1";
 const METAL: &str = "/apis/metallb.io/v1beta1";
+/// The state in which peers are told of routes (RFC 4271).
+const ESTABLISHED: &str = "Established";
 /// Clocks differ: an agent whose Lease ended so lately may well be there.
 const TOLERANCE: i64 = 30;
 
@@ -76,6 +78,7 @@ impl World {
             bgp: self.bgp.iter().collect(),
             peers: self.peers.iter().collect(),
             communities: self.communities.iter().collect(),
+            ..Facts::default()
         })
     }
 }
@@ -114,28 +117,78 @@ pub(super) async fn explain(
     let ready = ready.iter().map(String::as_str).collect();
     let mut rows = Vec::new();
     for address in &service.ingress {
-        rows.extend(told(&account(&ground, service, *address, &ready)));
+        rows.extend(world.told(&account(&ground, service, *address, &ready)));
     }
     let titles = std::iter::once("announced").chain(std::iter::repeat(""));
     Ok(titles.zip(rows).collect())
 }
 
-/// An account, in lines.
-fn told(account: &Account) -> Vec<String> {
-    let address = account.address;
-    let mut rows = Vec::new();
-    if let Some(why) = &account.unsaid {
-        rows.push(format!("{address}: by nobody: {why}"));
+impl World {
+    /// An account, in lines.
+    fn told(&self, account: &Account) -> Vec<String> {
+        let address = account.address;
+        let mut rows = Vec::new();
+        if let Some(why) = &account.unsaid {
+            rows.push(format!("{address}: by nobody: {why}"));
+        }
+        for on in &account.l2 {
+            rows.push(answered(account, on));
+            rows.extend(silent(&on.nodes));
+        }
+        for to in &account.bgp {
+            rows.extend(self.routed(to));
+            rows.extend(silent(&to.nodes));
+        }
+        rows
     }
-    for on in &account.l2 {
-        rows.push(answered(account, on));
-        rows.extend(silent(&on.nodes));
+
+    /// `192.0.2.240/32: told by node-1, node-2 to tor (announcement all)`, and of other
+    /// nodes that should tell it, which session is not up.
+    fn routed(&self, to: &ToPeers) -> Vec<String> {
+        let (prefix, by) = (to.prefix, &to.by);
+        let (mut nodes, mut down): (BTreeSet<&str>, Vec<String>) = Default::default();
+        let mut peers: BTreeSet<String> = BTreeSet::new();
+        let told = to
+            .nodes
+            .iter()
+            .filter_map(|(node, to)| Some((node, to.as_ref().ok()?)));
+        for (node, to) in told {
+            for peer in to {
+                match self.down(node, peer) {
+                    Some(why) => down.push(format!("\u{2717} {node}: {why}")),
+                    None => {
+                        nodes.insert(node);
+                        peers.insert(peer.to_string());
+                    }
+                }
+            }
+        }
+        let first = if nodes.is_empty() {
+            format!("{prefix}: told by nobody (announcement {by})")
+        } else {
+            let nodes: Vec<&str> = nodes.into_iter().collect();
+            let peers: Vec<String> = peers.into_iter().collect();
+            let (nodes, peers) = (nodes.join(", "), peers.join(", "));
+            format!("{prefix}: told by {nodes} to {peers} (announcement {by})")
+        };
+        std::iter::once(first).chain(down).collect()
     }
-    for to in &account.bgp {
-        rows.push(routed(to));
-        rows.extend(silent(&to.nodes));
+
+    /// Why a node tells a peer nothing now, as far as the peer's status knows: MetalLB's
+    /// have none.
+    fn down(&self, node: &str, peer: &ObjectKey) -> Option<String> {
+        let of = self.peers.iter().find(|one| one.meta.key == *peer)?;
+        let mut sessions = list_at(&of.status, "sessions").iter();
+        let session = sessions.find(|one| str_at(one, "node") == node);
+        let (state, message) = match session {
+            Some(one) => (str_at(one, "state"), str_at(one, "message")),
+            None if of.is_own() => ("not told of yet", ""),
+            None => return None,
+        };
+        let why = if message.is_empty() { "" } else { ": " };
+        (state != ESTABLISHED)
+            .then(|| format!("the session with {peer} is not up ({state}{why}{message})"))
     }
-    rows
 }
 
 /// `192.0.2.240 is answered for by node-1 on eth0 (L2Announcement lan)`.
@@ -161,25 +214,6 @@ fn answered(account: &Account, on: &OnLinks) -> String {
             format!("{address}: answered for by {node} on {links} ({by}; {others})")
         }
     }
-}
-
-/// `192.0.2.240/32: told by node-1, node-2 to tor (BGPAnnouncement all)`.
-fn routed(to: &ToPeers) -> String {
-    let (prefix, by) = (to.prefix, &to.by);
-    let mut nodes: Vec<&str> = Vec::new();
-    let mut peers: BTreeSet<String> = BTreeSet::new();
-    for (node, to) in &to.nodes {
-        if let Ok(to) = to {
-            nodes.push(node);
-            peers.extend(to.iter().map(ToString::to_string));
-        }
-    }
-    if nodes.is_empty() {
-        return format!("{prefix}: told by nobody (announcement {by})");
-    }
-    let peers: Vec<String> = peers.into_iter().collect();
-    let (nodes, peers) = (nodes.join(", "), peers.join(", "));
-    format!("{prefix}: told by {nodes} to {peers} (announcement {by})")
 }
 
 /// The nodes that do not, and why.
@@ -302,7 +336,7 @@ mod tests {
         }));
         let ground = world.ground(&[pool]);
         let address = service.ingress[0];
-        told(&account(&ground, &service, address, &BTreeSet::new()))
+        world.told(&account(&ground, &service, address, &BTreeSet::new()))
     }
 
     #[test]
@@ -329,12 +363,28 @@ mod tests {
         world.peers.push(Peer::read(&json!({
             "metadata": {"name": "tor"},
             "spec": {"localASN": 1, "peerASN": 2, "peerAddress": "192.0.2.254"},
+            "status": {"sessions": [
+                {"node": "n1", "state": "Established"},
+                {"node": "n3", "state": "Active", "message": "no connection"},
+            ]},
         })));
         assert_eq!(
             lines(&world),
             [
-                "192.0.2.130/32: told by n1, n3 to tor (announcement all)",
+                "192.0.2.130/32: told by n1 to tor (announcement all)",
+                "\u{2717} n3: the session with tor is not up (Active: no connection)",
                 "\u{2717} n2: not ready",
+            ]
+        );
+        world.peers[0].status = Value::Null;
+        let why = "the session with tor is not up (not told of yet)";
+        assert_eq!(
+            lines(&world),
+            [
+                "192.0.2.130/32: told by nobody (announcement all)".to_owned(),
+                format!("\u{2717} n1: {why}"),
+                format!("\u{2717} n3: {why}"),
+                "\u{2717} n2: not ready".to_owned(),
             ]
         );
     }

@@ -20,7 +20,7 @@ pub(crate) struct BalancerArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum BalancerCommand {
     /// Show Services of type LoadBalancer, of all namespaces unless -n names one
-    Status(BalancerViewArgs),
+    Status(BalancerStatusArgs),
     /// Show pools, and how much of them is used
     Pools(BalancerViewArgs),
     /// Show the sessions with BGP peers, of each node that should have one
@@ -37,6 +37,15 @@ pub(crate) struct BalancerViewArgs {
     /// How to print
     #[arg(short, long)]
     pub(crate) output: Option<ReportOutput>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BalancerStatusArgs {
+    #[command(flatten)]
+    pub(crate) view: BalancerViewArgs,
+    /// Show all namespaces, whatever -n says
+    #[arg(short = 'A', long)]
+    pub(crate) all_namespaces: bool,
 }
 
 #[derive(Debug, Args)]

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use ipnet::IpNet;
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use portolan_agent::announce::{self, AnnounceConfig, AnnounceTold, HEARTBEAT_PORT};
 use portolan_agent::cluster::{self, ClusterConfig};
 use portolan_agent::dns::{DnsGuard, Upstream};
 use portolan_agent::node::{self, Gate, NodeConfig};
@@ -20,7 +21,7 @@ use portolan_lab::addresses;
 use portolan_lab::broker::{Broker, BrokerError};
 use portolan_lab::fabric::{Fabric, NodeNet};
 use portolan_lab::image::ImageTable;
-use portolan_lab::kubelet::{self, Inside, KubeletConfig};
+use portolan_lab::kubelet::{self, Inside, KubeletConfig, PodNet};
 use portolan_lab::leftovers::Claim;
 use portolan_lab::logs::Logs;
 use portolan_lab::pod_net::PodNets;
@@ -37,6 +38,8 @@ use crate::connect::{Call, Session};
 
 /// Where pods and nodes reach the API server, on every address of the outside.
 const API_PORT: u16 = 6443;
+/// Where the agents' Leases are, as on a cluster.
+const LEASES: &str = "kube-system";
 /// How long the nodes may take to be ready.
 const READY: Duration = Duration::from_secs(30);
 /// How often readiness is looked at.
@@ -80,6 +83,8 @@ struct Shared {
     inside: Arc<Inside>,
     images: Arc<ImageTable>,
     pods_dir: PathBuf,
+    /// The network of the machine beside the nodes.
+    outside: PodNet,
     stop: CancellationToken,
 }
 
@@ -109,6 +114,10 @@ impl Lab {
             inside: Arc::default(),
             images: Arc::new(ImageTable::shipped()?),
             pods_dir: claim.run_dir().join("pods"),
+            outside: PodNet {
+                netns: fabric.outside().clone(),
+                ips: addresses::outside().map(|net| net.addr()).into(),
+            },
             stop: stop.clone(),
             settings,
         };
@@ -219,9 +228,10 @@ async fn drain(tasks: &mut JoinSet<Result<()>>) {
 }
 
 impl Shared {
-    /// An agent and a pod manager for one node.
+    /// An agent, that announces too, and a pod manager for one node.
     fn start_node(&self, parts: &mut JoinSet<Result<()>>, node: &NodeNet) {
         let gate = Gate::default();
+        let told = self.announce(parts, node);
         let agent = NodeConfig {
             given: NodeView {
                 node: node.name.as_str().into(),
@@ -241,7 +251,7 @@ impl Shared {
             front: Default::default(),
             completed_search: None,
             dns_told: None,
-            announce_told: None,
+            announce_told: Some(told),
             dns_guard: DnsGuard {
                 name: node.name.clone(),
                 ..DnsGuard::default()
@@ -265,6 +275,7 @@ impl Shared {
             }),
             node_netns: node.netns.clone(),
             node_ips: node.ips.clone(),
+            outside: self.outside.clone(),
             pod_cidrs: node.pod_cidrs.clone(),
             cluster_domain: self.settings.cluster_domain.clone(),
             dns_ips: self.settings.ranges.dns.iter().take(1).copied().collect(),
@@ -278,6 +289,27 @@ impl Shared {
         };
         let stop = self.stop.clone();
         parts.spawn(async move { Ok(kubelet::run(pods, stop).await?) });
+    }
+
+    /// Tells the node network, and routers, where load balancers' addresses are. Answers
+    /// with what is counted of it.
+    fn announce(&self, parts: &mut JoinSet<Result<()>>, node: &NodeNet) -> AnnounceTold {
+        let told = AnnounceTold::default();
+        let announcer = AnnounceConfig {
+            node: node.name.clone(),
+            netns: node.netns.clone(),
+            client: self.client.clone(),
+            namespace: LEASES.to_owned(),
+            heartbeat_port: HEARTBEAT_PORT,
+            heartbeat_key: None,
+            told: told.clone(),
+        };
+        let stop = self.stop.clone();
+        parts.spawn(async move {
+            announce::run(announcer, stop).await;
+            Ok(())
+        });
+        told
     }
 }
 

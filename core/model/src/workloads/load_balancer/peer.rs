@@ -63,6 +63,8 @@ pub struct BfdProfile {
     pub meta: Meta,
     /// Its times.
     pub bfd: Bfd,
+    /// What in it is not honoured.
+    pub notes: Vec<String>,
 }
 
 object!(BfdProfile, read_profile);
@@ -73,6 +75,11 @@ fn read_profile(object: &Value) -> BfdProfile {
             at(object, "spec"),
             ["transmitInterval", "receiveInterval", "detectMultiplier"],
         ),
+        notes: ["echoMode", "passiveMode"]
+            .into_iter()
+            .filter(|field| bool_at(at(object, "spec"), field))
+            .map(|field| format!("{field} is not supported"))
+            .collect(),
         meta: Meta::of(object),
     }
 }
@@ -146,6 +153,15 @@ impl Peer {
     /// Whether a node with these labels speaks with it.
     pub fn takes_node(&self, labels: &BTreeMap<String, String>) -> bool {
         any_selects(&self.node_selectors, labels)
+    }
+
+    /// Whether it is told of routes of a family: those that are written, or that of its
+    /// own address.
+    pub fn carries(&self, family: Family) -> bool {
+        match self.families.is_empty() {
+            true => self.address.map(Family::of) == Some(family),
+            false => self.families.contains(&family),
+        }
     }
 
     /// Whether it is of our own kind, which has our status.

@@ -62,15 +62,30 @@ impl Scope {
     /// Whether it is about addresses of a pool. Ours may be about pools of both kinds,
     /// MetalLB's are about MetalLB's pools beside them.
     pub fn takes_pool(&self, pool: &Pool) -> bool {
-        if !self.namespace.is_empty() && self.namespace != pool.meta.key.namespace {
-            return false;
-        }
         let all = self.pools.is_empty() && self.pool_selectors.is_empty();
-        all || self.pools.iter().any(|name| name == pool.name())
-            || self
-                .pool_selectors
-                .iter()
-                .any(|one| selects(one, &pool.meta.labels))
+        let named = self.pools.iter().any(|name| name == pool.name());
+        self.is_beside(pool) && (all || named || self.selects_pool(pool))
+    }
+
+    /// The pools that it names.
+    pub fn pools(&self) -> &[String] {
+        &self.pools
+    }
+
+    /// Whether it may be about a pool at all: MetalLB's are about pools beside them.
+    pub fn is_beside(&self, pool: &Pool) -> bool {
+        self.namespace.is_empty() || self.namespace == pool.meta.key.namespace
+    }
+
+    /// Whether it selects pools by their labels.
+    pub fn selects_pools(&self) -> bool {
+        !self.pool_selectors.is_empty()
+    }
+
+    /// Whether it selects a pool by its labels.
+    pub fn selects_pool(&self, pool: &Pool) -> bool {
+        let mut selectors = self.pool_selectors.iter();
+        selectors.any(|one| selects(one, &pool.meta.labels))
     }
 
     /// Whether a node with these labels announces.

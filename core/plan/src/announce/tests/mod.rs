@@ -2,4 +2,5 @@
 
 mod l2;
 mod metal;
+mod report;
 mod routes;

@@ -8,7 +8,10 @@ use super::super::testbed::{Bed, local, object, service};
 const WEB: &str = "192.0.2.130";
 
 fn peer(name: &str, more: Value) -> Value {
-    let mut spec = json!({"localASN": 64512, "peerASN": 64513, "peerAddress": "192.0.2.254"});
+    let mut spec = json!({
+        "localASN": 64512, "peerASN": 64513, "peerAddress": "192.0.2.254",
+        "families": ["IPv4", "IPv6"],
+    });
     for (field, value) in more.as_object().unwrap() {
         spec[field] = value.clone();
     }
@@ -35,6 +38,19 @@ fn l10_an_address_is_a_route_of_its_own_from_every_fit_node() {
     bed.node("n3", false, json!({}));
     assert_eq!(bed.tells("n3"), [""; 0]);
     assert_eq!(bed.mutes("web"), ["n3: not ready"]);
+}
+
+#[test]
+fn l10_a_peer_is_told_of_its_families_only() {
+    let mut bed = bed();
+    bed.bgp(object("all", json!({})));
+    // Without any, that of its own address.
+    bed.peer(peer("tor", json!({"families": []})));
+    assert_eq!(bed.tells("n1"), ["tor 192.0.2.130/32"]);
+    bed.peer(peer("tor", json!({"families": ["IPv6"]})));
+    assert_eq!(bed.tells("n1"), ["tor 2001:db8::101/128"]);
+    let why = "its peers are not told of this family (families)";
+    assert_eq!(bed.mutes("web")[0], format!("n1: {why}"));
 }
 
 #[test]
