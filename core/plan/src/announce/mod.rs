@@ -29,6 +29,7 @@ mod ground;
 #[cfg(test)]
 mod laws;
 mod mute;
+mod shared;
 #[cfg(test)]
 mod testbed;
 #[cfg(test)]
@@ -38,6 +39,7 @@ pub use account::{Account, Links, OnLinks, Route, ToPeers, Told, account};
 pub use announcing::{Announcing, Candidates, RouteKey, Touched};
 pub use ground::{Facts, Ground, Standing};
 pub use mute::{Mute, Unsaid};
+pub use shared::Shared;
 
 /// Links that are left out where an announcement names none, by the beginnings of
 /// their names: those that MetalLB leaves out as well, and those of pods here. Behind
