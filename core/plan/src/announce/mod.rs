@@ -30,6 +30,7 @@ mod ground;
 mod laws;
 mod mute;
 mod report;
+mod shared;
 #[cfg(test)]
 mod testbed;
 #[cfg(test)]
@@ -40,6 +41,7 @@ pub use announcing::{Announcing, Candidates, RouteKey, Touched};
 pub use ground::{Facts, Ground, Standing};
 pub use mute::{Mute, Unsaid};
 pub use report::{About, Fault, Report, Reports, Subject, reports};
+pub use shared::Shared;
 
 /// Links that are left out where an announcement names none, by the beginnings of
 /// their names: those that MetalLB leaves out as well, and those of pods here. Behind

@@ -216,7 +216,8 @@ impl Bed {
 
 pub(super) fn candidates(announcing: &Announcing, address: &str) -> String {
     let address: IpAddr = address.parse().unwrap();
-    let nodes = announcing.candidates(address).into_iter();
+    let nodes = announcing.candidates(address);
+    let nodes = nodes.iter();
     let nodes = nodes.map(|(node, links)| {
         let links: Vec<&str> = links.iter().map(AsRef::as_ref).collect();
         format!("{node} on {}", links.join("+"))

@@ -71,11 +71,12 @@ impl Ledger {
         }
         let mut moves = Moves::default();
         for address in touched {
-            let mut candidates = announcing.candidates(address);
+            let candidates = announcing.candidates(address);
             let links = match self.leads(address, &candidates) {
-                true => candidates.remove(self.node.as_str()).unwrap_or_default(),
-                false => BTreeSet::new(),
+                true => candidates.get(self.node.as_str()).cloned(),
+                false => None,
             };
+            let links = links.unwrap_or_default();
             self.answer(address, links, &mut moves);
         }
         moves

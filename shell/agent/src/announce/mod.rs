@@ -24,6 +24,7 @@
 mod bgp;
 mod fresh;
 mod heart;
+mod kept;
 mod lease;
 mod ledger;
 mod link;

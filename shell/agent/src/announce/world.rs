@@ -8,12 +8,10 @@ use std::time::Duration;
 use portolan_client as at;
 use portolan_client::{Client, Regarding, Resource};
 use portolan_model::workloads::{
-    BalancedService, BalancerNode, BfdProfile, BgpAnnouncement, CommunityNames, L2Announcement,
-    Object, ObjectKey, Peer, Pool, ReadyNodes, SPEAKER, Speaker,
+    BalancerNode, BfdProfile, BgpAnnouncement, CommunityNames, L2Announcement, Object, ObjectKey,
+    Peer, Pool, SPEAKER, Speaker,
 };
 use portolan_plan::announce::{Announcing, Facts, Ground, Reports, Touched, reports};
-use portolan_plan::load_balancer::is_ours;
-use portolan_plan::slices::SERVICE_NAME;
 use portolan_plan::workloads::Store;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -21,7 +19,8 @@ use tokio::time::Instant;
 use super::bgp::Own;
 use super::fresh::Fresh;
 use super::heart::Members;
-use crate::cluster::absorb::{Seen, absorb};
+use super::kept::{Services, Slice, Slices, Told};
+use crate::cluster::absorb::absorb;
 use crate::cluster::feed::{Feed, News};
 
 /// All kinds but Leases.
@@ -43,8 +42,8 @@ pub(super) const WATCHED: [&Resource; 13] = [
 
 /// What the loop is told. Ours and MetalLB's kinds come apart.
 pub(super) enum Message {
-    Service(News<BalancedService>),
-    Slice(News<ReadyNodes>),
+    Service(News<Told>),
+    Slice(News<Slice>),
     Node(News<BalancerNode>),
     Speaker(News<Speaker>),
     Pool(News<Pool>),
@@ -89,8 +88,8 @@ pub(super) fn start(client: &Client, namespace: &str, inbox: &mpsc::Sender<Messa
 /// All stores, and what follows from them.
 pub(super) struct World {
     node: String,
-    services: Store<BalancedService>,
-    slices: Store<ReadyNodes>,
+    services: Services,
+    slices: Slices,
     nodes: Store<BalancerNode>,
     speakers: Store<Speaker>,
     pools: [Store<Pool>; 2],
@@ -115,12 +114,8 @@ impl World {
     pub(super) fn new(node: &str) -> Self {
         Self {
             node: node.to_owned(),
-            services: Store::default(),
-            slices: Store::by(|slice| {
-                let labels = slice.meta.labels.iter();
-                let labels = labels.map(|(key, value)| (key.as_str(), value.as_str()));
-                labels.filter(|(key, _)| *key == SERVICE_NAME).collect()
-            }),
+            services: Services::default(),
+            slices: Slices::default(),
             nodes: Store::default(),
             speakers: Store::default(),
             pools: Default::default(),
@@ -155,16 +150,14 @@ impl World {
     pub(super) fn take(&mut self, message: Message, now: Instant) {
         let other = match message {
             Message::Service(news) => {
-                let seen = absorb(&mut self.services, news);
-                self.dirty
-                    .extend(seen.iter().filter_map(Seen::key).cloned());
+                self.dirty.extend(self.services.take(news));
                 false
             }
             Message::Slice(news) => {
-                for seen in absorb(&mut self.slices, news) {
-                    self.of_slice(seen.before.as_deref());
-                    self.of_slice(seen.now.as_ref());
-                }
+                // Only where the endpoints are decides about anything, and only for Local.
+                let services = self.slices.take(news).into_iter();
+                let services = services.filter(|key| self.services.is_local(key));
+                self.dirty.extend(services);
                 false
             }
             Message::Node(news) => moved(&mut self.nodes, news),
@@ -181,19 +174,6 @@ impl World {
             Message::Profile(news) => moved(&mut self.profiles, news),
         };
         self.uneven |= other;
-    }
-
-    /// Only where the endpoints are decides about anything, and only for Local.
-    fn of_slice(&mut self, slice: Option<&ReadyNodes>) {
-        let Some(slice) = slice else { return };
-        let Some(name) = slice.meta.labels.get(SERVICE_NAME) else {
-            return;
-        };
-        let key = ObjectKey::new(&slice.meta.key.namespace, name);
-        let service = self.services.get(&key);
-        if service.is_some_and(|service| is_ours(service) && service.local) {
-            self.dirty.insert(key);
-        }
     }
 
     /// A Lease that changed is fresh; its own times are not trusted.
@@ -241,9 +221,7 @@ impl World {
             let ground = Ground::of(&facts);
             self.reports = reports(&facts, &ground);
             if self.announcing.set_ground(ground) {
-                let services = self.services.all().filter(|service| is_ours(service));
-                let keys = services.map(|service| service.meta.key.clone());
-                self.dirty.extend(keys);
+                self.dirty.extend(self.services.keys().cloned());
             }
         }
         let mut touched = Touched::default();
@@ -257,12 +235,11 @@ impl World {
         let Some(service) = self.services.get(key) else {
             return self.announcing.forget(key);
         };
-        let slices = self
-            .slices
-            .labelled(&key.namespace, SERVICE_NAME, &key.name);
-        let ready_on = slices.flat_map(|slice| slice.nodes.iter().map(String::as_str));
-        let ready_on = ready_on.collect();
-        self.announcing.converge(service, &ready_on)
+        let ready_on = match service.local {
+            true => self.slices.ready_on(key),
+            false => BTreeSet::new(),
+        };
+        self.announcing.converge(&service, &ready_on)
     }
 
     fn facts(&self) -> Facts<'_> {
@@ -316,13 +293,13 @@ impl World {
     /// The Services of an address, as events are about them.
     pub(super) fn services_of(&self, address: IpAddr) -> Vec<Regarding> {
         let keys = self.announcing.services(address);
-        let services = keys.filter_map(|key| self.services.get(key));
-        let services = services.map(|service| Regarding {
+        let services = keys.filter_map(|key| Some((key, self.services.uid(key)?)));
+        let services = services.map(|(key, uid)| Regarding {
             api_version: "v1".to_owned(),
             kind: "Service".to_owned(),
-            namespace: service.meta.key.namespace.clone(),
-            name: service.meta.key.name.clone(),
-            uid: service.meta.uid.clone(),
+            namespace: key.namespace.clone(),
+            name: key.name.clone(),
+            uid: uid.to_owned(),
             field_path: String::new(),
         });
         services.collect()

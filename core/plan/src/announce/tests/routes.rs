@@ -124,7 +124,10 @@ fn l10_addresses_share_a_prefix_as_long_as_one_of_them_is_there() {
     let mut on = bed.on("n1");
     let web = super::super::testbed::key("web");
     on.forget(&web);
-    let key = (ObjectKey::new("", "tor"), "192.0.2.0/24".parse().unwrap());
+    let key = (
+        ObjectKey::new("", "tor").into(),
+        "192.0.2.0/24".parse().unwrap(),
+    );
     assert!(on.route(&key).is_some());
     assert_eq!(on.routes().count(), 1);
     on.forget(&super::super::testbed::key("db"));
@@ -143,7 +146,10 @@ fn l10_what_several_say_of_a_prefix_adds_up() {
         json!({"localPref": 200, "communities": ["large:64512:1:2"]}),
     ));
     let on = bed.on("n1");
-    let key = (ObjectKey::new("", "tor"), "192.0.2.130/32".parse().unwrap());
+    let key = (
+        ObjectKey::new("", "tor").into(),
+        "192.0.2.130/32".parse().unwrap(),
+    );
     let route = on.route(&key).unwrap();
     assert_eq!(route.local_pref, Some(200));
     let wanted = ["64512:1", "no-export", "large:64512:1:2"].map(Community::parse);

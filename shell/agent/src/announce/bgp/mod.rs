@@ -101,7 +101,7 @@ impl Peers {
         let mut changes: BTreeMap<&ObjectKey, Vec<Change>> = BTreeMap::new();
         for key in touched {
             let change = (key.1, announcing.route(key));
-            changes.entry(&key.0).or_default().push(change);
+            changes.entry(key.0.as_ref()).or_default().push(change);
         }
         let mut wanted = BTreeMap::new();
         for peer in announcing.ground().peers_of(&own.node) {
@@ -124,7 +124,7 @@ impl Peers {
                 }
                 continue;
             }
-            let all = announcing.routes().filter(|route| route.0 == *key);
+            let all = announcing.routes().filter(|route| *route.0 == *key);
             let all = all.map(|route| (route.1, announcing.route(route)));
             let running = self.begin(peer, own);
             send(&running.orders, Order::Routes(all.collect()));
