@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Result, bail, ensure};
 use portolan_dns::Zones;
 use portolan_model::{Change, Cluster, Dirty};
-use portolan_nft::{Outline, Ruleset};
+use portolan_nft::{Batch, Outline, Ruleset};
 use portolan_plan::{NodePlan, NodeView, node, renode};
 use portolan_render::{nft, zone};
 
@@ -40,6 +40,11 @@ impl Rig {
 
     /// Takes changes in as the agent does: drain, plan once, render once.
     pub fn apply(&mut self, changes: impl IntoIterator<Item = Change>) -> Result<()> {
+        self.step(changes).map(|_| ())
+    }
+
+    /// The same; what the kernel is told.
+    pub fn step(&mut self, changes: impl IntoIterator<Item = Change>) -> Result<Batch> {
         let mut dirty = Dirty::default();
         for change in changes {
             dirty.merge(self.cluster.apply(change));
@@ -51,7 +56,7 @@ impl Rig {
             bail!("the kernel would refuse the batch: {error:?}\n{batch:#?}");
         }
         zone::delta(&self.plan, &touched, &mut self.zones);
-        Ok(())
+        Ok(batch)
     }
 
     /// Changes the configured part of the view.

@@ -83,7 +83,8 @@ pub enum Op {
     /// The kernel makes a transaction effective at once, but for packets on their way:
     /// one that was there before finds new chains empty, and while the kernel works
     /// through the transaction a new set of ranges has no elements yet. So nothing may
-    /// lead to what came in the same transaction, if packets are on their way there.
+    /// lead to what came in the same transaction, if packets are on their way there; and
+    /// what nothing leads to any more is emptied after that.
     Commit,
 }
 

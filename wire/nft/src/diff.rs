@@ -1,12 +1,16 @@
 //! What must happen so that one ruleset becomes another.
 //!
-//! The order of the steps makes every state in between a safe one, in case the
-//! batch is too big for one transaction: what is looked up comes before what looks
-//! it up (see [`crate::order`]), new chains are filled before anything leads to them,
-//! base chains change when all they need is there, and what is no longer used goes
-//! last. A start from nothing takes effect with its last transaction. Where packets
-//! may be on their way, what is new is committed before anything leads there, and what
-//! is no longer used goes after that ([`Op::Commit`]).
+//! A difference has three parts. New sets and chains come with all that is in them,
+//! while nothing leads there. What was there before is switched over: its elements and
+//! rules come and go, and the base chains change. Sets and chains that are no longer
+//! used go last. Where packets may be on their way, a transaction ends between the parts
+//! ([`Op::Commit`]), so that each packet is treated as before or as after if the second
+//! part fits into one transaction.
+//!
+//! In case it does not, the order of the steps makes every state in between a safe one:
+//! what is looked up comes before what looks it up (see [`crate::order`]), and goes after
+//! it; base chains change when all they need is there. A start from nothing takes effect
+//! with its last transaction.
 //!
 //! A changed chain is flushed and written again, in one transaction. What cannot
 //! be changed in place (a set's declaration, a base chain's hook) is deleted and
@@ -141,6 +145,9 @@ fn empty(id: &TableId, name: &Name, set: &Set, batch: &mut Batch) {
     }
 }
 
+/// What changes in sets, by their names.
+type Changes = Vec<(Name, SetChange)>;
+
 struct Differ<'a> {
     id: &'a TableId,
     old: &'a Table,
@@ -164,20 +171,34 @@ impl Differ<'_> {
         self.declare(&remade);
         // What is deleted and made again is missed in between: that is kept short.
         let in_parts = !self.is_start && !self.batch.makes_anew();
-        let changes: Vec<_> = self.changes(&remade);
-        let mut changes = SetChanges::new(self.id.clone(), &Lookups::of(self.new), changes);
-        changes.asked_come(self.batch);
-        self.rules(&changed, |chain| chain.base.is_none());
+        let (came, there) = self.changes(&remade);
+        let lookups = Lookups::of(self.new);
+        // What nothing leads to yet.
+        let mut came = SetChanges::new(self.id.clone(), &lookups, came);
+        came.asked_come(self.batch);
+        let old = self.old;
+        let was_there = |name: &Name| old.chains.contains_key(name);
+        self.rules(&changed, |name, chain| {
+            chain.base.is_none() && !was_there(name)
+        });
+        came.leading_come(self.batch);
         if in_parts && self.brings_something() {
             self.push(Op::Commit);
         }
-        changes.leading_come(self.batch);
-        self.rules(&changed, |chain| chain.base.is_some());
+        // What packets meet.
+        let mut there = SetChanges::new(self.id.clone(), &lookups, there);
+        there.asked_come(self.batch);
+        self.rules(&changed, |name, chain| {
+            chain.base.is_none() && was_there(name)
+        });
+        there.leading_come(self.batch);
+        self.rules(&changed, |_, chain| chain.base.is_some());
         self.flush_gone(|chain| chain.base.is_some());
+        there.go(self.batch);
         if in_parts && self.ends_something() {
             self.push(Op::Commit);
         }
-        changes.go(self.batch);
+        // What nothing leads to any more.
         self.flush_gone(|chain| chain.base.is_none());
         self.delete_gone();
     }
@@ -296,11 +317,13 @@ impl Differ<'_> {
         old.map_or(&NONE, |set| &set.elements)
     }
 
-    /// What changes in the sets that stay or come.
-    fn changes(&mut self, remade: &BTreeSet<Name>) -> Vec<(Name, SetChange)> {
-        let new = self.new;
+    /// What comes with new sets and those that are made anew, and what changes in the
+    /// others.
+    fn changes(&mut self, remade: &BTreeSet<Name>) -> (Changes, Changes) {
+        let (old, new) = (self.old, self.new);
+        let is_new = |name: &Name| !old.sets.contains_key(name) || remade.contains(name);
         let sets = new.sets.iter().filter(|(_, set)| !set.flags.dynamic);
-        sets.map(|(name, set)| {
+        let changes = sets.map(|(name, set)| {
             let mut change = SetChange::new(set.shape(), set.data == SetData::Verdict);
             if let Some(all) = self.fresh.remove(name) {
                 change.added = all.into_iter().collect();
@@ -316,14 +339,14 @@ impl Differ<'_> {
             }
             change.removed = gone(old, set);
             (name.clone(), change)
-        })
-        .collect()
+        });
+        changes.partition(|(name, _)| is_new(name))
     }
 
-    fn rules(&mut self, changed: &BTreeSet<Name>, which: fn(&Chain) -> bool) {
+    fn rules(&mut self, changed: &BTreeSet<Name>, which: impl Fn(&Name, &Chain) -> bool) {
         let (old, new) = (self.old, self.new);
-        for (name, chain) in new.chains.iter().filter(|(_, chain)| which(chain)) {
-            if !changed.contains(name) {
+        for (name, chain) in &new.chains {
+            if !changed.contains(name) || !which(name, chain) {
                 continue;
             }
             if old

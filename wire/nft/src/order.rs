@@ -17,7 +17,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Batch, Data, Hook, Key, Name, Shape, Statement, Table, TableId};
+use crate::{Batch, Data, Hook, Key, Name, SetData, Shape, Statement, Table, TableId};
 
 /// The most elements that are deleted and added again in one pair of steps.
 const REPLACE_AT_ONCE: usize = 512;
@@ -28,7 +28,8 @@ pub struct Lookups(BTreeMap<Name, usize>);
 
 impl Lookups {
     /// The order in which the rules of a table look its sets up: by hook and priority,
-    /// then by rule, into the chains that rules lead to.
+    /// then by rule, into the chains that rules lead to. A verdict map that several base
+    /// chains look up has its place behind those that any of them looks up before.
     #[must_use]
     pub fn of(table: &Table) -> Self {
         let mut hooks: Vec<_> = table
@@ -43,15 +44,33 @@ impl Lookups {
             })
             .collect();
         hooks.sort_unstable();
-        let mut walk = Walk {
-            table,
-            order: Self::default(),
-            seen: BTreeSet::new(),
+        let ways = hooks.into_iter().map(|(.., chain)| {
+            let mut way = Walk {
+                table,
+                sets: Vec::new(),
+                seen: BTreeSet::new(),
+            };
+            way.chain(chain);
+            way.sets
+        });
+        let ways: Vec<Vec<&Name>> = ways.collect();
+        let leads_on = |set: &&Name| {
+            let set = table.sets.get(*set);
+            set.is_some_and(|set| set.data == SetData::Verdict)
         };
-        for (.., chain) in hooks {
-            walk.chain(chain);
+        let leading = ways.iter().map(|way| {
+            let sets = way.iter().copied();
+            sets.filter(leads_on).collect()
+        });
+        // The two are never compared with each other.
+        let leading = in_order(leading.collect());
+        let all = leading.into_iter().chain(ways.into_iter().flatten());
+        let mut order = Self::default();
+        for set in all {
+            let next = order.0.len();
+            order.0.entry(set.clone()).or_insert(next);
         }
-        walk.order
+        order
     }
 
     /// Sets that only elements lead to come last.
@@ -68,24 +87,26 @@ fn stage(hook: Hook) -> u8 {
     }
 }
 
+/// A packet's way through one base chain, with all sets that it may look up.
 struct Walk<'a> {
     table: &'a Table,
-    order: Lookups,
+    sets: Vec<&'a Name>,
     seen: BTreeSet<&'a Name>,
 }
 
 impl<'a> Walk<'a> {
     fn chain(&mut self, name: &'a Name) {
-        let Some(chain) = self.table.chains.get(name) else {
+        let Some((name, chain)) = self.table.chains.get_key_value(name) else {
             return;
         };
         if !self.seen.insert(name) {
             return;
         }
         for statement in chain.rules.iter().flat_map(|rule| &rule.statements) {
-            if let Some(set) = statement.set() {
-                let next = self.order.0.len();
-                self.order.0.entry(set.clone()).or_insert(next);
+            if let Some(set) = statement.set()
+                && !self.sets.contains(&set)
+            {
+                self.sets.push(set);
             }
             if let Statement::Verdict(verdict) = statement
                 && let Some(to) = verdict.chain()
@@ -94,6 +115,33 @@ impl<'a> Walk<'a> {
             }
         }
     }
+}
+
+/// All that lead on, as each of the ways has them, or as the first that has one where
+/// ways differ: one that two base chains look up comes behind those that either looks up
+/// before.
+fn in_order(ways: Vec<Vec<&Name>>) -> Vec<&Name> {
+    let mut waiting: Vec<&Name> = Vec::new();
+    let mut before: BTreeMap<&Name, BTreeSet<&Name>> = BTreeMap::new();
+    for way in ways {
+        let mut earlier = None;
+        for set in way {
+            if !waiting.contains(&set) {
+                waiting.push(set);
+            }
+            before.entry(set).or_default().extend(earlier.replace(set));
+        }
+    }
+    let mut order: Vec<&Name> = Vec::new();
+    while !waiting.is_empty() {
+        let is_next = |set: &&Name| {
+            let mut before = before.get(set).into_iter().flatten();
+            before.all(|earlier| order.contains(earlier))
+        };
+        let next = waiting.iter().position(is_next).unwrap_or_default();
+        order.push(waiting.remove(next));
+    }
+    order
 }
 
 /// What changes in one set.

@@ -3,9 +3,14 @@
 
 mod sample;
 
+use std::cell::Cell;
+
 use portolan_nft::netlink::{Dump, encode, messages};
-use portolan_nft::{Batch, Ruleset, diff};
+use portolan_nft::{
+    Batch, Chain, Data, Family, Field, Name, Op, Ruleset, Set, Table, TableId, Value, Verdict, diff,
+};
 use proptest::prelude::*;
+use proptest::test_runner::{RngSeed, TestRunner};
 
 /// What messages tell of the tables that a batch makes.
 fn decoded(batch: &Batch, limit: usize) -> Ruleset {
@@ -63,6 +68,101 @@ fn every_step_of_a_batch_is_found_by_its_sequence_number() {
         let expected: Vec<usize> = (0..batch.steps.len()).collect();
         assert_eq!(steps, expected);
     }
+}
+
+/// The part of a table whose names `wants` wants, without what packets fill.
+fn part(table: &Table, wants: impl Fn(&Name, bool) -> bool) -> Table {
+    let mut part = table.clone();
+    part.chains
+        .retain(|name, chain| wants(name, chain.base.is_some()));
+    part.sets
+        .retain(|name, set| !set.flags.dynamic && wants(name, false));
+    part
+}
+
+fn has(table: &Table, name: &Name) -> bool {
+    table.chains.contains_key(name) || table.sets.contains_key(name)
+}
+
+/// What is in both tables is switched over at once: until then nothing that goes has
+/// lost anything, and from then on all that comes is whole. Says whether there was
+/// anything to see.
+fn switches_at_once(a: &Ruleset, b: &Ruleset) -> bool {
+    let batch = diff(a, b);
+    if batch.makes_anew() {
+        return false;
+    }
+    let mut state = a.clone();
+    for transaction in encode(&batch, usize::MAX, 1, None) {
+        state.apply(&transaction.part(&batch)).unwrap();
+        for (id, old) in &a.tables {
+            let (Some(new), Some(now)) = (b.tables.get(id), state.tables.get(id)) else {
+                continue;
+            };
+            let stays = |name: &Name, _: bool| has(old, name) && has(new, name);
+            let [was, is, found] = [old, new, now].map(|table| part(table, stays));
+            assert!(found == was || found == is, "{batch:#?}");
+            // What hangs at a hook is led to by nobody.
+            let goes = |name: &Name, base: bool| has(old, name) && !has(new, name) && !base;
+            let comes = |name: &Name, base: bool| has(new, name) && !has(old, name) && !base;
+            let unlike = was != is;
+            assert!(
+                !unlike || found == is || part(now, goes) == part(old, goes),
+                "{batch:#?}"
+            );
+            assert!(
+                !unlike || found == was || part(now, comes) == part(new, comes),
+                "{batch:#?}"
+            );
+        }
+    }
+    batch.steps.iter().any(|step| step.op == Op::Commit)
+}
+
+#[test]
+fn what_packets_meet_is_switched_over_at_once() {
+    let seen = Cell::new(0);
+    let two = (sample::random::ruleset(), sample::random::ruleset());
+    let config = ProptestConfig {
+        cases: 128,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(0x706f_7274),
+        ..ProptestConfig::default()
+    };
+    let law = |(a, b): (Ruleset, Ruleset)| {
+        seen.set(seen.get() + u32::from(switches_at_once(&a, &b)));
+        Ok(())
+    };
+    TestRunner::new(config).run(&two, law).unwrap();
+    assert!(seen.get() > 5, "{seen:?}");
+}
+
+/// However small transactions are.
+#[test]
+fn what_takes_the_place_of_something_comes_with_its_end() {
+    let leading_to = |chain: &str| {
+        let to = Data::Verdict(Verdict::Goto(chain.into()));
+        let map = Set::vmap([Field::Dport]);
+        let map = (1..=40_u16).fold(map, |map, port| map.with([Value::Port(port)], to.clone()));
+        let table = Table {
+            chains: ["a", "b"]
+                .map(|name| (Name::from(name), Chain::regular([])))
+                .into(),
+            sets: [(Name::from("map"), map)].into(),
+            ..Table::default()
+        };
+        Ruleset::new().with(TableId::new(Family::Ip, "t"), table)
+    };
+    let (a, b) = (leading_to("a"), leading_to("b"));
+    let batch = diff(&a, &b);
+    let mut state = a;
+    for transaction in encode(&batch, 1, 1, None) {
+        state.apply(&transaction.part(&batch)).unwrap();
+        let sets = state.tables.values().flat_map(|table| &table.sets);
+        let found: Vec<usize> = sets.map(|(_, set)| set.elements.len()).collect();
+        assert_eq!(found, [40]);
+    }
+    assert_eq!(state, b);
 }
 
 proptest! {

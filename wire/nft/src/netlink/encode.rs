@@ -434,6 +434,8 @@ impl Encoder<'_> {
         } else {
             0
         };
+        let steps = self.batch.steps.get(place..).unwrap_or_default();
+        let replaces = matches!(steps, [step, next, ..] if glued(step, next));
         let mut elements = elements.skip(self.place.element).peekable();
         while elements.peek().is_some() {
             if self.is_full() {
@@ -452,6 +454,7 @@ impl Encoder<'_> {
             }
             self.out.close(list);
             self.out.end(open);
+            self.glued |= replaces;
         }
         true
     }

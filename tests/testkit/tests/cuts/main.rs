@@ -2,6 +2,8 @@
 //! each packet is treated as before or as after.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod policies;
+
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
