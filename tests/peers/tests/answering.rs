@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use portolan_announce::l2::Mac;
-use portolan_client::{EVENTS, Target};
+use portolan_client::{EVENTS, LEASES, Target};
 use portolan_peers::asker::Asker;
 use portolan_peers::bed::{Agent, Bed, NS, inside, say};
 use portolan_peers::dump::Dump;
@@ -63,6 +63,7 @@ fn l8_agents_that_start_together_agree_on_one() {
         let since = asker.now();
         take(&mut agents, first).end().unwrap();
         bed.nothing_stays(first, *address);
+        given_back(&bed, first);
         alone(asker, asker.now(), bed.leader(*address, &[first]));
         let (gap, together) = (asker.gap(since), asker.together(since));
         say(&format!(
@@ -76,11 +77,63 @@ fn l8_agents_that_start_together_agree_on_one() {
             "{address}: back, nobody answered for {gap:?}, two for {together:?}"
         ));
     }
-    // When all are dead, nobody is left who answers.
+    // When all are dead, nobody is left who answers, and nothing else is.
     agents.clear();
-    for (_, asker) in &askers {
+    for (address, asker) in &askers {
         nobody(asker);
+        (1..=3).for_each(|node| bed.nothing_stays(node, *address));
     }
+}
+
+/// Waits until the Lease of a node says that nobody has it.
+fn given_back(bed: &Bed, node: u8) {
+    let name = format!("portolan-announcer-n{node}");
+    until("a lease that is given back", || {
+        let target = Target::one(&LEASES, Some("kube-system"), &name);
+        let lease = bed.get(target).ok()?;
+        let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
+        holder.is_empty().then_some(())
+    });
+}
+
+/// A node that nobody has heard of takes what it leads, and nobody notices.
+#[test]
+fn l8_agents_that_join_later_take_over_in_their_turn() {
+    if !inside("l8_agents_that_join_later_take_over_in_their_turn") {
+        return;
+    }
+    let bed = Bed::new("l8_agents_that_join_later_take_over_in_their_turn", 3).unwrap();
+    bed.service("web", &addresses()).unwrap();
+    let [address, _] = addresses();
+    let first = bed.leader(address, &[]);
+    let next = bed.leader(address, &[first]);
+    let last = bed.leader(address, &[first, next]);
+    let asker = Asker::start(&bed.segment, address).unwrap();
+    let mut agents = Vec::new();
+    // In the order in which each takes it from the one before.
+    for node in [last, next, first] {
+        let since = asker.now();
+        agents.push(bed.agent(node).unwrap());
+        alone(&asker, since, node);
+        let (gap, together) = (asker.gap(since), asker.together(since));
+        say(&format!(
+            "n{node} joins: nobody for {gap:?}, two for {together:?}"
+        ));
+    }
+    for agent in agents {
+        agent.end().unwrap();
+    }
+    nobody(&asker);
+    // One is there already when two more come at once.
+    let mut agents = vec![bed.agent(last).unwrap()];
+    alone(&asker, asker.now(), last);
+    let since = asker.now();
+    agents.extend([first, next].map(|node| bed.agent(node).unwrap()));
+    alone(&asker, since, first);
+    let (gap, together) = (asker.gap(since), asker.together(since));
+    say(&format!(
+        "two join: nobody for {gap:?}, two for {together:?}"
+    ));
 }
 
 #[test]

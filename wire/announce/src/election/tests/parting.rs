@@ -77,3 +77,28 @@ fn l8_an_agent_that_stood_still_stops_with_the_first_beats() {
         }
     }
 }
+
+/// Others whose Leases are read before they are heard have not begun: that they are
+/// silent says nothing.
+#[test]
+fn l8_one_that_is_alone_serves_on_when_others_are_about_to_come() {
+    for count in 2..5 {
+        let mut net = Net::new(0);
+        net.agents = vec![None; count];
+        net.alone(0);
+        net.pass(ms(2000));
+        let (members, now) = (net.members(), net.now);
+        let first = net.agents[0].as_mut().unwrap();
+        assert_eq!(first.set_members(&members, now), []);
+        assert_eq!(net.watch(ms(5000)), (ms(0), ms(0)), "{count}");
+        for n in 1..count {
+            net.start(n);
+        }
+        let (twice, nobody) = net.watch(ms(5000));
+        assert!(
+            twice <= ms(200) && nobody <= ms(300),
+            "{twice:?} {nobody:?}"
+        );
+        assert_eq!(net.watch(ms(3000)), (ms(0), ms(0)), "{count}");
+    }
+}
