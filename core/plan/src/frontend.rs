@@ -217,6 +217,9 @@ pub enum Masquerade {
     UnlessPod,
     /// This node's own.
     IfNode,
+    /// Everybody's, but where the endpoint's node sends answers back here and the client
+    /// is no node ([`NodeView::keeps`]).
+    UnlessReturned,
     /// Everybody's.
     Always,
 }

@@ -28,6 +28,7 @@ mod node;
 mod outer;
 pub mod policy;
 mod reason;
+mod replies;
 mod services;
 pub mod slices;
 mod usable;
@@ -44,6 +45,7 @@ pub use health::{Health, health};
 pub use names::{NamedEndpoint, NamedPort, Names, dashed, names};
 pub use node::{NodePlan, Touched, node, renode};
 pub use reason::{Policy, Reason};
+pub use replies::{Neighbour, REPLY_MASK, Replies};
 pub use services::{Owner, claims, decide, owner};
 pub use usable::{Chosen, Usable, usable};
 pub use view::{

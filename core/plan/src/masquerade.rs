@@ -34,6 +34,13 @@ pub(crate) fn to_external(policy: TrafficPolicy) -> Masquerade {
     }
 }
 
+/// For connections from outside to such a place with the Cluster policy, if that is
+/// another thing: an option keeps clients where answers find back.
+pub(crate) fn from_outside_to_cluster(view: &NodeView, family: Family) -> Option<Masquerade> {
+    view.keeps_clients(family)
+        .then_some(Masquerade::UnlessReturned)
+}
+
 /// For connections from outside to such a place with the Local policy: the
 /// endpoint is here and answers through this node, so its client is kept.
 pub(crate) fn from_outside_to_local() -> Masquerade {

@@ -129,9 +129,12 @@ pub fn renode(plan: &mut NodePlan, cluster: &Cluster, view: &NodeView, dirty: &D
     let mut frontends = BTreeSet::new();
     let mut addresses = BTreeSet::new();
     if *plan.view != *view {
-        touched.view = Some(std::mem::replace(&mut plan.view, Arc::new(view.clone())));
-        // Also those of which nothing came so far: the view may allow them now.
-        frontends.extend(plan.asked.values().flat_map(|service| claims(service)));
+        let before = std::mem::replace(&mut plan.view, Arc::new(view.clone()));
+        if !before.decides_like(view) {
+            // Also those of which nothing came so far: the view may allow them now.
+            frontends.extend(plan.asked.values().flat_map(|service| claims(service)));
+        }
+        touched.view = Some(before);
     }
     for key in by_turns(&dirty.services) {
         plan.ask_again(cluster, key, &mut frontends, &mut addresses);

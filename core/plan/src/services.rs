@@ -225,7 +225,9 @@ fn from_everywhere(
             );
             Some(verdict)
         }
-        TrafficPolicy::Local | TrafficPolicy::Cluster => None,
+        TrafficPolicy::Local => None,
+        TrafficPolicy::Cluster => masquerade::from_outside_to_cluster(view, family)
+            .and_then(|masquerade| masqueraded(&verdict, masquerade)),
     };
     Decision {
         service: service.key.clone(),
@@ -235,6 +237,17 @@ fn from_everywhere(
         sources: None,
         excluded,
     }
+}
+
+/// The same endpoints, with another rule for sources.
+fn masqueraded(verdict: &Verdict, masquerade: Masquerade) -> Option<Verdict> {
+    let Verdict::Forward(forward) = verdict else {
+        return None;
+    };
+    Some(Verdict::Forward(Forward {
+        masquerade,
+        ..forward.clone()
+    }))
 }
 
 fn exists_anywhere(chosen: &Chosen) -> bool {

@@ -1,9 +1,12 @@
 //! What is particular to one node: the second argument of every node decision.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use portolan_model::{Algorithm, Cluster, Family, Text};
+
+use crate::replies::Replies;
 
 /// The port on which the cluster's names are answered.
 pub const DNS_PORT: u16 = 53;
@@ -105,6 +108,9 @@ pub struct NodeView {
     pub masquerade_all: bool,
     /// The one bit of a packet's mark that is ours.
     pub masquerade_bit: u32,
+    /// Where clients outside keep their address under `externalTrafficPolicy: Cluster`
+    /// too, and how answers find back; none where P7 holds for everybody.
+    pub replies: Option<Arc<Replies>>,
     /// How connections are spread where a Service says nothing.
     pub algorithm: Algorithm,
     /// The cluster's domain, without a trailing dot.
@@ -236,6 +242,7 @@ impl Default for NodeView {
             external_ips: true,
             masquerade_all: false,
             masquerade_bit: 0x4000,
+            replies: None,
             algorithm: Algorithm::Random,
             cluster_domain: "cluster.local".into(),
             pod_names: PodNames::default(),

@@ -39,6 +39,12 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Kept => "sees the client's address",
+            Self::Returned => {
+                "sees the client's address, and its node sends answers back through this one"
+            }
+            Self::NotReturned => {
+                "sees the node's address, as answers would not come back through this node"
+            }
             Self::NotAPod => "sees the node's address, as the client is no pod",
             Self::FromNode => "sees the node's address, as the node is the client",
             Self::Always => "sees the node's address, as for every client here",

@@ -108,6 +108,10 @@ pub enum Source {
     FromNode,
     /// It sees the node's: everybody's is replaced here.
     Always,
+    /// It does: its node sends answers back here.
+    Returned,
+    /// It sees the node's: answers would not come back here otherwise.
+    NotReturned,
     /// It sees the node's: it is the client itself.
     Hairpin,
 }
@@ -115,7 +119,7 @@ pub enum Source {
 impl Source {
     /// Whether the source address is replaced.
     pub fn is_masqueraded(self) -> bool {
-        self != Self::Kept
+        !matches!(self, Self::Kept | Self::Returned)
     }
 }
 
@@ -280,6 +284,13 @@ fn source(
     let from_outside = !matches!(frontend.place, Place::ClusterIp(_));
     match (forward.masquerade, trace.client) {
         (Masquerade::Always, _) => Source::Always,
+        (Masquerade::UnlessReturned, _) => {
+            match plan.view.keeps(trace.packet.source, target.address) {
+                true if target.local => Source::Kept,
+                true => Source::Returned,
+                false => Source::NotReturned,
+            }
+        }
         (Masquerade::IfNode, Client::Node) => Source::FromNode,
         (Masquerade::Never, Client::Node) if from_outside => Source::FromNode,
         (Masquerade::UnlessPod, _) if !plan.view.is_pod(trace.packet.source, trace.packet.link) => {

@@ -19,3 +19,4 @@ pub mod reference;
 pub mod rig;
 pub mod scenario;
 pub mod strategy;
+mod way_back;

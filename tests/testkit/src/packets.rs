@@ -146,6 +146,7 @@ fn run(ruleset: &Ruleset, view: &NodeView, packet: &Packet, slot: u32) -> (Ran, 
         mark: 0,
         ct_state: CtState::NEW,
         ct_mark: 0,
+        ether: None,
         ct_status: CtStatus::default(),
     };
     let mut world = World {

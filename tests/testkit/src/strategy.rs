@@ -16,6 +16,8 @@ use portolan_why::Packet;
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use crate::way_back::replies;
+
 mod knocks;
 mod policies;
 
@@ -503,6 +505,7 @@ pub fn view() -> impl Strategy<Value = NodeView> {
                 policy_log: bit.then_some(10_256),
                 policy_deny: if dns { Deny::Reject } else { Deny::Drop },
                 masquerade_bit: if bit { 0x4000 } else { 0x10 },
+                replies: (external > 0).then(|| replies(external).into()),
                 pod_names,
                 zonal_names: external % 2 == 0,
                 dns_ttl,
@@ -577,6 +580,6 @@ pub fn client() -> impl Strategy<Value = Client> {
     prop_oneof![
         2 => Just(Client::Node),
         3 => (1_u8..4, 1_u8..4).prop_map(|(node, index)| Client::Pod(node, index)),
-        1 => (1_u8..4).prop_map(Client::Outside),
+        2 => (1_u8..4).prop_map(Client::Outside),
     ]
 }

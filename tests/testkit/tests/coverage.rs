@@ -93,6 +93,8 @@ const ALL: &[&str] = &[
     "masquerades all but pods",
     "masquerades the node",
     "masquerades everybody",
+    "masquerades where answers do not come back",
+    "keeps clients elsewhere",
     "random",
     "random by weight",
     "round-robin",
@@ -256,6 +258,12 @@ fn of_view(view: &NodeView, found: &mut Found) {
         (!view.external_ips, "external addresses switched off"),
         (!view.dns_addresses.is_empty(), "names answered here"),
         (view.zonal_names, "names of zones"),
+        (
+            view.replies
+                .as_ref()
+                .is_some_and(|replies| !replies.kept.is_empty()),
+            "keeps clients elsewhere",
+        ),
     ];
     found.extend(
         rows.into_iter()
@@ -278,6 +286,7 @@ fn of_forward(forward: &Forward, found: &mut Found) {
         Masquerade::UnlessPod => "masquerades all but pods",
         Masquerade::IfNode => "masquerades the node",
         Masquerade::Always => "masquerades everybody",
+        Masquerade::UnlessReturned => "masquerades where answers do not come back",
     });
     let weights = (0..forward.targets.len()).map(|place| forward.weight(place));
     let weights: Vec<u16> = weights.collect();

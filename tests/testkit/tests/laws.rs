@@ -112,7 +112,7 @@ fn random_packets_reach_every_verdict() {
         proptest::collection::vec(client(), 5),
     );
     let strategy = (view(), facts(40), packets);
-    for _ in 0..150 {
+    for _ in 0..500 {
         let (view, facts, (strays, clients)) = strategy.new_tree(&mut runner).unwrap().current();
         let mut rig = Rig::new(view);
         rig.apply(facts.into_iter().map(Change::Upsert)).unwrap();
@@ -137,6 +137,8 @@ fn random_packets_reach_every_verdict() {
                     Source::FromNode => "from node",
                     Source::Always => "always",
                     Source::Hairpin => "hairpin",
+                    Source::Returned => "returned",
+                    Source::NotReturned => "not returned",
                 };
                 *seen.entry(source).or_default() += 1;
             }
@@ -153,6 +155,8 @@ fn random_packets_reach_every_verdict() {
         "from node",
         "always",
         "hairpin",
+        "returned",
+        "not returned",
     ];
     let rare: Vec<_> = all
         .iter()

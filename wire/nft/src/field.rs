@@ -37,6 +37,9 @@ pub enum Field {
     Sport,
     /// `th dport`.
     Dport,
+    /// `ether saddr`: who put a packet on the link that it arrived by. Matches nothing
+    /// where that link is no Ethernet. It is compared, not looked up.
+    EtherSaddr,
     /// `iifname`.
     IifName,
     /// `oifname`.
@@ -105,6 +108,7 @@ impl Field {
             | Self::FibDaddrType
             | Self::Numgen(_)
             | Self::Jhash(_) => 4,
+            Self::EtherSaddr => 8,
         }
     }
 
@@ -128,6 +132,7 @@ impl Field {
             Self::L4Proto => 8,
             Self::Sport | Self::Dport | Self::OrigDport => 16,
             Self::IifName | Self::OifName => 128,
+            Self::EtherSaddr => 48,
             Self::Mark
             | Self::CtMark
             | Self::CtState
@@ -155,6 +160,7 @@ impl Field {
                 | (Self::IifName | Self::OifName, Self::IifName | Self::OifName)
                 | (Self::Mark | Self::CtMark, Self::Mark | Self::CtMark)
                 | (Self::CtState, Self::CtState)
+                | (Self::EtherSaddr, Self::EtherSaddr)
                 | (Self::CtStatus, Self::CtStatus)
                 | (Self::FibDaddrType, Self::FibDaddrType)
                 | (
@@ -183,6 +189,7 @@ impl Field {
                 let name = bytes.split(|byte| *byte == 0).next()?;
                 Value::Iface(String::from_utf8(name.to_vec()).ok()?)
             }
+            Self::EtherSaddr => Value::Ether(<[u8; 6]>::try_from(bytes.get(..6)?).ok()?),
             Self::Mark | Self::CtMark => Value::Mark(word()?),
             Self::CtState => Value::CtState(CtState(word()?)),
             Self::CtStatus => Value::CtStatus(CtStatus(word()?)),

@@ -45,6 +45,8 @@ pub struct Packet {
     pub sport: u16,
     /// Destination port; 0 for protocols without ports.
     pub dport: u16,
+    /// Who put it on that link; none where it is no Ethernet.
+    pub ether: Option<[u8; 6]>,
     /// The interface it came in by; empty if it is from this machine.
     pub iif: String,
     /// The interface it leaves by; empty before routing.
@@ -69,6 +71,7 @@ impl Packet {
             proto: TCP,
             sport: 40_000,
             dport,
+            ether: None,
             iif: String::new(),
             oif: String::new(),
             mark: 0,
@@ -335,6 +338,9 @@ impl Walk<'_, '_> {
 
     fn statement(&mut self, chain: &Name, statement: &Statement) -> Step {
         match statement {
+            Statement::Match(Field::EtherSaddr, ..) if self.run.state.packet.ether.is_none() => {
+                Step::Miss
+            }
             Statement::Match(field, op, right) => {
                 let value = self.value(chain, *field);
                 of(compare(&value, right) == (*op == MatchOp::Eq))
@@ -352,6 +358,12 @@ impl Walk<'_, '_> {
                 *mark = *mark & and | or;
                 Step::Next
             }
+            Statement::SetCtMark { and, or } => {
+                let mark = &mut self.run.state.packet.ct_mark;
+                *mark = *mark & and | or;
+                Step::Next
+            }
+            Statement::KeepSource => Step::End(End::Nat),
             Statement::Dnat(to) => self.dnat(chain, to),
             Statement::Masquerade { fully_random } => {
                 self.run.state.masquerade = Some(*fully_random);
@@ -401,6 +413,7 @@ impl Walk<'_, '_> {
             Field::L4Proto => Value::Proto(packet.proto),
             Field::Sport => Value::Port(packet.sport),
             Field::Dport => Value::Port(packet.dport),
+            Field::EtherSaddr => Value::Ether(packet.ether.unwrap_or_default()),
             Field::IifName => Value::Iface(packet.iif.clone()),
             Field::OifName => Value::Iface(packet.oif.clone()),
             Field::Mark => Value::Mark(packet.mark),
@@ -510,6 +523,7 @@ fn compare(left: &Value, right: &Compare) -> bool {
             | Value::Port(_)
             | Value::Number(_)
             | Value::Mark(_)
+            | Value::Ether(_)
             | Value::Iface(_)
             | Value::Fib(_) => false,
         },

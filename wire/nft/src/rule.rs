@@ -163,6 +163,16 @@ pub enum Statement {
         /// The bits that are set.
         or: u32,
     },
+    /// `ct mark set ct mark & and | or`: the same of a connection's mark.
+    SetCtMark {
+        /// The bits that stay.
+        and: u32,
+        /// The bits that are set.
+        or: u32,
+    },
+    /// `snat to ip saddr`: the source stays what it is, whatever other tables say of it
+    /// after us.
+    KeepSource,
     /// `dnat to …`.
     Dnat(DnatTo),
     /// `masquerade`.
@@ -231,6 +241,8 @@ impl Statement {
             Self::Match(..)
             | Self::Counter(_)
             | Self::SetMark { .. }
+            | Self::SetCtMark { .. }
+            | Self::KeepSource
             | Self::Dnat(DnatTo::Value(..))
             | Self::Masquerade { .. }
             | Self::Reject(_)
@@ -319,6 +331,13 @@ impl Rule {
             and: !bits,
             or: bits,
         })
+    }
+
+    /// With `mark & mask == value` at the end, of a packet's or a connection's mark.
+    #[must_use]
+    pub fn mark_is(self, mark: Field, mask: u32, value: u32) -> Self {
+        let right = Compare::Masked { mask, value };
+        self.then(Statement::Match(mark, MatchOp::Eq, right))
     }
 
     /// With `ct state …` at the end: any of these states.

@@ -118,6 +118,8 @@ pub enum Value {
     Number(u32),
     /// A packet mark.
     Mark(u32),
+    /// An Ethernet address.
+    Ether([u8; 6]),
     /// An interface name (at most 15 bytes).
     Iface(String),
     /// The type of an address in the routing table.
@@ -150,6 +152,10 @@ impl Value {
                 out.extend_from_slice(&port.to_be_bytes());
                 out.extend_from_slice(&[0, 0]);
             }
+            Self::Ether(octets) => {
+                out.extend_from_slice(octets);
+                out.extend_from_slice(&[0, 0]);
+            }
             Self::Number(word) | Self::Mark(word) => out.extend_from_slice(&word.to_ne_bytes()),
             Self::Iface(name) => {
                 let mut padded = [0; IFNAMSIZ];
@@ -171,6 +177,7 @@ impl Value {
             Self::V6(_) | Self::Iface(_) => 16,
             Self::Proto(_) => 1,
             Self::Port(_) => 2,
+            Self::Ether(_) => 6,
             Self::V4(_)
             | Self::Number(_)
             | Self::Mark(_)

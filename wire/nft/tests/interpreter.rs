@@ -435,3 +435,49 @@ fn a_loop_of_chains_ends() {
     let outcome = run(&of(table), &packet, &[Forward], &mut World { number: 0 });
     assert_eq!(outcome, Outcome::Drop(Forward));
 }
+
+#[test]
+fn who_brought_a_packet_is_kept_with_its_connection() {
+    const NEIGHBOUR: [u8; 6] = [2, 0, 0, 0, 0, 7];
+    let remember = Statement::SetCtMark {
+        and: !0xff,
+        or: 0x21,
+    };
+    let brought = Rule::new()
+        .eq(Field::EtherSaddr, Value::Ether(NEIGHBOUR))
+        .then(remember);
+    let kept = Rule::new()
+        .mark_is(Field::CtMark, 0xff, 0x21)
+        .then(Statement::KeepSource);
+    let all = Rule::new().then(Statement::Masquerade {
+        fully_random: false,
+    });
+    let mut table = Table::default();
+    let chains = [
+        ("pre", Chain::base(Filter, Prerouting, -150, [brought])),
+        ("post", Chain::base(Nat, Postrouting, 90, [kept])),
+        ("others", Chain::base(Nat, Postrouting, 100, [all])),
+    ];
+    for (name, chain) in chains {
+        table.chains.insert(name.into(), chain);
+    }
+    let rows = [
+        (Some(NEIGHBOUR), 0x121, None),
+        (Some([2; 6]), 0x100, Some(false)),
+        (None, 0x100, Some(false)),
+    ];
+    for (ether, ct_mark, masquerade) in rows {
+        let packet = Packet {
+            ether,
+            ct_mark: 0x100,
+            ..Packet::tcp(ip(CLIENT), ip(SERVICE), 80)
+        };
+        let passed = accepted(run_incoming(
+            &of(table.clone()),
+            &packet,
+            &mut World { number: 0 },
+        ));
+        assert_eq!(passed.packet.ct_mark, ct_mark);
+        assert_eq!(passed.masquerade, masquerade);
+    }
+}

@@ -29,6 +29,7 @@ mod delta;
 mod denied;
 mod elements;
 mod policy;
+mod replies;
 mod shapes;
 mod strays;
 mod table;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use portolan_nft::{Chain, Field, Name, Rule};
 use portolan_plan::{CLIENT_SEED, Draw, Frontend, Lane, Masquerade, NodeView, Place, Shape};
 
-use super::{affinity, table};
+use super::{affinity, replies, table};
 
 /// The maps of one lane.
 #[derive(Debug, Clone, Copy)]
@@ -90,6 +90,7 @@ pub(super) fn name(shape: Shape) -> Name {
         Masquerade::Never => "",
         Masquerade::UnlessPod => "-unless-pod",
         Masquerade::IfNode => "-if-node",
+        Masquerade::UnlessReturned => "-unless-returned",
         Masquerade::Always => "-masquerade",
     };
     let sticky = if sticky { "-sticky" } else { "" };
@@ -126,6 +127,10 @@ pub(super) fn chain(view: &NodeView, shape: Shape) -> Chain {
     let bit = view.masquerade_bit;
     match shape.masquerade {
         Masquerade::Always => rules.push(Rule::new().set_mark_bits(bit)),
+        Masquerade::UnlessReturned => {
+            rules.extend(replies::came_in_here(view));
+            rules.push(Rule::new().set_mark_bits(bit));
+        }
         Masquerade::UnlessPod => {
             rules.push(table::from_no_pod(Rule::new(), view).set_mark_bits(bit));
         }

@@ -13,7 +13,7 @@ use portolan_plan::{DNS_PORT, Detector, Lane, NodePortAddresses, NodeView, of_fa
 
 use super::affinity;
 use super::shapes::{LANES, key, maps};
-use super::strays;
+use super::{replies, strays};
 
 /// The ranges of pods.
 pub(super) const POD_CIDRS: &str = "pod_cidrs";
@@ -59,6 +59,7 @@ pub(super) fn table(view: &NodeView, family: Family) -> Table {
     sets(view, family, &mut table);
     chains(view, family, &mut table);
     strays::chains(view, family, &mut table);
+    replies::put(view, family, &mut table);
     table
 }
 
@@ -128,7 +129,7 @@ fn sets(view: &NodeView, family: Family, table: &mut Table) {
 }
 
 /// An interval set of disjoint ranges.
-fn ranges(set: Set, ranges: &[IpNet], family: Family) -> Set {
+pub(super) fn ranges(set: Set, ranges: &[IpNet], family: Family) -> Set {
     let mut set = set.interval();
     for range in IpNet::aggregate(&of_family(ranges, family).copied().collect()) {
         let [first, last] =
@@ -298,7 +299,8 @@ fn leftovers() -> Vec<Rule> {
 }
 
 fn source(view: &NodeView) -> Vec<Rule> {
-    vec![
+    let mut rules: Vec<Rule> = replies::keep(view).into_iter().collect();
+    rules.extend([
         Rule::new()
             .mark_has(view.masquerade_bit)
             .verdict(Verdict::Jump(HIDE_SOURCE.into())),
@@ -306,7 +308,8 @@ fn source(view: &NodeView) -> Vec<Rule> {
             .then(TRANSLATED)
             .lookup([Field::Saddr, Field::Daddr], HAIRPIN)
             .then(MASQUERADED),
-    ]
+    ]);
+    rules
 }
 
 /// A reset for TCP, since the kernel limits the rate of ICMP errors and a
@@ -330,7 +333,7 @@ fn masquerade() -> Rule {
     Rule::new().then(MASQUERADED)
 }
 
-fn unmark(view: &NodeView) -> Rule {
+pub(super) fn unmark(view: &NodeView) -> Rule {
     Rule::new().then(Statement::SetMark {
         and: !view.masquerade_bit,
         or: 0,

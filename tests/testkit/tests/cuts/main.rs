@@ -67,6 +67,7 @@ fn fates(ruleset: &Ruleset, view: &NodeView, packet: &Packet) -> BTreeSet<Fate> 
         mark: 0,
         ct_state: CtState::NEW,
         ct_mark: 0,
+        ether: None,
         ct_status: CtStatus::default(),
     };
     let fate = |slot| {

@@ -26,6 +26,10 @@ pub(super) enum Expr {
         sreg: u32,
         key: u32,
     },
+    CtSet {
+        sreg: u32,
+        key: u32,
+    },
     Ct {
         dreg: u32,
         key: u32,
@@ -79,6 +83,11 @@ pub(super) enum Expr {
         proto: Option<u32>,
         specified: bool,
     },
+    /// To this address.
+    Snat {
+        family: u32,
+        addr: u32,
+    },
     Masq {
         flags: u32,
     },
@@ -120,6 +129,8 @@ pub(super) enum LookupTo {
 const RANGE_PROTO: u32 = 2;
 /// NFTA_CT_DIRECTION.
 const CT_DIRECTION: u16 = 3;
+/// NFTA_CT_SREG.
+const CT_SREG: u16 = 4;
 /// IP_CT_DIR_ORIGINAL.
 const ORIGINAL: u8 = 0;
 /// NFTA_HASH_TYPE.
@@ -132,6 +143,8 @@ const SECOND: u64 = 1;
 const LIMIT_PACKETS: u32 = 0;
 /// NFTA_LOG_GROUP.
 const LOG_GROUP: u16 = 1;
+/// NFT_NAT_SNAT.
+const NAT_SNAT: u32 = 0;
 /// NFT_NAT_DNAT.
 const NAT_DNAT: u32 = 1;
 
@@ -163,7 +176,7 @@ impl Expr {
         match self {
             Self::Payload { .. } => "payload",
             Self::Meta { .. } | Self::MetaSet { .. } => "meta",
-            Self::Ct { .. } => "ct",
+            Self::Ct { .. } | Self::CtSet { .. } => "ct",
             Self::Fib { .. } => "fib",
             Self::Numgen { .. } => "numgen",
             Self::Hash { .. } => "hash",
@@ -171,7 +184,7 @@ impl Expr {
             Self::Bitwise { .. } => "bitwise",
             Self::Lookup { .. } => "lookup",
             Self::Immediate { .. } | Self::Verdict(_) => "immediate",
-            Self::Dnat { .. } => "nat",
+            Self::Dnat { .. } | Self::Snat { .. } => "nat",
             Self::Masq { .. } => "masq",
             Self::Reject { .. } => "reject",
             Self::Notrack => "notrack",
@@ -286,6 +299,9 @@ impl Expr {
         if let Self::MetaSet { sreg, key } = self {
             out.be32(2, *key);
             out.be32(3, reg(*sreg));
+        } else if let Self::CtSet { sreg, key } = self {
+            out.be32(2, *key);
+            out.be32(CT_SREG, reg(*sreg));
         } else if let Self::Cmp { sreg, op, data } = self {
             out.be32(1, reg(*sreg));
             out.be32(2, op_number(*op));
@@ -332,6 +348,10 @@ impl Expr {
             if *specified {
                 out.be32(7, RANGE_PROTO);
             }
+        } else if let Self::Snat { family, addr } = self {
+            out.be32(1, NAT_SNAT);
+            out.be32(2, *family);
+            out.be32(3, reg(*addr));
         } else if let Self::Masq { flags } = self {
             if *flags != 0 {
                 out.be32(1, *flags);
@@ -467,6 +487,10 @@ fn read_use(name: &str, data: &Attrs<'_>) -> Option<Expr> {
             sreg: register(3)?,
             key: data.be32(2)?,
         }),
+        "ct" => Some(Expr::CtSet {
+            sreg: register(CT_SREG)?,
+            key: data.be32(2)?,
+        }),
         "cmp" => {
             let op = match data.be32(2)? {
                 0 => MatchOp::Eq,
@@ -512,6 +536,11 @@ fn read_action(name: &str, data: &Attrs<'_>) -> Option<Expr> {
                 specified,
             })
         }
+        // What is done to ports is somebody else's.
+        "nat" if data.be32(1) == Some(NAT_SNAT) && data.be32(5).is_none() => Some(Expr::Snat {
+            family: data.be32(2)?,
+            addr: register(3)?,
+        }),
         "masq" => Some(Expr::Masq {
             flags: data.be32(1).unwrap_or(0),
         }),

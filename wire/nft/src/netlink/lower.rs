@@ -8,6 +8,12 @@ use crate::{
 
 /// NFT_META_MARK.
 pub(super) const META_MARK: u32 = 3;
+/// NFT_META_IIFTYPE.
+pub(super) const META_IIFTYPE: u32 = 8;
+/// ARPHRD_ETHER, as the kernel keeps it.
+pub(super) const ETHERNET: [u8; 2] = 1_u16.to_ne_bytes();
+/// NFT_CT_MARK.
+pub(super) const CT_MARK: u32 = 3;
 /// NF_NAT_RANGE_PROTO_RANDOM_FULLY.
 pub(super) const FULLY_RANDOM: u32 = 0x10;
 /// NFT_REJECT_ICMP_UNREACH.
@@ -33,9 +39,26 @@ fn load_into(out: &mut Vec<Expr>, family: Family, field: Field, dreg: u32) {
     out.push(load(family, field, dreg));
 }
 
+/// Before the link's header is read, nft asks whether the link is an Ethernet, and so
+/// knows how to list it.
+fn of_ethernet(out: &mut Vec<Expr>, field: Field) {
+    if field == Field::EtherSaddr {
+        out.push(Expr::Meta {
+            dreg: 0,
+            key: META_IIFTYPE,
+        });
+        out.push(Expr::Cmp {
+            sreg: 0,
+            op: MatchOp::Eq,
+            data: ETHERNET.to_vec(),
+        });
+    }
+}
+
 /// The expression that puts a field into a register; a hash has its source there
 /// already.
 pub(super) fn load(family: Family, field: Field, dreg: u32) -> Expr {
+    const LINK: u32 = 0;
     const NETWORK: u32 = 1;
     const TRANSPORT: u32 = 2;
     let network = |ip, ip6| {
@@ -65,6 +88,12 @@ pub(super) fn load(family: Family, field: Field, dreg: u32) -> Expr {
             offset: 2,
             len: 2,
         },
+        Field::EtherSaddr => Expr::Payload {
+            dreg,
+            base: LINK,
+            offset: 6,
+            len: 6,
+        },
         Field::Mark => Expr::Meta {
             dreg,
             key: META_MARK,
@@ -74,7 +103,7 @@ pub(super) fn load(family: Family, field: Field, dreg: u32) -> Expr {
         Field::L4Proto => Expr::Meta { dreg, key: 16 },
         Field::CtState => ct(dreg, 0),
         Field::CtStatus => ct(dreg, 2),
-        Field::CtMark => ct(dreg, 3),
+        Field::CtMark => ct(dreg, CT_MARK),
         Field::OrigDaddr => match family {
             Family::Ip => original(dreg, CT_DST_IP),
             Family::Ip6 => original(dreg, CT_DST_IP6),
@@ -157,6 +186,7 @@ fn prefix_mask(len: usize, prefix: u8) -> Vec<u8> {
 }
 
 fn lower_match(out: &mut Vec<Expr>, family: Family, field: Field, op: MatchOp, right: &Compare) {
+    of_ethernet(out, field);
     let masked = |out: &mut Vec<Expr>, mask: Vec<u8>, op, data| {
         out.push(load(family, field, 0));
         let xor = vec![0; mask.len()];
@@ -279,6 +309,20 @@ fn lower_set_mark(out: &mut Vec<Expr>, mask: u32, xor: u32) {
     });
 }
 
+fn lower_set_ct_mark(out: &mut Vec<Expr>, mask: u32, xor: u32) {
+    out.push(ct(0, CT_MARK));
+    out.push(Expr::Bitwise {
+        sreg: 0,
+        dreg: 0,
+        mask: mask.to_ne_bytes().to_vec(),
+        xor: xor.to_ne_bytes().to_vec(),
+    });
+    out.push(Expr::CtSet {
+        sreg: 0,
+        key: CT_MARK,
+    });
+}
+
 /// The code of ICMP or ICMPv6 unreachable.
 pub(super) fn reject_code(family: Family, kind: RejectKind) -> Option<u8> {
     match (kind, family) {
@@ -287,6 +331,27 @@ pub(super) fn reject_code(family: Family, kind: RejectKind) -> Option<u8> {
         (RejectKind::AdminProhibited, Family::Ip) => Some(13),
         (RejectKind::AdminProhibited, Family::Ip6) => Some(1),
         (RejectKind::TcpReset, _) => None,
+    }
+}
+
+fn lower_keep_source(out: &mut Vec<Expr>, family: Family) {
+    out.push(load(family, Field::Saddr, 0));
+    out.push(Expr::Snat {
+        family: u32::from(family.number()),
+        addr: 0,
+    });
+}
+
+fn rejection(family: Family, kind: RejectKind) -> Expr {
+    match reject_code(family, kind) {
+        Some(code) => Expr::Reject {
+            kind: REJECT_ICMP,
+            code,
+        },
+        None => Expr::Reject {
+            kind: REJECT_TCP_RST,
+            code: 0,
+        },
     }
 }
 
@@ -316,22 +381,15 @@ pub(super) fn lower(out: &mut Vec<Expr>, family: Family, statement: &Statement) 
         }
         Statement::Counter(counts) => out.push(Expr::Counter(*counts)),
         Statement::SetMark { and, or } => lower_set_mark(out, and & !or, *or),
+        Statement::SetCtMark { and, or } => lower_set_ct_mark(out, and & !or, *or),
+        Statement::KeepSource => lower_keep_source(out, family),
         Statement::Dnat(to) => lower_dnat(out, family, to),
         Statement::Masquerade { fully_random } => {
             out.push(Expr::Masq {
                 flags: if *fully_random { FULLY_RANDOM } else { 0 },
             });
         }
-        Statement::Reject(kind) => out.push(match reject_code(family, *kind) {
-            Some(code) => Expr::Reject {
-                kind: REJECT_ICMP,
-                code,
-            },
-            None => Expr::Reject {
-                kind: REJECT_TCP_RST,
-                code: 0,
-            },
-        }),
+        Statement::Reject(kind) => out.push(rejection(family, *kind)),
         Statement::Notrack => out.push(Expr::Notrack),
         Statement::Limit { rate, burst } => out.push(Expr::Limit {
             rate: u64::from(*rate),

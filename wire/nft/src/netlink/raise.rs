@@ -1,7 +1,10 @@
 //! From expressions over registers back to statements.
 
 use super::expr::{Expr, LookupTo};
-use super::lower::{FULLY_RANDOM, META_MARK, REJECT_ICMP, REJECT_TCP_RST, load, reject_code};
+use super::lower::{
+    CT_MARK, ETHERNET, FULLY_RANDOM, META_IIFTYPE, META_MARK, REJECT_ICMP, REJECT_TCP_RST, load,
+    reject_code,
+};
 use super::set::kernel_len;
 use crate::value::IFNAMSIZ;
 use crate::{
@@ -17,6 +20,8 @@ enum Held {
     Prefix(Field, u32),
     /// A field after a mask and an exclusive or.
     Masked(Field, Vec<u8>, Vec<u8>),
+    /// Of what kind the link is.
+    LinkKind,
     /// A constant.
     Const(Vec<u8>),
     /// What a map gave for a key.
@@ -63,7 +68,14 @@ fn loaded(family: Family, expr: &Expr) -> Option<Held> {
         };
         return Some(Held::Field(Field::Numgen(numgen)));
     }
+    if let Expr::Meta {
+        key: META_IIFTYPE, ..
+    } = expr
+    {
+        return Some(Held::LinkKind);
+    }
     let fields = [
+        Field::EtherSaddr,
         Field::Saddr,
         Field::Daddr,
         Field::Sport,
@@ -241,6 +253,16 @@ impl Raise {
                 return None;
             };
             self.put(*dreg, Held::Masked(field, mask.clone(), xor.clone()));
+        } else if let Expr::Cmp {
+            sreg,
+            op: MatchOp::Eq,
+            data,
+        } = expr
+            && *data == ETHERNET
+            && matches!(self.at(*sreg), Some(Held::LinkKind))
+        {
+            // A part of what follows.
+            self.held.clear();
         } else if let Expr::Lookup {
             set,
             sreg,
@@ -278,18 +300,8 @@ impl Raise {
     fn statement(&self, expr: &Expr) -> Option<Statement> {
         if let Expr::Cmp { sreg, op, data } = expr {
             self.compare(*sreg, *op, data)
-        } else if let Expr::MetaSet {
-            sreg,
-            key: META_MARK,
-        } = expr
-        {
-            let Held::Masked(Field::Mark, mask, xor) = self.at(*sreg)? else {
-                return None;
-            };
-            Some(Statement::SetMark {
-                and: word(mask)?,
-                or: word(xor)?,
-            })
+        } else if let Expr::MetaSet { .. } | Expr::CtSet { .. } | Expr::Snat { .. } = expr {
+            self.kept(expr)
         } else if let Expr::Dnat {
             family,
             addr,
@@ -346,6 +358,37 @@ impl Raise {
         }
     }
 
+    /// What is written down of a packet.
+    fn kept(&self, expr: &Expr) -> Option<Statement> {
+        if let Expr::MetaSet {
+            sreg,
+            key: META_MARK,
+        } = expr
+        {
+            let Held::Masked(Field::Mark, mask, xor) = self.at(*sreg)? else {
+                return None;
+            };
+            Some(Statement::SetMark {
+                and: word(mask)?,
+                or: word(xor)?,
+            })
+        } else if let Expr::CtSet { sreg, key: CT_MARK } = expr {
+            let Held::Masked(Field::CtMark, mask, xor) = self.at(*sreg)? else {
+                return None;
+            };
+            Some(Statement::SetCtMark {
+                and: word(mask)?,
+                or: word(xor)?,
+            })
+        } else if let Expr::Snat { family, addr } = expr {
+            let same = *family == u32::from(self.family.number());
+            let kept = matches!(self.at(*addr)?, Held::Field(Field::Saddr));
+            (same && kept).then_some(Statement::KeepSource)
+        } else {
+            None
+        }
+    }
+
     fn compare(&self, sreg: u32, op: MatchOp, data: &[u8]) -> Option<Statement> {
         let statement = match self.at(sreg)? {
             Held::Field(field @ (Field::IifName | Field::OifName)) if data.len() < IFNAMSIZ => {
@@ -364,7 +407,7 @@ impl Raise {
             Held::Masked(field, mask, xor) if xor.iter().all(|byte| *byte == 0) => {
                 self.compare_masked(*field, op, mask, data)?
             }
-            Held::Masked(..) | Held::Const(_) | Held::Found(..) => return None,
+            Held::Masked(..) | Held::Const(_) | Held::Found(..) | Held::LinkKind => return None,
         };
         Some(statement)
     }
@@ -398,6 +441,7 @@ impl Raise {
             Field::L4Proto
             | Field::Sport
             | Field::Dport
+            | Field::EtherSaddr
             | Field::IifName
             | Field::OifName
             | Field::CtState
@@ -429,7 +473,7 @@ impl Raise {
                 };
                 DnatTo::Value(value(self.family, Field::Daddr, bytes)?, port)
             }
-            Held::Field(_) | Held::Prefix(..) | Held::Masked(..) => return None,
+            Held::Field(_) | Held::Prefix(..) | Held::Masked(..) | Held::LinkKind => return None,
         };
         Some(Statement::Dnat(to))
     }

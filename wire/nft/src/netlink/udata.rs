@@ -24,6 +24,7 @@ mod etype {
 /// nft's number of the expression that reads a field, and its arguments.
 fn expression(family: Family, field: Field) -> (u32, [Option<u32>; 3]) {
     const TH: u32 = 11;
+    const ETHER: u32 = 15;
     let (network, saddr, daddr) = match family {
         Family::Ip => (12, 11, 12),
         Family::Ip6 => (13, 8, 9),
@@ -33,6 +34,7 @@ fn expression(family: Family, field: Field) -> (u32, [Option<u32>; 3]) {
         Field::Daddr => (etype::PAYLOAD, [Some(network), Some(daddr), None]),
         Field::Sport => (etype::PAYLOAD, [Some(TH), Some(1), None]),
         Field::Dport => (etype::PAYLOAD, [Some(TH), Some(2), None]),
+        Field::EtherSaddr => (etype::PAYLOAD, [Some(ETHER), Some(2), None]),
         Field::Mark => (etype::META, [Some(3), None, None]),
         Field::IifName => (etype::META, [Some(6), None, None]),
         Field::OifName => (etype::META, [Some(7), None, None]),
@@ -98,6 +100,7 @@ pub(super) fn datatype(family: Family, field: Field) -> u32 {
         Field::L4Proto => 12,
         Field::Sport | Field::Dport | Field::OrigDport => 13,
         Field::Mark | Field::CtMark => 19,
+        Field::EtherSaddr => 9,
         Field::CtState => 26,
         Field::CtStatus => 28,
         Field::FibDaddrType => 38,
@@ -116,6 +119,7 @@ fn byteorder(fields: &[Field]) -> u32 {
             | Field::OrigDaddr
             | Field::Sport
             | Field::Dport
+            | Field::EtherSaddr
             | Field::OrigDport,
         ] => 2,
         [_] => 1,

@@ -35,6 +35,7 @@ pub(super) fn value(value: &Value) -> String {
         Value::Port(port) => port.to_string(),
         Value::Number(number) => number.to_string(),
         Value::Mark(mark) => format!("{mark:#010x}"),
+        Value::Ether(octets) => octets.map(|octet| format!("{octet:02x}")).join(":"),
         Value::Iface(name) => format!("\"{name}\""),
         Value::Fib(kind) => kind.name().to_owned(),
         Value::CtState(CtState(bits)) => names(*bits, &STATES),
@@ -92,6 +93,7 @@ fn field(family: Family, field: Field, transport: &str) -> String {
         Field::L4Proto => "meta l4proto".to_owned(),
         Field::Sport => format!("{transport} sport"),
         Field::Dport => format!("{transport} dport"),
+        Field::EtherSaddr => "ether saddr".to_owned(),
         Field::IifName => "iifname".to_owned(),
         Field::OifName => "oifname".to_owned(),
         Field::Mark => "meta mark".to_owned(),
@@ -209,7 +211,9 @@ impl Printer {
                 self.implied = None;
                 format!("counter packets {} bytes {}", counts.packets, counts.bytes)
             }
-            Statement::SetMark { and, or } => set_mark(and & !or, *or),
+            Statement::SetMark { and, or } => set_mark("meta mark", and & !or, *or),
+            Statement::SetCtMark { and, or } => set_mark("ct mark", and & !or, *or),
+            Statement::KeepSource => format!("snat to {} saddr", self.family.name()),
             Statement::Dnat(to) => self.dnat(to),
             Statement::Masquerade {
                 fully_random: false,
@@ -324,12 +328,12 @@ impl Printer {
     }
 }
 
-fn set_mark(and: u32, or: u32) -> String {
+fn set_mark(mark: &str, and: u32, or: u32) -> String {
     if or == 0 {
-        format!("meta mark set meta mark & {and:#010x}")
+        format!("{mark} set {mark} & {and:#010x}")
     } else if and == !or {
-        format!("meta mark set meta mark | {or:#010x}")
+        format!("{mark} set {mark} | {or:#010x}")
     } else {
-        format!("meta mark set meta mark & {:#010x} | {or:#010x}", and | or)
+        format!("{mark} set {mark} & {:#010x} | {or:#010x}", and | or)
     }
 }

@@ -204,20 +204,7 @@ fn bases(family: Family, table: &mut Table) {
         vec![dispatch(), node_port],
     );
     base("nat-output", Nat, Output, -110, vec![dispatch()]);
-    let masquerade = |fully_random| Statement::Masquerade { fully_random };
-    base(
-        "nat-postrouting",
-        Nat,
-        Postrouting,
-        100,
-        vec![
-            Rule::new().mark_has(BIT).then(masquerade(true)),
-            Rule::new().ct_mark_has(BIT).verdict(Verdict::Drop),
-            Rule::new()
-                .lookup([Field::Saddr], "pods")
-                .then(masquerade(false)),
-        ],
-    );
+    base("nat-postrouting", Nat, Postrouting, 100, sources());
     let dns = [addr(family, 96, 10).into(), Value::Port(53)];
     let [resolver, port] = dns;
     let raw = Rule::new()
@@ -226,6 +213,7 @@ fn bases(family: Family, table: &mut Table) {
         .eq(Field::Dport, port)
         .then(Statement::Notrack);
     base("raw", Filter, Prerouting, -300, vec![raw]);
+    base("who-brought-it", Filter, Prerouting, -150, neighbours());
     let refuse = |kind| Statement::Reject(kind);
     base(
         "filter-forward",
@@ -255,6 +243,42 @@ fn bases(family: Family, table: &mut Table) {
         vec![Rule::new().then(refuse(RejectKind::PortUnreachable))],
     );
     base("late", Filter, Output, 11, vec![]);
+}
+
+/// What becomes of sources.
+fn sources() -> Vec<Rule> {
+    let masquerade = |fully_random| Statement::Masquerade { fully_random };
+    vec![
+        Rule::new().mark_has(BIT).then(masquerade(true)),
+        Rule::new().ct_mark_has(BIT).verdict(Verdict::Drop),
+        Rule::new()
+            .mark_is(Field::CtMark, 0xff00, 0x200)
+            .then(Statement::KeepSource),
+        Rule::new()
+            .lookup([Field::Saddr], "pods")
+            .then(masquerade(false)),
+    ]
+}
+
+/// By whom a packet came is kept with its connection.
+fn neighbours() -> Vec<Rule> {
+    let neighbour = Value::Ether([2, 0x42, 0xac, 18, 0, 3]);
+    let remember = Statement::SetCtMark {
+        and: !0xff00,
+        or: 0x200,
+    };
+    vec![
+        Rule::new()
+            .ct_state(CtState::NEW)
+            .eq(Field::EtherSaddr, neighbour.clone())
+            .then(remember),
+        Rule::new()
+            .ne(Field::EtherSaddr, neighbour)
+            .then(Statement::SetCtMark {
+                and: !0xff00,
+                or: 0,
+            }),
+    ]
 }
 
 fn counted(rule: Rule) -> Rule {

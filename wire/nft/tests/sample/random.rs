@@ -109,6 +109,13 @@ fn statement(family: Family) -> impl Strategy<Value = Statement> {
         }),
         op.clone()
             .prop_map(|op| { Statement::Match(Field::CtState, op, Compare::Any(CtState::NEW.0)) }),
+        bits.clone().prop_map(|bits| Statement::SetCtMark {
+            and: !bits,
+            or: bits
+        }),
+        (any::<[u8; 6]>(), op.clone()).prop_map(|(octets, op)| {
+            Statement::Match(Field::EtherSaddr, op, Compare::Value(Value::Ether(octets)))
+        }),
         bits.prop_map(|bits| Statement::SetMark {
             and: !bits,
             or: bits
