@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use portolan_model::workloads::{
-    BalancerNode, BgpAnnouncement, Community, CommunityNames, L2Announcement, Meta, ObjectKey,
-    Peer, Pool, Speaker, SpeakerLink,
+    BalancerNode, Bfd, BfdProfile, BgpAnnouncement, Community, CommunityNames, L2Announcement,
+    Meta, ObjectKey, Peer, Pool, Speaker, SpeakerLink,
 };
 
 use serde_json::Value;
@@ -31,6 +31,8 @@ pub struct Facts<'a> {
     pub peers: Vec<&'a Peer>,
     /// Names of communities.
     pub communities: Vec<&'a CommunityNames>,
+    /// Times of BFD that peers of MetalLB name.
+    pub profiles: Vec<&'a BfdProfile>,
 }
 
 /// A node, as far as it does not depend on an address.
@@ -119,6 +121,7 @@ impl Ground {
             let key = peer.meta.key.clone();
             let mut peer = (*peer).clone();
             (peer.meta, peer.status) = (bare(&peer.meta), Value::Null);
+            peer.bfd = peer.bfd.or(profile(&peer, &facts.profiles));
             ground.peers.insert(key, (peer, nodes));
         }
         ground.announcements(facts, &name);
@@ -219,6 +222,15 @@ impl Ground {
         of.map(|(peer, _)| peer)
     }
 
+    /// All peers, and the nodes that should have a session with each: none with one that
+    /// has faults.
+    pub fn peers(&self) -> impl Iterator<Item = (&Peer, impl Iterator<Item = &str>)> {
+        self.peers.values().map(|(peer, nodes)| {
+            let nodes = nodes.iter().map(AsRef::as_ref);
+            (peer, nodes.filter(|_| peer.faults.is_empty()))
+        })
+    }
+
     /// The nodes that should have a session with a peer.
     pub fn nodes_of(&self, peer: &ObjectKey) -> impl Iterator<Item = &str> {
         let peer = self.peers.get(peer).into_iter();
@@ -236,6 +248,14 @@ impl Ground {
         let nodes = self.nodes.iter();
         nodes.map(|(name, standing)| (name.as_ref(), standing))
     }
+}
+
+/// The times that a peer of MetalLB names; they are beside it.
+fn profile(peer: &Peer, profiles: &[&BfdProfile]) -> Option<Bfd> {
+    let name = peer.bfd_profile.as_deref()?;
+    let key = ObjectKey::new(&peer.meta.key.namespace, name);
+    let found = profiles.iter().find(|one| one.meta.key == key);
+    found.map(|one| one.bfd)
 }
 
 /// What counts of an object's metadata here: another version or status alone must not

@@ -148,6 +148,7 @@ impl Bed {
             bgp: bgp.iter().collect(),
             peers: peers.iter().collect(),
             communities: communities.iter().collect(),
+            profiles: Vec::new(),
         })
     }
 

@@ -47,6 +47,7 @@ use ledger::Ledger;
 use links::LinkTasks;
 use world::{Message, World};
 
+pub use bgp::{Farewelled, end_sessions};
 pub use told::AnnounceTold;
 
 /// The port of heartbeats: next to that of MetalLB's memberlist, which may still run.
@@ -94,12 +95,13 @@ pub async fn run(config: AnnounceConfig, shutdown: CancellationToken) {
     // Who hears from the beginning misses nothing.
     let (found, links) = watch::channel(Vec::new());
     tasks.spawn(survey::run(config.netns.clone(), found, over.clone()));
+    let recorder = Recorder::new(config.client.clone(), COMPONENT, &config.node);
     let mut speaking = Speaking {
         world: World::new(&config.node),
         ledger: Ledger::new(&config.node),
         links: LinkTasks::new(config.netns.clone(), tasks.clone(), config.told.clone()),
-        peers: Peers::new(&config, tasks.clone(), over.clone()),
-        recorder: Recorder::new(config.client.clone(), COMPONENT, &config.node),
+        peers: Peers::new(&config, recorder.clone(), tasks.clone(), over.clone()),
+        recorder,
         among: false,
         members: None,
         tasks: tasks.clone(),
@@ -204,7 +206,8 @@ impl Speaking {
         let own = self.world.own();
         if let Some(own) = own.filter(|_| self.among) {
             let announcing = &self.world.announcing;
-            self.peers.settle(announcing, &own, &touched.routes);
+            let stale = self.world.stale();
+            self.peers.settle(announcing, &own, &touched.routes, stale);
         }
     }
 
