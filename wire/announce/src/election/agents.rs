@@ -79,6 +79,12 @@ struct Member {
     counts_us: Option<bool>,
     /// Until then its word about us is not taken: it could not have heard us.
     deaf_until: Duration,
+    /// Whether it says that it serves.
+    serving: bool,
+    /// Until then it is trusted to be about to serve.
+    trusted_until: Duration,
+    /// Whether it is taken for one that answers.
+    answers: bool,
     /// Whether it was there before us or has been heard, and has not left.
     known: bool,
 }
@@ -133,7 +139,7 @@ impl Agents {
         for name in members {
             agents.add(name, State::Presumed, now);
         }
-        agents.judge(now);
+        agents.vote(now);
         agents
     }
 
@@ -148,6 +154,9 @@ impl Agents {
             deaths: Vec::new(),
             counts_us: None,
             deaf_until: now,
+            serving: false,
+            trusted_until: now,
+            answers: state == State::Presumed,
             known: state == State::Presumed,
         };
         self.members.entry(name.to_owned()).or_insert(member);
@@ -163,14 +172,16 @@ impl Agents {
     /// alive before it has been heard and has settled.
     #[must_use]
     pub fn set_members(&mut self, names: &BTreeSet<String>, now: Duration) -> Vec<Output> {
-        let picture = |agents: &Self| agents.alive().map(str::to_owned).collect::<Vec<_>>();
-        let before = picture(self);
-        self.members.retain(|name, _| names.contains(name));
+        let mut changed = false;
+        self.members.retain(|name, member| {
+            let stays = names.contains(name);
+            changed |= !stays && member.answers;
+            stays
+        });
         for name in names {
             self.add(name, State::Dead, now);
         }
-        self.judge(now);
-        let changed = picture(self) != before;
+        changed |= self.judge(now);
         changed.then_some(Output::Changed).into_iter().collect()
     }
 
@@ -180,9 +191,10 @@ impl Agents {
         self.serving
     }
 
-    /// The nodes that are alive, this one among them if it serves, in order.
+    /// The nodes that answer, this one among them if it serves, in order: those that are
+    /// alive, but for who says all the time that it does not serve.
     pub fn alive(&self) -> impl Iterator<Item = &str> + '_ {
-        let others = self.members.iter().filter(|(_, member)| member.is_alive());
+        let others = self.members.iter().filter(|(_, member)| member.answers);
         let mut names: Vec<&str> = others.map(|(name, _)| name.as_str()).collect();
         if self.serving {
             names.push(&self.config.name);
@@ -196,6 +208,9 @@ impl Agents {
     pub fn deadline(&self) -> Duration {
         let members = self.members.values().flat_map(|member| match member.state {
             State::Dead => [None, None],
+            State::Alive if member.answers && !member.serving => {
+                [Some(member.expires), Some(member.trusted_until)]
+            }
             State::Presumed | State::Alive => [Some(member.expires), None],
             State::Returning(settled) => [Some(member.expires), Some(settled)],
         });
@@ -205,7 +220,7 @@ impl Agents {
     /// Time has passed.
     #[must_use]
     pub fn tick(&mut self, now: Duration) -> Vec<Output> {
-        let was_serving = self.serving;
+        let trusted_until = now + self.config.interval * 2;
         let mut moved = false;
         for member in self.members.values_mut() {
             let was_alive = member.is_alive();
@@ -218,12 +233,13 @@ impl Agents {
                 && settled <= now
             {
                 member.state = State::Alive;
+                member.trusted_until = trusted_until;
             }
             moved |= was_alive != member.is_alive();
         }
-        self.judge(now);
+        moved |= self.judge(now);
         let mut out = Vec::new();
-        if moved || was_serving != self.serving {
+        if moved {
             self.hurry(now);
             out.push(Output::Changed);
         }
@@ -285,7 +301,12 @@ impl Agents {
         if !another && member.last.is_some_and(|last| this <= last) {
             return Ok(Vec::new());
         }
-        let was_alive = member.is_alive();
+        let (was_alive, state) = (member.is_alive(), member.state);
+        if member.serving && !beat.serving {
+            // It may have lost a vote for a moment only.
+            member.trusted_until = now + self.config.interval * 2;
+        }
+        member.serving = beat.serving && !beat.leaving;
         member.known = true;
         member.last = Some(this);
         member.counts_us = beat.alive.map(|list| list.contains(&number));
@@ -318,9 +339,11 @@ impl Agents {
                 State::Alive | State::Returning(_) => {}
             }
         }
+        if member.state == State::Alive && state != State::Alive {
+            member.trusted_until = now + self.config.interval * 2;
+        }
         let moved = was_alive != member.is_alive();
-        self.judge(now);
-        let changed = moved || was_serving != self.serving;
+        let changed = self.judge(now) || moved;
         if changed {
             self.hurry(now);
         }
@@ -335,8 +358,25 @@ impl Agents {
         self.beat_at = self.beat_at.min(soon);
     }
 
-    /// Whether this node serves, by the table of the room.
-    fn judge(&mut self, now: Duration) {
+    /// Finds out who answers: this node, by the table of the room, and the others.
+    /// Whether that is otherwise than before.
+    fn judge(&mut self, now: Duration) -> bool {
+        let was_serving = self.serving;
+        self.vote(now);
+        let mut changed = was_serving != self.serving;
+        for member in self.members.values_mut() {
+            let answers = match member.state {
+                State::Presumed => true,
+                State::Alive => member.serving || now < member.trusted_until,
+                State::Dead | State::Returning(_) => false,
+            };
+            changed |= answers != member.answers;
+            member.answers = answers;
+        }
+        changed
+    }
+
+    fn vote(&mut self, now: Duration) {
         let is_voter = |m: &&Member| m.state == State::Alive && m.deaf_until <= now;
         let voters = self.members.values().filter(is_voter);
         let votes: Vec<bool> = voters.filter_map(|member| member.counts_us).collect();

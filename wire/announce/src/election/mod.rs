@@ -38,6 +38,9 @@
 //! | nobody, and it has no other member, or one | yes, after the detection time |
 //! | nobody, of two members or more | no |
 //!
+//! Who is alive and says all the time that it does not serve, since others count it
+//! dead, is passed over until it does: nobody waits for it.
+//!
 //! What this means when a network parts: a node that is cut off alone stops as soon as
 //! the others take over (within the detection time of each other), unless the cluster
 //! has two nodes only: then both go on, each for the side that it reaches. So do two

@@ -102,3 +102,26 @@ fn l8_one_that_is_alone_serves_on_when_others_are_about_to_come() {
         assert_eq!(net.watch(ms(3000)), (ms(0), ms(0)), "{count}");
     }
 }
+
+/// Who has been away often is taken back late: until then, nobody leaves an address to
+/// it, not even one that has just come and knows of no absence.
+#[test]
+fn l8_nobody_waits_for_a_node_that_must_settle_for_long() {
+    let mut net = Net::new(3);
+    net.pass(ms(2000));
+    for _ in 0..5 {
+        net.sides([&[1], &[0, 2]]);
+        net.pass(ms(1000));
+        net.cut.clear();
+        net.pass(ms(100));
+    }
+    net.start(2);
+    let (twice, nobody) = net.watch(ms(5000));
+    assert!(
+        twice <= ms(200) && nobody <= ms(500),
+        "{twice:?} {nobody:?}"
+    );
+    net.pass(ms(60_000));
+    let counts = net.agents.iter().flatten().map(|one| one.alive().count());
+    assert_eq!(counts.collect::<Vec<_>>(), [3, 3, 3]);
+}
