@@ -8,7 +8,7 @@ use crate::random::Random;
 /// The least time between packets while a session is not up (RFC 5880 section 6.8.3).
 const SLOW: Duration = Duration::from_secs(1);
 /// What packets of this link arrive with, and no others (RFC 5881 section 5).
-const TTL: u8 = 255;
+pub const TTL: u8 = 255;
 
 /// What is configured about one neighbour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +21,9 @@ pub struct Config {
     pub receive: Duration,
     /// How many packets in a row may be missing; at least one.
     pub multiplier: u8,
+    /// The lowest TTL (or hop limit) that packets may arrive with: 255 from a neighbour
+    /// (RFC 5881 section 5), less from several hops away (RFC 5883 section 5).
+    pub least_ttl: u8,
 }
 
 impl Config {
@@ -33,6 +36,7 @@ impl Config {
             transmit: interval,
             receive: interval,
             multiplier: 3,
+            least_ttl: TTL,
         }
     }
 }
@@ -86,6 +90,7 @@ impl Session {
             transmit: config.transmit.max(least),
             receive: config.receive.max(least),
             multiplier: config.multiplier.max(1),
+            least_ttl: config.least_ttl,
         };
         Self {
             config,
@@ -109,6 +114,14 @@ impl Session {
     #[must_use]
     pub const fn discriminator(&self) -> u32 {
         self.config.discriminator
+    }
+
+    /// The state that the neighbour last told, unless it has been silent since for the
+    /// detection time. One that has switched its session off is no broken path (RFC
+    /// 5882 section 3.2).
+    #[must_use]
+    pub fn neighbor(&self) -> Option<State> {
+        self.remote.map(|remote| remote.state)
     }
 
     /// How long the neighbour may be silent, once it has been heard (RFC 5880 section
@@ -151,7 +164,7 @@ impl Session {
             return Vec::new();
         };
         let ours = packet.yours == 0 || packet.yours == self.config.discriminator;
-        if ttl != TTL || !ours {
+        if ttl < self.config.least_ttl || !ours {
             return Vec::new();
         }
         let before = self.interval();

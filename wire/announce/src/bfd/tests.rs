@@ -229,6 +229,7 @@ fn l10_a_session_that_is_switched_off_is_no_broken_path() {
     link.perform(0, outputs);
     assert_eq!(link.states(), [State::AdminDown, State::Down]);
     assert_eq!(link.ends[1].state().1, Diagnostic::NEIGHBOR);
+    assert_eq!(link.ends[1].neighbor(), Some(State::AdminDown));
     link.pass(ms(5000));
     assert_eq!(link.states(), [State::AdminDown, State::Down]);
     assert!(link.ends[0].disable(link.now).is_empty());
@@ -252,6 +253,17 @@ fn packets_from_elsewhere_are_dropped() {
         end.receive(&down.bytes(), 254, link.now).is_empty(),
         "routed"
     );
+    // Over several hops that is as it should be (RFC 5883).
+    let far = Config {
+        least_ttl: 254,
+        ..Config::new(7)
+    };
+    let hello = Packet { yours: 0, ..down };
+    for (ttl, heard) in [(253, None), (254, Some(State::Down))] {
+        let mut end = Session::new(far, 1, link.now);
+        drop(end.receive(&hello.bytes(), ttl, link.now));
+        assert_eq!(end.neighbor(), heard, "TTL {ttl}");
+    }
     let other = Packet { yours: 8, ..down };
     assert!(
         end.receive(&other.bytes(), 255, link.now).is_empty(),
@@ -297,6 +309,7 @@ fn silly_times_are_mended() {
         transmit: ms(0),
         receive: ms(0),
         multiplier: 0,
+        least_ttl: 0,
     };
     let mut link = Link::new([none, Config::new(9)]);
     link.pass(ms(4000));

@@ -93,7 +93,11 @@ pub fn judge(open: &OpenMessage, config: &Config) -> Result<Agreed, Notice> {
     // An AS of two bytes is said in both places (RFC 6793 section 4.1).
     let agree = four.is_none_or(|asn| u16::try_from(asn).unwrap_or(AS_TRANS) == open.my_as);
     if said != config.peer_as || said == 0 || !agree {
-        return Err(Notice::new(code::OPEN, 2));
+        // Whoever reads of it learns which one it is.
+        return Err(Notice {
+            data: said.to_be_bytes().to_vec().into(),
+            ..Notice::new(code::OPEN, 2)
+        });
     }
     let same = config.is_internal() && open.bgp_identifier == config.identifier;
     if open.bgp_identifier.is_unspecified() || same {

@@ -149,12 +149,17 @@ fn an_attempt_that_hangs_is_made_again() {
 fn l10_a_wrong_as_is_told_and_tried_rarely() {
     let [a, mut b] = ends();
     b.peer_as = 64_999;
+    // Which one it is instead.
+    let notice = Notice {
+        data: a.local_as.to_be_bytes().to_vec().into(),
+        ..Notice::new(2, 2)
+    };
     let mut wire = Wire::started([a, b]);
     wire.pass(seconds(3600));
     assert_eq!(wire.up(), [false, false]);
-    let told = Reason::Sent(Notice::new(2, 2));
+    let told = Reason::Sent(notice.clone());
     assert!(wire.news[1].contains(&News::Failed(told)));
-    let heard = Reason::Received(Notice::new(2, 2));
+    let heard = Reason::Received(notice);
     assert!(wire.news[0].contains(&News::Failed(heard.clone())));
     assert!(heard.to_string().contains("Bad Peer AS (2/2)"), "{heard}");
     let attempts = wire.news[1].len();
