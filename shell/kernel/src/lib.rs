@@ -10,6 +10,7 @@ mod address;
 pub mod conntrack;
 pub mod datagrams;
 pub mod frames;
+pub mod hops;
 pub mod link;
 pub mod md5;
 pub mod memory;
