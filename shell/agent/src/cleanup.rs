@@ -125,16 +125,7 @@ pub async fn leftovers(netns: &NetNs) -> Result<Vec<Leftover>, CleanupError> {
 /// If an agent runs in the namespace, or the kernel refuses.
 pub async fn cleanup(netns: &NetNs) -> Result<Vec<Leftover>, CleanupError> {
     // No agent that starts meanwhile believes itself alone.
-    let held = Presence::hold(netns, PRESENCE).map_err(CleanupError::Presence)?;
-    if held.is_none()
-        && let Some(agent) = holder(netns, PRESENCE).map_err(CleanupError::Presence)?
-    {
-        let process = match agent.pid {
-            0 => String::new(),
-            pid => format!(" (process {pid})"),
-        };
-        return Err(CleanupError::AgentRuns { process });
-    }
+    let _alone = alone(netns)?;
     let found = leftovers(netns).await?;
     let mut nft = Nft::open(netns).map_err(CleanupError::Open)?;
     let links = Links::open(netns).map_err(CleanupError::Link)?;
@@ -149,6 +140,25 @@ pub async fn cleanup(netns: &NetNs) -> Result<Vec<Leftover>, CleanupError> {
         }
     }
     Ok(found)
+}
+
+/// That no agent runs in a namespace, and none that starts believes itself alone until
+/// this is dropped.
+///
+/// # Errors
+/// If one runs, or that cannot be told.
+pub fn alone(netns: &NetNs) -> Result<Option<Presence>, CleanupError> {
+    let held = Presence::hold(netns, PRESENCE).map_err(CleanupError::Presence)?;
+    if held.is_none()
+        && let Some(agent) = holder(netns, PRESENCE).map_err(CleanupError::Presence)?
+    {
+        let process = match agent.pid {
+            0 => String::new(),
+            pid => format!(" (process {pid})"),
+        };
+        return Err(CleanupError::AgentRuns { process });
+    }
+    Ok(held)
 }
 
 fn delete_table(nft: &mut Nft, table: &TableId) -> Result<(), CleanupError> {

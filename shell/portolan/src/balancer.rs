@@ -192,7 +192,15 @@ async fn show_sessions(args: BalancerViewArgs) -> Result<()> {
     let rows = announced::sessions(&session, &pools).await?;
     print(
         &[
-            "PEER", "ADDRESS", "ASN", "NODE", "STATE", "SINCE", "PREFIXES", "WHY",
+            "PEER",
+            "ADDRESS",
+            "ASN",
+            "NODE",
+            "STATE",
+            "SINCE",
+            "BFD",
+            "PREFIXES",
+            "LAST ERROR",
         ],
         &rows,
         args.output,

@@ -229,6 +229,15 @@ impl Ground {
         of.map(|(peer, _)| peer)
     }
 
+    /// All peers, and the nodes that should have a session with each: none with one that
+    /// has faults.
+    pub fn peers(&self) -> impl Iterator<Item = (&Peer, impl Iterator<Item = &str>)> {
+        self.peers.values().map(|(peer, nodes)| {
+            let nodes = nodes.iter().map(AsRef::as_ref);
+            (peer, nodes.filter(|_| peer.faults.is_empty()))
+        })
+    }
+
     /// The nodes that should have a session with a peer.
     pub fn nodes_of(&self, peer: &ObjectKey) -> impl Iterator<Item = &str> {
         let peer = self.peers.get(peer).into_iter();

@@ -52,6 +52,7 @@ use ledger::Ledger;
 use links::LinkTasks;
 use world::{Message, World};
 
+pub use bgp::{Farewelled, end_sessions};
 pub use told::AnnounceTold;
 
 /// The port of heartbeats: next to that of MetalLB's memberlist, which may still run.
@@ -106,13 +107,14 @@ pub async fn run(config: AnnounceConfig, shutdown: CancellationToken) {
     let (reports, to_say) = watch::channel(Reports::new());
     let (client, node) = (config.client.clone(), config.node.clone());
     tasks.spawn(report::run(client, node, to_say, over.clone()));
+    let recorder = Recorder::new(config.client.clone(), COMPONENT, &config.node);
     let mut speaking = Speaking {
         reports,
         world: World::new(&config.node),
         ledger: Ledger::new(&config.node),
         links: LinkTasks::new(config.netns.clone(), tasks.clone(), config.told.clone()),
-        peers: Peers::new(&config, tasks.clone(), over.clone()),
-        recorder: Recorder::new(config.client.clone(), COMPONENT, &config.node),
+        peers: Peers::new(&config, recorder.clone(), tasks.clone(), over.clone()),
+        recorder,
         among: false,
         lease: watch::channel(false),
         settled_at: None,
@@ -237,7 +239,8 @@ impl Speaking {
         let own = self.world.own();
         if let Some(own) = own.filter(|_| self.among) {
             let announcing = &self.world.announcing;
-            self.peers.settle(announcing, &own, &touched.routes);
+            let stale = self.world.stale();
+            self.peers.settle(announcing, &own, &touched.routes, stale);
         }
     }
 

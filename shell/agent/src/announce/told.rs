@@ -24,8 +24,19 @@ struct Address {
     requests: u64,
 }
 
+/// What is counted of BFD with one peer.
+#[derive(Clone, Copy, Debug, Default)]
+struct Path {
+    up: bool,
+    ups: u64,
+    downs: u64,
+    packets_in: u64,
+    packets_out: u64,
+}
+
 #[derive(Debug, Default)]
 struct Counts {
+    paths: BTreeMap<IpAddr, Path>,
     sessions: BTreeMap<SocketAddr, Session>,
     addresses: BTreeMap<IpAddr, Address>,
     /// The addresses that this node answers for.
@@ -70,6 +81,30 @@ impl AnnounceTold {
         self.counts().sessions.entry(peer).or_default().updates += 1;
     }
 
+    /// Whether BFD says that the path to a peer carries packets, when that changes.
+    pub(super) fn path(&self, peer: IpAddr, up: bool) {
+        let mut counts = self.counts();
+        let path = counts.paths.entry(peer).or_default();
+        path.ups += u64::from(up);
+        path.downs += u64::from(path.up && !up);
+        path.up = up;
+    }
+
+    /// A packet of BFD came in from a peer, or went out to it.
+    pub(super) fn path_packet(&self, peer: IpAddr, is_in: bool) {
+        let mut counts = self.counts();
+        let path = counts.paths.entry(peer).or_default();
+        match is_in {
+            true => path.packets_in += 1,
+            false => path.packets_out += 1,
+        }
+    }
+
+    /// A path is no longer looked after.
+    pub(super) fn path_ended(&self, peer: IpAddr) {
+        self.counts().paths.remove(&peer);
+    }
+
     /// A session is no longer wanted.
     pub(super) fn ended(&self, peer: SocketAddr) {
         self.counts().sessions.remove(&peer);
@@ -95,6 +130,53 @@ fn rows(
             }
             false => row.encode_gauge(&i64::try_from(value).unwrap_or(i64::MAX))?,
         }
+    }
+    Ok(())
+}
+
+/// A counter of BFD: its name, its help and what it counts.
+type Counter = (&'static str, &'static str, fn(&Path) -> u64);
+
+/// What is counted of BFD.
+fn paths(encoder: &mut DescriptorEncoder<'_>, paths: &BTreeMap<IpAddr, Path>) -> fmt::Result {
+    let of = |of: fn(&Path) -> u64| {
+        let paths = paths.iter();
+        paths.map(move |(peer, path)| ([("peer", peer.to_string())], of(path)))
+    };
+    rows(
+        encoder,
+        (
+            "metallb_bfd_session_up",
+            "BFD session state (1 is up, 0 is down)",
+        ),
+        MetricType::Gauge,
+        of(|path| path.up.into()),
+    )?;
+    // Their names do not end as the encoder ends those of counters.
+    let counters: [Counter; 4] = [
+        (
+            "metallb_bfd_session_up_events",
+            "Number of BFD session up events",
+            |path| path.ups,
+        ),
+        (
+            "metallb_bfd_session_down_events",
+            "Number of BFD session down events",
+            |path| path.downs,
+        ),
+        (
+            "metallb_bfd_control_packet_input",
+            "Number of received BFD control packets",
+            |path| path.packets_in,
+        ),
+        (
+            "metallb_bfd_control_packet_output",
+            "Number of sent BFD control packets",
+            |path| path.packets_out,
+        ),
+    ];
+    for (name, help, value) in counters {
+        rows(encoder, (name, help), MetricType::Unknown, of(value))?;
     }
     Ok(())
 }
@@ -131,6 +213,7 @@ impl Collector for AnnounceTold {
             MetricType::Counter,
             sessions(|session| session.updates),
         )?;
+        paths(&mut encoder, &counts.paths)?;
         let owned = counts.owned.iter().map(|ip| ([("ip", ip.to_string())], 1));
         rows(
             &mut encoder,
@@ -177,6 +260,10 @@ mod tests {
         let ip = "192.0.2.130".parse().unwrap();
         told.owns(ip, true);
         told.answered(ip);
+        for up in [false, true, false, true] {
+            told.path(peer.ip(), up);
+        }
+        told.path_packet(peer.ip(), true);
         let mut registry = Registry::default();
         registry.register_collector(Box::new(told.clone()));
         let text = || {
@@ -191,10 +278,16 @@ mod tests {
             "metallb_speaker_announced{ip=\"192.0.2.130\"} 1",
             "metallb_layer2_requests_received{ip=\"192.0.2.130\"} 1",
             "metallb_layer2_responses_sent{ip=\"192.0.2.130\"} 1",
+            "metallb_bfd_session_up{peer=\"192.0.2.3\"} 1",
+            "metallb_bfd_session_up_events{peer=\"192.0.2.3\"} 2",
+            "metallb_bfd_session_down_events{peer=\"192.0.2.3\"} 1",
+            "metallb_bfd_control_packet_input{peer=\"192.0.2.3\"} 1",
+            "metallb_bfd_control_packet_output{peer=\"192.0.2.3\"} 0",
         ] {
             assert!(text().contains(line), "{line}:\n{}", text());
         }
         told.ended(peer);
+        told.path_ended(peer.ip());
         told.owns(ip, false);
         assert!(!text().contains("session_up{"), "{}", text());
         assert!(!text().contains("announced{"), "{}", text());

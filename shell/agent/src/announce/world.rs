@@ -16,7 +16,7 @@ use portolan_plan::workloads::Store;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::bgp::Own;
+use super::bgp::{Own, says_gone};
 use super::fresh::Fresh;
 use super::heart::Members;
 use super::kept::{Services, Slice, Slices, Told};
@@ -102,6 +102,8 @@ pub(super) struct World {
     fresh: Fresh,
     /// Whether something that all Services have in common may be otherwise.
     uneven: bool,
+    /// Peers whose status says that the agent of this node is gone.
+    stale: BTreeSet<ObjectKey>,
     /// Services to look at.
     dirty: BTreeSet<ObjectKey>,
     /// What is to be said on objects, but for how much they cover.
@@ -126,6 +128,7 @@ impl World {
             profiles: Store::default(),
             fresh: Fresh::default(),
             uneven: true,
+            stale: BTreeSet::new(),
             dirty: BTreeSet::new(),
             reports: Reports::new(),
             announcing: Announcing::new(node),
@@ -168,7 +171,13 @@ impl World {
             Message::MetalL2(news) => moved(&mut self.l2[1], news),
             Message::Bgp(news) => moved(&mut self.bgp[0], news),
             Message::MetalBgp(news) => moved(&mut self.bgp[1], news),
-            Message::Peer(news) => moved(&mut self.peers[0], news),
+            Message::Peer(news) => {
+                let other = moved(&mut self.peers[0], news);
+                let gone = |peer: &&Arc<Peer>| says_gone(&peer.status, &self.node);
+                let stale = self.peers[0].all().filter(gone);
+                self.stale = stale.map(|peer| peer.meta.key.clone()).collect();
+                other
+            }
             Message::MetalPeer(news) => moved(&mut self.peers[1], news),
             Message::Community(news) => moved(&mut self.communities, news),
             Message::Profile(news) => moved(&mut self.profiles, news),
@@ -271,6 +280,11 @@ impl World {
             report.covers = self.announcing.covers(about);
         }
         reports
+    }
+
+    /// Peers whose status says that the agent of this node is gone.
+    pub(super) fn stale(&self) -> &BTreeSet<ObjectKey> {
+        &self.stale
     }
 
     /// The other agents that count, and where they hear heartbeats.

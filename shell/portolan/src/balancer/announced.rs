@@ -226,28 +226,28 @@ fn silent<T>(nodes: &std::collections::BTreeMap<Arc<str>, Result<T, Mute>>) -> V
 }
 
 /// The rows of `portolan lb bgp`: peer, address, AS number, node, state, since when,
-/// prefixes, why.
+/// BFD, prefixes, what was last the matter.
 pub(super) async fn sessions(session: &Session, pools: &[Pool]) -> Result<Vec<Vec<String>>> {
     let world = World::read(session).await?;
     let ground = world.ground(pools);
     let now = Timestamp::now();
     let mut rows = Vec::new();
     for peer in &world.peers {
-        rows.extend(of_peer(peer, &ground, now));
+        rows.extend(of_peer(peer, &world.speakers, &ground, now));
     }
     Ok(rows)
 }
 
-fn of_peer(peer: &Peer, ground: &Ground, now: Timestamp) -> Vec<Vec<String>> {
+fn of_peer(peer: &Peer, speakers: &[Speaker], ground: &Ground, now: Timestamp) -> Vec<Vec<String>> {
     let key = &peer.meta.key;
     let address = peer.address.map_or_else(String::new, |ip| ip.to_string());
-    let row = |cells: [String; 5]| {
+    let row = |cells: [String; 6]| {
         let first = [key.to_string(), address.clone(), peer.peer_as.to_string()];
         first.into_iter().chain(cells).collect::<Vec<String>>()
     };
     let nobody = |why: String| {
-        let [node, state, since, prefixes] = ["<none>", "<none>", "", ""].map(str::to_owned);
-        vec![row([node, state, since, prefixes, why])]
+        let [node, state, rest] = ["<none>", "<none>", ""].map(str::to_owned);
+        vec![row([node, state, rest.clone(), rest.clone(), rest, why])]
     };
     if !peer.faults.is_empty() {
         return nobody(peer.faults.join("; "));
@@ -259,33 +259,49 @@ fn of_peer(peer: &Peer, ground: &Ground, now: Timestamp) -> Vec<Vec<String>> {
     let known = list_at(&peer.status, "sessions");
     let rows = nodes.into_iter().map(|node| {
         let entry = known.iter().find(|one| str_at(one, "node") == node);
+        // What an agent wrote that is gone may not be so any more.
+        let entry = entry.filter(|_| speakers.iter().any(|one| one.node == node));
         row(of_node(node, entry, peer, now))
     });
     rows.collect()
 }
 
-/// Node, state, since when, prefixes, why.
-fn of_node(node: &str, entry: Option<&Value>, peer: &Peer, now: Timestamp) -> [String; 5] {
+/// Node, state, since when, BFD, prefixes, what was last the matter.
+fn of_node(node: &str, entry: Option<&Value>, peer: &Peer, now: Timestamp) -> [String; 6] {
     let Some(entry) = entry else {
         let why = match peer.is_own() {
-            true => "no agent has told: does one run there with --announce?",
-            false => "MetalLB's peers have no status: see the metrics and the log of the agent",
+            true => "no agent tells: does one run there with --announce?",
+            false => "MetalLB's peers have no status: see their events, and the agent's metrics",
         };
-        let [state, since, prefixes, why] = ["<unknown>", "", "", why].map(str::to_owned);
-        return [node.to_owned(), state, since, prefixes, why];
+        let [state, rest, why] = ["<unknown>", "", why].map(str::to_owned);
+        return [
+            node.to_owned(),
+            state,
+            rest.clone(),
+            rest.clone(),
+            rest,
+            why,
+        ];
     };
-    let since = str_at(entry, "since").parse::<Timestamp>();
-    let since = since.map_or_else(
-        |_error| String::new(),
-        |since| human_duration(now.as_second() - since.as_second()),
-    );
+    let age = |field: &str| {
+        let since = str_at(entry, field).parse::<Timestamp>();
+        since.map_or_else(
+            |_error| String::new(),
+            |since| human_duration(now.as_second() - since.as_second()),
+        )
+    };
+    let last = match str_at(entry, "lastError") {
+        "" => str_at(entry, "message").to_owned(),
+        last => format!("{last} ({} ago)", age("lastErrorTime")),
+    };
     let prefixes = int_at(entry, "prefixes").unwrap_or(0);
     [
         node.to_owned(),
         str_at(entry, "state").to_owned(),
-        since,
+        age("since"),
+        str_at(entry, "bfd").to_owned(),
         prefixes.to_string(),
-        str_at(entry, "message").to_owned(),
+        last,
     ]
 }
 
@@ -409,27 +425,39 @@ mod tests {
                     "node": "n1", "state": "Established", "prefixes": 3,
                     "since": "2026-01-02T03:02:05Z",
                 },
-                {"node": "n2", "state": "Active", "message": "no connection"},
+                {
+                    "node": "n2", "state": "Active", "bfd": "Down",
+                    "lastError": "no connection", "lastErrorTime": "2026-01-02T03:04:00Z",
+                },
             ]},
         });
         let now: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
         let peer = Peer::read(&object);
-        let rows = of_peer(&peer, &ground(&peer), now);
-        let rows: Vec<String> = rows.iter().map(|row| row.join("|")).collect();
-        let unknown = "no agent has told: does one run there with --announce?";
+        let rows = |speakers: &[Speaker]| {
+            let rows = of_peer(&peer, speakers, &ground(&peer), now);
+            let rows = rows.iter().map(|row| row.join("|"));
+            rows.collect::<Vec<String>>()
+        };
+        let unknown = "no agent tells: does one run there with --announce?";
+        let gone = |node: u8| format!("tor|192.0.2.254|2|n{node}|<unknown>||||{unknown}");
         assert_eq!(
-            rows,
+            rows(&world.speakers),
             [
-                "tor|192.0.2.254|2|n1|Established|2m|3|".to_owned(),
-                "tor|192.0.2.254|2|n2|Active||0|no connection".to_owned(),
-                format!("tor|192.0.2.254|2|n3|<unknown>|||{unknown}"),
+                "tor|192.0.2.254|2|n1|Established|2m||3|".to_owned(),
+                "tor|192.0.2.254|2|n2|Active||Down|0|no connection (5s ago)".to_owned(),
+                gone(3),
             ]
         );
+        // What an agent that is gone wrote last counts for nothing.
+        assert_eq!(rows(&world.speakers[1..])[0], gone(1));
         object["spec"]["peerAddress"] = "tor".into();
         let peer = Peer::read(&object);
-        let rows = of_peer(&peer, &ground(&peer), now);
+        let rows = of_peer(&peer, &world.speakers, &ground(&peer), now);
         let why = "peerAddress: \"tor\" is no IP address";
-        assert_eq!(rows, [["tor", "", "2", "<none>", "<none>", "", "", why]]);
+        assert_eq!(
+            rows,
+            [["tor", "", "2", "<none>", "<none>", "", "", "", why]]
+        );
     }
 
     #[test]

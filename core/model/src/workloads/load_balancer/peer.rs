@@ -44,6 +44,8 @@ pub struct Bfd {
     pub receive: Duration,
     /// How many packets may be missed.
     pub multiplier: u8,
+    /// The lowest TTL that packets over several hops may have left, where it is written.
+    pub least_ttl: Option<u8>,
 }
 
 impl Default for Bfd {
@@ -52,6 +54,7 @@ impl Default for Bfd {
             transmit: Duration::from_millis(300),
             receive: Duration::from_millis(300),
             multiplier: 3,
+            least_ttl: None,
         }
     }
 }
@@ -70,14 +73,16 @@ pub struct BfdProfile {
 object!(BfdProfile, read_profile);
 
 fn read_profile(object: &Value) -> BfdProfile {
+    let spec = at(object, "spec");
+    let fields = ["transmitInterval", "receiveInterval", "detectMultiplier"];
     BfdProfile {
-        bfd: bfd(
-            at(object, "spec"),
-            ["transmitInterval", "receiveInterval", "detectMultiplier"],
-        ),
+        bfd: Bfd {
+            least_ttl: number(spec, "minimumTtl").filter(|ttl| *ttl > 0),
+            ..bfd(spec, fields)
+        },
         notes: ["echoMode", "passiveMode"]
             .into_iter()
-            .filter(|field| bool_at(at(object, "spec"), field))
+            .filter(|field| bool_at(spec, field))
             .map(|field| format!("{field} is not supported"))
             .collect(),
         meta: Meta::of(object),
@@ -96,6 +101,7 @@ fn bfd(value: &Value, [transmit, receive, multiplier]: [&str; 3]) -> Bfd {
         transmit: time(transmit).unwrap_or(usual.transmit),
         receive: time(receive).unwrap_or(usual.receive),
         multiplier: times.filter(|n| *n > 0).unwrap_or(usual.multiplier),
+        least_ttl: None,
     }
 }
 
@@ -138,6 +144,9 @@ pub struct Peer {
     pub bfd: Option<Bfd>,
     /// The BFDProfile that has them, for a peer of MetalLB.
     pub bfd_profile: Option<String>,
+    /// Whether BFD takes it for several hops away (RFC 5883), as routers do: an internal
+    /// session, or one that is written to be so.
+    pub far: bool,
     node_selectors: Vec<Selector>,
     /// Why nobody can speak with it.
     pub faults: Vec<String>,
@@ -169,7 +178,7 @@ impl Peer {
         self.meta.key.namespace.is_empty()
     }
 
-    /// Whether a session with it would be the same.
+    /// Whether a session with it would be the same; BFD beside it may be another.
     pub fn speaks_as(&self, other: &Self) -> bool {
         let bare = |peer: &Self| Self {
             meta: Meta {
@@ -178,6 +187,8 @@ impl Peer {
             },
             node_selectors: Vec::new(),
             status: Value::Null,
+            bfd: None,
+            bfd_profile: None,
             ..peer.clone()
         };
         bare(self) == bare(other)
@@ -200,6 +211,7 @@ fn read(object: &Value) -> Peer {
         peer.faults
             .push("the nodes' own AS number is missing".to_owned());
     }
+    peer.far |= peer.local_as == peer.peer_as;
     peer.status = at(object, "status").clone();
     peer.meta = meta;
     peer
@@ -275,6 +287,7 @@ fn own(spec: &Value, peer: &mut Peer) {
         })
         .collect();
     peer.hops = number(spec, "ebgpMultihop");
+    peer.far = peer.hops.is_some_and(|hops| hops > 1);
     peer.max_prefixes = number(spec, "maxPrefixes");
     if let Some(keepalive) = seconds("keepaliveTimeSeconds") {
         not_a_third(keepalive, "keepaliveTimeSeconds", peer);
@@ -318,6 +331,7 @@ fn metal(spec: &Value, namespace: &str, peer: &mut Peer) {
     }
     // Its own speaker takes any distance; ebgpMultiHop is for FRR, which must be told.
     peer.hops = Some(u8::MAX);
+    peer.far = bool_at(spec, "ebgpMultiHop");
     peer.restart = bool_at(spec, "enableGracefulRestart").then_some(RESTART_TIME);
     let (password, secret) = (
         str_at(spec, "password"),
@@ -425,6 +439,7 @@ mod tests {
             (50, 300)
         );
         assert!(!own.takes_node(&BTreeMap::new()));
+        assert!(!own.far);
         let metal = Peer::read(&json!({
             "metadata": {"name": "tor", "namespace": "metallb-system"},
             "spec": {
@@ -447,6 +462,25 @@ mod tests {
         let secret = Password::Secret(ObjectKey::new("metallb-system", "bgp"));
         assert_eq!(metal.password, Some(secret));
         assert!(metal.takes_node(&BTreeMap::new()));
+        // Both ends are of one autonomous system.
+        assert!(metal.far);
+        let profile = BfdProfile::read(&json!({
+            "metadata": {"name": "fast", "namespace": "metallb-system"},
+            "spec": {"receiveInterval": 50, "detectMultiplier": 5, "minimumTtl": 250},
+        }));
+        let wanted = Bfd {
+            transmit: Duration::from_millis(300),
+            receive: Duration::from_millis(50),
+            multiplier: 5,
+            least_ttl: Some(250),
+        };
+        assert_eq!(profile.bfd, wanted);
+        // Another way to watch the path is no other session.
+        let other = Peer {
+            bfd: Some(wanted),
+            ..own.clone()
+        };
+        assert!(own.speaks_as(&other));
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! MetalLB's objects mean what they mean to MetalLB.
 
-use portolan_model::workloads::{Community, ObjectKey};
+use portolan_model::workloads::{BfdProfile, Community, Object, ObjectKey, Peer};
 use serde_json::json;
 
-use super::super::Unsaid;
 use super::super::testbed::{Bed, metal, object, service};
+use super::super::{Facts, Ground, Unsaid};
 
 const ADDRESS: &str = "192.0.2.60";
 
@@ -82,4 +82,29 @@ fn l10_metallbs_peers_advertisements_and_communities_are_read() {
             .faults(&ObjectKey::new("metallb-system", "all")),
         ["community \"unknown\" is none, and no Community names it"]
     );
+}
+
+#[test]
+fn l10_a_peers_bfd_is_of_the_profile_beside_it() {
+    let peer = Peer::read(&metal(
+        "tor",
+        json!({
+            "myASN": 64512, "peerASN": 64513, "peerAddress": "192.0.2.254", "bfdProfile": "fast",
+        }),
+    ));
+    let beside = BfdProfile::read(&metal("fast", json!({"receiveInterval": 50})));
+    let elsewhere = BfdProfile::read(&json!({
+        "metadata": {"name": "fast", "namespace": "default"}, "spec": {"receiveInterval": 70},
+    }));
+    let times = |profiles: Vec<&BfdProfile>| {
+        let ground = Ground::of(&Facts {
+            peers: vec![&peer],
+            profiles,
+            ..Facts::default()
+        });
+        let bfd = ground.peers().next().and_then(|(peer, _)| peer.bfd);
+        bfd.map(|bfd| bfd.receive.as_millis())
+    };
+    assert_eq!(times(vec![&elsewhere, &beside]), Some(50));
+    assert_eq!(times(vec![&elsewhere]), None);
 }

@@ -9,6 +9,8 @@ use portolan_announce::bgp::fsm::State;
 use portolan_model::workloads::ObjectKey;
 use tokio::sync::watch;
 
+use super::fault::Fault;
+
 /// How one session is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Standing {
@@ -16,10 +18,23 @@ pub(super) struct Standing {
     pub(super) state: &'static str,
     /// Since when it is in it.
     pub(super) since: Timestamp,
+    /// What BFD says of the path: a state of RFC 5880, if it is used and there was a
+    /// session.
+    pub(super) path: Option<&'static str>,
     /// How many prefixes the peer was told.
     pub(super) prefixes: usize,
+    /// What was last the matter with it, and when.
+    pub(super) last: Option<(String, Timestamp)>,
+}
+
+impl Standing {
     /// Why it is not established; empty while it is.
-    pub(super) message: String,
+    pub(super) fn message(&self) -> &str {
+        match &self.last {
+            Some((text, _)) if self.state != ESTABLISHED => text,
+            _ => "",
+        }
+    }
 }
 
 /// All sessions of a node, by their peers.
@@ -41,21 +56,24 @@ impl Default for Board {
 }
 
 impl Board {
-    /// A session is so now.
-    pub(super) fn set(&self, peer: &ObjectKey, status: &Status, now: Timestamp) {
+    /// A session is so now, and what was last the matter with it.
+    pub(super) fn set(
+        &self,
+        peer: &ObjectKey,
+        status: &Status,
+        path: Option<&'static str>,
+        last: Option<&(Fault, Timestamp)>,
+    ) {
         let state = name(status.state);
-        let message = match (status.state, &status.last) {
-            (State::Established, _) | (_, None) => String::new(),
-            (_, Some(reason)) => reason.to_string(),
-        };
         self.sessions.send_if_modified(|sessions| {
             let before = sessions.get(peer);
             let since = before.filter(|before| before.state == state);
             let standing = Standing {
                 state,
-                since: since.map_or(now, |before| before.since),
+                since: since.map_or_else(Timestamp::now, |before| before.since),
+                path,
                 prefixes: status.prefixes.1,
-                message,
+                last: last.map(|(fault, at)| (fault.text.clone(), *at)),
             };
             let other = before != Some(&standing);
             sessions.insert(peer.clone(), standing);

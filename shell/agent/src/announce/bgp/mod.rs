@@ -14,19 +14,24 @@
 //! Connections are opened from here only, as MetalLB's own speaker does: nothing
 //! listens at port 179, where a router on the node itself may.
 //!
-//! TODO-correctness: BFD (RFC 5882) is planned for a peer, but not spoken yet.
+//! Beside a session, BFD may look after the path to its peer ([`path`]). A path that is
+//! broken ends the session at once.
 
 mod board;
+mod config;
 mod connection;
 mod dial;
+mod fault;
+mod goodbye;
+mod path;
 mod route;
 mod status;
 mod task;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use portolan_client::Client;
+use portolan_client::{Client, Recorder};
 use portolan_kernel::netns::NetNs;
 use portolan_model::workloads::{ObjectKey, Peer};
 use portolan_plan::announce::{Announcing, RouteKey};
@@ -35,9 +40,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{AnnounceConfig, AnnounceTold};
+pub use goodbye::{Farewelled, end_sessions};
+pub(super) use status::says_gone;
+
 use board::Board;
+use path::Paths;
 use route::Change;
-use status::Wanted;
+use status::{Want, Wanted};
 use task::{Farewell, Order, Speaker};
 
 /// What all sessions of a node have in common.
@@ -56,13 +65,21 @@ struct Running {
     orders: mpsc::UnboundedSender<Order>,
 }
 
-/// The sessions of a node.
-pub(super) struct Peers {
+/// What the tasks of all peers have in common.
+#[derive(Clone)]
+struct Common {
     netns: NetNs,
     client: Client,
+    recorder: Recorder,
     told: AnnounceTold,
-    tasks: TaskTracker,
+    paths: Paths,
     board: Board,
+}
+
+/// The sessions of a node.
+pub(super) struct Peers {
+    common: Common,
+    tasks: TaskTracker,
     wanted: watch::Sender<Wanted>,
     running: BTreeMap<ObjectKey, Running>,
 }
@@ -71,32 +88,39 @@ impl Peers {
     /// No sessions yet. Statuses are written until `over`.
     pub(super) fn new(
         config: &AnnounceConfig,
+        recorder: Recorder,
         tasks: TaskTracker,
         over: CancellationToken,
     ) -> Self {
-        let (wanted, nodes) = watch::channel(Wanted::new());
-        let board = Board::default();
-        let sessions = board.follow();
+        let (wanted, nodes) = watch::channel(Wanted::default());
+        let common = Common {
+            netns: config.netns.clone(),
+            client: config.client.clone(),
+            recorder,
+            told: config.told.clone(),
+            paths: Paths::new(config.netns.clone(), config.told.clone()),
+            board: Board::default(),
+        };
+        let sessions = common.board.follow();
         let (client, node) = (config.client.clone(), config.node.clone());
         tasks.spawn(status::run(client, node, sessions, nodes, over));
         Self {
-            netns: config.netns.clone(),
-            client: config.client.clone(),
-            told: config.told.clone(),
+            common,
             tasks,
-            board,
             wanted,
             running: BTreeMap::new(),
         }
     }
 
     /// Brings the sessions and what they tell in line with what is announced; `touched`
-    /// are routes that may be otherwise than before.
+    /// are routes that may be otherwise than before, `stale` the peers whose status says
+    /// that this node's agent is gone.
     pub(super) fn settle<'a>(
         &mut self,
         announcing: &Announcing,
         own: &Own,
         touched: impl IntoIterator<Item = &'a RouteKey>,
+        stale: &BTreeSet<ObjectKey>,
     ) {
         let mut changes: BTreeMap<&ObjectKey, Vec<Change>> = BTreeMap::new();
         for key in touched {
@@ -107,7 +131,7 @@ impl Peers {
         for peer in announcing.ground().peers_of(&own.node) {
             wanted.insert(&peer.meta.key, peer);
         }
-        self.count(announcing, wanted.keys().copied());
+        self.count(announcing, own, stale);
         self.running.retain(|key, running| {
             let farewell = match wanted.get(key) {
                 None => Farewell::Deconfigured,
@@ -118,7 +142,11 @@ impl Peers {
             false
         });
         for (key, peer) in wanted {
-            if let Some(running) = self.running.get(key) {
+            if let Some(running) = self.running.get_mut(key) {
+                if running.peer.bfd != peer.bfd {
+                    running.peer = peer.clone();
+                    send(&running.orders, Order::Watch(peer.bfd));
+                }
                 if let Some(changes) = changes.remove(key) {
                     send(&running.orders, Order::Routes(changes));
                 }
@@ -132,30 +160,44 @@ impl Peers {
         }
     }
 
-    /// Notes which nodes should have a session with each peer.
-    fn count<'a>(&self, announcing: &Announcing, peers: impl Iterator<Item = &'a ObjectKey>) {
-        let nodes = peers.map(|peer| {
-            let nodes = announcing.ground().nodes_of(peer);
-            (peer.clone(), nodes.map(str::to_owned).collect())
+    /// Notes what the statuses of all peers follow from, besides the sessions.
+    fn count(&self, announcing: &Announcing, own: &Own, stale: &BTreeSet<ObjectKey>) {
+        let ground = announcing.ground();
+        let there = ground.standing().filter(|(_, one)| one.links.is_some());
+        let mut there = there.map(|(node, _)| node.to_owned());
+        // One of the agents that are there looks after the entries of those that are not.
+        let keeps = there.by_ref().next().is_some_and(|first| first == own.node);
+        let there = match keeps {
+            true => std::iter::once(own.node.clone()).chain(there).collect(),
+            false => BTreeSet::new(),
+        };
+        let own_peers = ground.peers().filter(|(peer, _)| peer.is_own());
+        let peers = own_peers.map(|(peer, nodes)| {
+            let key = peer.meta.key.clone();
+            let nodes = nodes.map(str::to_owned).collect();
+            let (faults, stale) = (peer.faults.clone(), stale.contains(&key));
+            let want = Want {
+                nodes,
+                faults,
+                stale,
+            };
+            (key, want)
         });
-        let nodes: Wanted = nodes.collect();
+        let wanted = Wanted {
+            peers: peers.collect(),
+            there: keeps.then_some(there),
+        };
         self.wanted.send_if_modified(|known| {
-            let other = *known != nodes;
-            *known = nodes;
+            let other = *known != wanted;
+            *known = wanted;
             other
         });
     }
 
     fn begin(&self, peer: &Peer, own: &Own) -> Running {
         let (orders, receiver) = mpsc::unbounded_channel();
-        let speaker = Speaker::new(
-            peer.clone(),
-            own.clone(),
-            self.netns.clone(),
-            self.board.clone(),
-            self.told.clone(),
-        );
-        self.tasks.spawn(speaker.run(self.client.clone(), receiver));
+        let speaker = Speaker::new(peer.clone(), own.clone(), self.common.clone());
+        self.tasks.spawn(speaker.run(receiver));
         Running {
             peer: peer.clone(),
             own: own.clone(),

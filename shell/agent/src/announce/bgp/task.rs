@@ -1,28 +1,29 @@
 //! The task of one peer: the machine, its timers, and what it asks for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
 use ipnet::IpNet;
-use portolan_announce::bgp::config::Restart;
+use jiff::Timestamp;
 use portolan_announce::bgp::fsm::State;
-use portolan_announce::bgp::{Config, Connection, Family, Input, News, Output, Session, Stop};
-use portolan_client::{Client, SECRETS, Target};
-use portolan_kernel::netns::NetNs;
-use portolan_model::workloads::{Password, Peer};
+use portolan_announce::bgp::{Connection, Input, News, Output, Reason, Session, Stop};
+use portolan_client::Severity;
+use portolan_model::workloads::{Bfd, Peer};
 use portolan_plan::announce::Route;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::config::{config, read_password, regarding};
 use super::connection::{Event, Writer};
 use super::dial::Dial;
+use super::fault::Fault;
+use super::path::{Path, PathStanding};
 use super::route::{Change, attributes, next_hop};
-use super::{AnnounceTold, Board, Own};
+use super::{Common, Own};
 
 /// What connections tell that is not taken yet.
 const DEPTH: usize = 16;
@@ -49,6 +50,8 @@ pub(super) enum Farewell {
 pub(super) enum Order {
     /// Tell these routes, or no longer.
     Routes(Vec<Change>),
+    /// Look after the path so from now on, or not at all.
+    Watch(Option<Bfd>),
     /// End the session.
     End(Farewell),
 }
@@ -57,18 +60,32 @@ pub(super) enum Order {
 pub(super) struct Speaker {
     peer: Peer,
     own: Own,
-    netns: NetNs,
-    board: Board,
-    told: AnnounceTold,
+    common: Common,
     session: Session,
+    /// What was last the matter, and when.
+    last: Option<(Fault, Timestamp)>,
+    /// Why the last connection was not opened.
+    attempted: Option<Fault>,
+    /// What an event has told of since the session was last up.
+    events_told: BTreeSet<String>,
+    /// Whether the password may be another by now.
+    doubtful: bool,
     routes: BTreeMap<IpNet, Route>,
     password: Option<Vec<u8>>,
     /// Our end of the connection that was opened last.
     local: Option<IpAddr>,
+    /// Both of its ends.
+    ends: Option<[SocketAddr; 2]>,
+    /// The path, once it is looked after.
+    path: Option<Path>,
+    /// How many times it was found to be broken.
+    breaks: u64,
     writers: BTreeMap<Connection, Writer>,
     /// Connections whose last words are still written.
     closing: Vec<JoinHandle<()>>,
     attempt: Option<JoinHandle<()>>,
+    /// Whether the task is about to end.
+    ends_now: bool,
     next: u64,
     start: Instant,
     events: mpsc::Sender<Event>,
@@ -76,28 +93,28 @@ pub(super) struct Speaker {
 }
 
 impl Speaker {
-    pub(super) fn new(
-        peer: Peer,
-        own: Own,
-        netns: NetNs,
-        board: Board,
-        told: AnnounceTold,
-    ) -> Self {
+    pub(super) fn new(peer: Peer, own: Own, common: Common) -> Self {
         let (events, inbox) = mpsc::channel(DEPTH);
         let seed = RandomState::new().build_hasher().finish();
         Self {
             session: Session::new(config(&peer, &own), seed),
             peer,
             own,
-            netns,
-            board,
-            told,
+            common,
+            last: None,
+            attempted: None,
+            events_told: BTreeSet::new(),
+            doubtful: false,
             routes: BTreeMap::new(),
             password: None,
             local: None,
+            ends: None,
+            path: None,
+            breaks: 0,
             writers: BTreeMap::new(),
             closing: Vec::new(),
             attempt: None,
+            ends_now: false,
             next: 0,
             start: Instant::now(),
             events,
@@ -110,8 +127,9 @@ impl Speaker {
     }
 
     /// Speaks with the peer until it is told to end.
-    pub(super) async fn run(mut self, client: Client, mut orders: mpsc::UnboundedReceiver<Order>) {
-        if !self.password(&client, &mut orders).await {
+    pub(super) async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
+        if !self.password(&mut orders).await {
+            self.common.board.remove(&self.peer.meta.key);
             return;
         }
         self.handle(Input::Start);
@@ -124,20 +142,30 @@ impl Speaker {
                         self.take(changes);
                         self.flush();
                     }
-                    Some(Order::End(farewell)) => break self.end(farewell),
-                    None => break self.end(Farewell::Restart),
+                    Some(Order::Watch(bfd)) => {
+                        self.peer.bfd = bfd;
+                        self.watch().await;
+                    }
+                    Some(Order::End(farewell)) => break self.end(farewell).await,
+                    None => break self.end(Farewell::Restart).await,
                 },
+                standing = Path::changed(&mut self.path) => self.path_changed(standing),
                 // There is always a sender: our own.
-                Some(event) = self.inbox.recv() => self.happened(event),
+                Some(event) = self.inbox.recv() => {
+                    self.happened(event);
+                    self.watch().await;
+                    self.doubt().await;
+                }
                 () = super::super::sleep_until(due) => {
                     let outputs = self.session.tick(self.now());
                     self.perform(outputs);
+                    self.doubt().await;
                 }
             }
         }
-        self.board.remove(&self.peer.meta.key);
+        self.common.board.remove(&self.peer.meta.key);
         if let Some(at) = self.at() {
-            self.told.ended(at);
+            self.common.told.ended(at);
         }
         let closing = futures::future::join_all(std::mem::take(&mut self.closing));
         if tokio::time::timeout(LAST_WORDS, closing).await.is_err() {
@@ -147,13 +175,9 @@ impl Speaker {
     }
 
     /// Finds the password, if there is one. False if the task is to end before.
-    async fn password(
-        &mut self,
-        client: &Client,
-        orders: &mut mpsc::UnboundedReceiver<Order>,
-    ) -> bool {
+    async fn password(&mut self, orders: &mut mpsc::UnboundedReceiver<Order>) -> bool {
         loop {
-            match read_password(client, self.peer.password.as_ref()).await {
+            match read_password(&self.common.client, self.peer.password.as_ref()).await {
                 Ok(password) => {
                     self.password = password;
                     return true;
@@ -161,6 +185,8 @@ impl Speaker {
                 Err(why) => {
                     let peer = self.peer.meta.key.to_string();
                     tracing::warn!(peer, why, "no session: its password is not known");
+                    self.fail(Fault::no_password(why));
+                    self.publish();
                 }
             }
             let again = tokio::time::sleep(AGAIN);
@@ -170,10 +196,27 @@ impl Speaker {
                     () = &mut again => break,
                     order = orders.recv() => match order {
                         Some(Order::Routes(changes)) => self.take(changes),
+                        Some(Order::Watch(bfd)) => self.peer.bfd = bfd,
                         Some(Order::End(_)) | None => return false,
                     },
                 }
             }
+        }
+    }
+
+    /// Reads the password again after a failure that another one may have caused.
+    async fn doubt(&mut self) {
+        if !std::mem::take(&mut self.doubtful) || self.peer.password.is_none() {
+            return;
+        }
+        let read = read_password(&self.common.client, self.peer.password.as_ref());
+        match tokio::time::timeout(AGAIN, read).await {
+            Ok(Ok(password)) => self.password = password,
+            Ok(Err(why)) => {
+                let peer = self.peer.meta.key.to_string();
+                tracing::debug!(peer, why, "the password was not read again");
+            }
+            Err(_late) => {}
         }
     }
 
@@ -198,6 +241,41 @@ impl Speaker {
         self.session.complete();
     }
 
+    /// Has the path looked after once there is a session, as it is configured now.
+    async fn watch(&mut self) {
+        let wanted = self.peer.bfd.zip(self.ends);
+        let is_so = |path: &Path| {
+            let same = |[local, peer]: [SocketAddr; 2]| (local.ip(), peer.ip());
+            wanted.is_some_and(|(bfd, ends)| path.bfd == bfd && same(path.ends) == same(ends))
+        };
+        let is_up = self.session.agreed().is_some();
+        // Without a session, the path of the last one shows whether it can come back.
+        if self.path.as_ref().is_some_and(is_so) || (self.peer.bfd.is_some() && !is_up) {
+            return;
+        }
+        if let Some(path) = self.path.take() {
+            path.end().await;
+        }
+        self.breaks = 0;
+        if let Some((bfd, ends)) = wanted {
+            match self.common.paths.start(ends, bfd, self.peer.far) {
+                Ok(path) => self.path = Some(path),
+                Err(error) => {
+                    let peer = self.peer.meta.key.to_string();
+                    tracing::warn!(peer, %error, "no BFD: there is no thread for it");
+                }
+            }
+        }
+    }
+
+    /// A path that is broken ends the session, which is tried again as after any error.
+    fn path_changed(&mut self, standing: PathStanding) {
+        if std::mem::replace(&mut self.breaks, standing.breaks) != standing.breaks {
+            let outputs = self.stop(Stop::PathDown);
+            self.perform(outputs);
+        }
+    }
+
     fn flush(&mut self) {
         let outputs = self.session.flush();
         self.perform(outputs);
@@ -212,10 +290,11 @@ impl Speaker {
         match event {
             Event::Dialled(Ok(stream)) => {
                 self.attempt = None;
-                let local = stream.local_addr().map(|at| at.ip().to_canonical());
-                let Ok(local) = local else {
+                let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else {
                     return self.handle(Input::ConnectFailed);
                 };
+                self.ends = Some([local, peer]);
+                let local = local.ip().to_canonical();
                 let id = Connection(self.next);
                 self.next += 1;
                 let hold = self.peer.hold;
@@ -228,6 +307,7 @@ impl Speaker {
                 self.attempt = None;
                 let peer = self.peer.meta.key.to_string();
                 tracing::debug!(peer, %error, "a BGP peer was not reached");
+                self.attempted = Some(Fault::refused(&self.peer, &error));
                 self.handle(Input::ConnectFailed);
             }
             Event::Read(id, bytes) => self.handle(Input::Received(id, &bytes)),
@@ -256,17 +336,13 @@ impl Speaker {
         for output in outputs {
             match output {
                 Output::Connect => self.dial(),
-                Output::CancelConnect => {
-                    if let Some(attempt) = self.attempt.take() {
-                        attempt.abort();
-                    }
-                }
+                Output::CancelConnect => self.give_up(),
                 Output::Send(id, bytes) => {
                     if let Some(writer) = self.writers.get(&id) {
                         if bytes.get(TYPE_AT) == Some(&UPDATE)
                             && let Some(at) = self.at()
                         {
-                            self.told.update(at);
+                            self.common.told.update(at);
                         }
                         writer.send(bytes);
                     }
@@ -286,9 +362,33 @@ impl Speaker {
         self.closing.extend(writer.map(Writer::close));
     }
 
+    /// An attempt has taken too long, or is no longer wanted.
+    fn give_up(&mut self) {
+        let Some(attempt) = self.attempt.take() else {
+            return;
+        };
+        attempt.abort();
+        if !self.ends_now {
+            self.fail(Fault::no_answer(&self.peer));
+        }
+    }
+
+    /// Notes what is the matter, and tells of it once, until the session is up again.
+    fn fail(&mut self, fault: Fault) {
+        if self.events_told.insert(fault.text.clone()) {
+            let node = &self.own.node;
+            let text = format!("node {node}: {}", fault.text);
+            let about = regarding(&self.peer);
+            let recorder = &self.common.recorder;
+            recorder.tell(&about, Severity::Warning, fault.reason, &text);
+        }
+        self.doubtful = true;
+        self.last = Some((fault, Timestamp::now()));
+    }
+
     fn dial(&mut self) {
         let dial = Dial {
-            netns: self.netns.clone(),
+            netns: self.common.netns.clone(),
             peer: self.peer.clone(),
             password: self.password.clone(),
         };
@@ -304,28 +404,49 @@ impl Speaker {
     }
 
     /// Says what happened. Whether the session is up now.
-    fn tell(&self, news: &News) -> bool {
+    fn tell(&mut self, news: &News) -> bool {
         let peer = self.peer.meta.key.to_string();
         match news {
             News::Up(agreed) => {
                 let (hold, families) = (agreed.hold_time, &agreed.families);
                 tracing::info!(peer, ?hold, ?families, "BGP session up");
+                self.attempted = None;
+                if !std::mem::take(&mut self.events_told).is_empty() {
+                    let node = &self.own.node;
+                    let text = format!("node {node}: the session is up again");
+                    let about = regarding(&self.peer);
+                    let recorder = &self.common.recorder;
+                    recorder.tell(&about, Severity::Normal, "SessionUp", &text);
+                }
                 return true;
             }
-            News::Down(why) => tracing::warn!(peer, %why, "BGP session down"),
-            News::Failed(why) => tracing::debug!(peer, %why, "no BGP session"),
+            News::Down(why) => {
+                tracing::warn!(peer, %why, "BGP session down");
+                self.failed(why);
+            }
+            News::Failed(why) => {
+                tracing::debug!(peer, %why, "no BGP session");
+                self.failed(why);
+            }
             News::Malformed(notice) => tracing::warn!(peer, %notice, "malformed UPDATE"),
         }
         false
     }
 
+    fn failed(&mut self, why: &Reason) {
+        if let Some(fault) = Fault::of(why, &self.peer, self.attempted.as_ref()) {
+            self.fail(fault);
+        }
+    }
+
     fn publish(&self) {
-        let now = jiff::Timestamp::now();
         let status = self.session.status();
-        self.board.set(&self.peer.meta.key, &status, now);
+        let path = self.path.as_ref().map(|path| path.standing().name());
+        let (board, key) = (&self.common.board, &self.peer.meta.key);
+        board.set(key, &status, path, self.last.as_ref());
         if let Some(at) = self.at() {
             let up = status.state == State::Established;
-            self.told.session(at, up, status.prefixes.1);
+            self.common.told.session(at, up, status.prefixes.1);
         }
     }
 
@@ -335,7 +456,12 @@ impl Speaker {
         Some(SocketAddr::new(address, self.peer.port))
     }
 
-    fn end(&mut self, farewell: Farewell) {
+    async fn end(&mut self, farewell: Farewell) {
+        self.ends_now = true;
+        // First of all, so that the peer takes what follows for no broken path.
+        if let Some(path) = self.path.take() {
+            path.end().await;
+        }
         let outputs = match farewell {
             Farewell::Restart if self.peer.restart.is_some() => self.session.leave(),
             Farewell::Restart => self.stop(Stop::Shutdown),
@@ -348,116 +474,5 @@ impl Speaker {
     fn stop(&mut self, stop: Stop) -> Vec<Output> {
         let now = self.now();
         self.session.handle(Input::Stop(stop), now)
-    }
-}
-
-/// What is configured, as the machine has it.
-fn config(peer: &Peer, own: &Own) -> Config {
-    let v4 = |ip: &IpAddr| match ip {
-        IpAddr::V4(v4) => Some(*v4),
-        IpAddr::V6(_) => None,
-    };
-    let own_v4 = own.addresses.iter().find_map(v4);
-    let identifier = peer.router_id.or(own_v4);
-    let session = peer.address.map(portolan_model::Family::of);
-    let written = peer.families.iter().copied();
-    let mut families: Vec<portolan_model::Family> = written.collect();
-    if families.is_empty() {
-        families.extend(session);
-    }
-    let families: Vec<Family> = families
-        .into_iter()
-        .map(|family| match family {
-            portolan_model::Family::V4 => Family::V4,
-            portolan_model::Family::V6 => Family::V6,
-        })
-        .collect();
-    Config {
-        // Without any IPv4 address, IPv4 prefixes go by way of IPv6 or not at all.
-        extended_next_hop: own_v4.is_none() && families.contains(&Family::V4),
-        families,
-        hold_time: peer.hold,
-        connect_retry: peer.connect_retry,
-        restart: peer.restart.map(|seconds| Restart {
-            time: Duration::from_secs(seconds.into()),
-            // Whether there was another before is not known; to say so makes a peer
-            // that knows of none do nothing.
-            restarted: true,
-        }),
-        most_prefixes: peer.max_prefixes,
-        ..Config::new(
-            peer.local_as,
-            peer.peer_as,
-            identifier.unwrap_or_else(|| made_up(&own.node)),
-        )
-    }
-}
-
-/// An identifier for a node without an IPv4 address: of its name, never zero.
-fn made_up(node: &str) -> Ipv4Addr {
-    let hash = node.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    });
-    Ipv4Addr::from_bits(hash.max(1))
-}
-
-/// The password of a peer, or why it is not known.
-async fn read_password(
-    client: &Client,
-    password: Option<&Password>,
-) -> Result<Option<Vec<u8>>, String> {
-    let key = match password {
-        None => return Ok(None),
-        Some(Password::Written(text)) => return Ok(Some(text.clone().into_bytes())),
-        Some(Password::Secret(key)) => key,
-    };
-    let writer = portolan_client::Writer::new(client.clone(), super::super::COMPONENT);
-    let target = Target::one(&SECRETS, Some(&key.namespace), &key.name);
-    let secret = writer.get(target).await;
-    let secret = secret.map_err(|error| format!("secret {key}: {}", error.message()))?;
-    let text = portolan_api::value::str_at(&secret, "data.password");
-    let engine = base64::engine::general_purpose::STANDARD;
-    match engine.decode(text) {
-        Ok(bytes) if !bytes.is_empty() => Ok(Some(bytes)),
-        Ok(_) | Err(_) => Err(format!("secret {key} has no password")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use portolan_model::workloads::Object;
-    use serde_json::json;
-
-    use super::*;
-
-    fn own(addresses: &[&str]) -> Own {
-        Own {
-            node: "n1".to_owned(),
-            addresses: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
-        }
-    }
-
-    #[test]
-    fn l10_a_peer_is_configured_as_it_is_written() {
-        let peer = |address: &str| {
-            Peer::read(&json!({"metadata": {"name": "tor"}, "spec": {
-                "localASN": 64512, "peerASN": 64513, "peerAddress": address,
-                "holdTimeSeconds": 9, "maxPrefixes": 5,
-                "gracefulRestart": {"restartTimeSeconds": 60},
-            }}))
-        };
-        let made = config(&peer("192.0.2.1"), &own(&["2001:db8::7", "192.0.2.7"]));
-        assert_eq!(made.identifier, Ipv4Addr::new(192, 0, 2, 7));
-        assert_eq!(made.families, [Family::V4]);
-        assert!(!made.extended_next_hop);
-        assert_eq!(made.hold_time.as_secs(), 9);
-        assert_eq!(made.most_prefixes, Some(5));
-        assert_eq!(made.restart.unwrap().time.as_secs(), 60);
-        let mut both = peer("2001:db8::1");
-        both.families = [portolan_model::Family::V4, portolan_model::Family::V6].into();
-        let made = config(&both, &own(&["2001:db8::7"]));
-        assert_eq!(made.families, Family::ALL);
-        assert!(made.extended_next_hop);
-        assert_ne!(made.identifier, Ipv4Addr::UNSPECIFIED);
     }
 }
