@@ -65,6 +65,31 @@ impl Segment {
         })
     }
 
+    /// Puts the caller's own namespace on the bridge too, as number `n`.
+    ///
+    /// # Errors
+    /// If the kernel refuses any of it.
+    pub async fn join(&self, n: u8) -> Result<()> {
+        let (middle, links) = (Links::open(&self.bridge)?, Links::open(&NetNs::current()?)?);
+        let name = format!("port{n}");
+        let end = VethEnd {
+            name: "link",
+            mac: Some(mac(n)),
+        };
+        let port = VethEnd {
+            name: &name,
+            mac: None,
+        };
+        let link = links.add_veth(end, port, &middle, None).await?;
+        let (port, master) = (middle.index(&name).await?, middle.index("bridge").await?);
+        middle.set_master(port, Some(master)).await?;
+        for address in [format!("192.0.2.{n}/24"), format!("2001:db8::{n}/64")] {
+            links.add_address(link, address.parse()?).await?;
+        }
+        links.set_up(links.index("lo").await?, true).await?;
+        Ok(())
+    }
+
     /// The client's namespace.
     ///
     /// # Errors
