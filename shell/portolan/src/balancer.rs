@@ -13,6 +13,7 @@ use portolan_model::workloads::{BalancedService, BalancerNode, Object, Pool, Rea
 use portolan_plan::load_balancer::{
     CLASS, CONDITION, LoadBalancer, NODES_CLASS, Places, fitness, is_ours,
 };
+use portolan_why::doctor::Announcers;
 use serde_json::{Value, json};
 
 use crate::cli::{
@@ -51,6 +52,17 @@ async fn pools(session: &Session) -> Result<Vec<Pool>> {
         pools.extend(list(session, path).await?.iter().map(Pool::read));
     }
     Ok(pools)
+}
+
+/// All that the doctor asks about announcing.
+pub(crate) async fn announcers(session: &Session) -> Result<Announcers> {
+    let pools = pools(session).await?;
+    let services = list(session, "/api/v1/services").await?;
+    let services = services.iter().map(BalancedService::read);
+    let services = services.filter(|service| service.wanted).collect();
+    Ok(announced::World::read(session)
+        .await?
+        .announcers(&pools, services))
 }
 
 /// A table, or the same as JSON or YAML.

@@ -7,6 +7,7 @@ use portolan_plan::Place;
 use portolan_plan::load_balancer::CONDITION;
 use serde_json::json;
 
+use super::announced;
 use super::case::{Case, listed};
 use super::finding::{Checked, Finding, Severity, Step};
 
@@ -46,7 +47,7 @@ pub(super) fn title(service: &lean::Service) -> String {
     words.join(" ")
 }
 
-pub(super) fn check(case: &Case<'_>, _before: &[Checked]) -> Checked {
+pub(super) fn check(case: &Case<'_>, before: &[Checked]) -> Checked {
     let spec = &case.service.spec;
     let (summary, mut findings) = match spec.service_type.as_str() {
         "ExternalName" => (
@@ -66,10 +67,9 @@ pub(super) fn check(case: &Case<'_>, _before: &[Checked]) -> Checked {
                     vec![pending(case)],
                 )
             } else {
-                (
-                    format!("load balancer at {}", listed(&addresses)),
-                    partly(case).into_iter().collect(),
-                )
+                let mut findings = announced::findings(case, before);
+                findings.extend(partly(case));
+                (format!("load balancer at {}", listed(&addresses)), findings)
             }
         }
         _ => (

@@ -196,6 +196,9 @@ pub(super) fn is_within(
 
 /// `app=web,tier=front`.
 pub(super) fn labels(labels: &BTreeMap<String, String>) -> String {
+    if labels.is_empty() {
+        return "no labels".to_owned();
+    }
     let pairs: Vec<String> = labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
     pairs.join(",")
 }

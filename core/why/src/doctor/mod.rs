@@ -10,12 +10,12 @@
 //! A step whose cause was found by an earlier one says so and adds no finding:
 //! one mistake is one finding.
 //!
-//! [`STEPS`] is the whole list, in its order; a check that comes later
-//! (load balancers' pools) is a row of it.
+//! [`STEPS`] is the whole list, in its order; a check that comes later is a row of it.
 
 mod access;
 mod address;
 mod affinity;
+mod announced;
 mod case;
 mod endpoints;
 mod finding;
@@ -39,6 +39,7 @@ use portolan_api::lean;
 use portolan_model::{Cluster, Problem};
 use portolan_plan::NodePlan;
 
+pub use announced::Announcers;
 pub use finding::{Checked, Checkup, Finding, Mark, Mend, Severity, Step};
 pub use near::nearest;
 
@@ -65,6 +66,8 @@ pub struct Seen<'a> {
     pub problems: &'a [Problem],
     /// The plan of each node.
     pub plans: &'a [NodePlan],
+    /// Who announces load balancers' addresses; none where there are none.
+    pub announcers: Option<&'a Announcers>,
     /// What each node says of its kernel.
     pub kernels: &'a [Kernel],
     /// The cluster's domain, without a trailing dot.

@@ -1,12 +1,14 @@
 //! A small cluster for the tables of tests: objects in, findings out.
 
+use std::sync::Arc;
+
 use portolan_api::lean;
 use portolan_model::{Change, Cluster, Fact, Kind, Problem, intake};
 use portolan_plan::{NodePlan, NodeView};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{Answer, Attempt, Checkup, Kernel, Knock, Seen, examine, worth_trying};
+use super::{Announcers, Answer, Attempt, Checkup, Kernel, Knock, Seen, examine, worth_trying};
 
 /// Objects as the API server holds them.
 #[derive(Debug, Clone)]
@@ -21,6 +23,7 @@ pub(super) struct Bed {
     pub(super) nodes: Vec<&'static str>,
     pub(super) attempts: Vec<Attempt>,
     pub(super) kernels: Vec<Kernel>,
+    pub(super) announcers: Option<Arc<Announcers>>,
 }
 
 /// A pod of deployment `web` on a node: ready, and listing port 80 as `http`.
@@ -83,6 +86,7 @@ impl Bed {
             nodes: vec!["node-1", "node-2", "node-3"],
             attempts: Vec::new(),
             kernels: Vec::new(),
+            announcers: None,
         }
     }
 
@@ -150,6 +154,7 @@ impl Bed {
             policies_unread: None,
             problems: &problems,
             plans: &plans,
+            announcers: self.announcers.as_deref(),
             kernels: &self.kernels,
             domain: "cluster.local",
         };

@@ -1,6 +1,7 @@
 //! The links of the node where addresses can be answered for.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -62,7 +63,8 @@ async fn look(netns: &NetNs) -> Result<Vec<Found>, LinkError> {
 
 /// The links that have neighbours who may ask: those that are up, have a hardware
 /// address, and are no part of a bridge or bond, which is asked in their place. Of
-/// those of containers, the ones that have an address.
+/// those of containers, the ones that have a subnet: each other one that comes and goes
+/// would be news for everybody.
 fn usable(links: Vec<Link>, mut addresses: BTreeMap<LinkIndex, Vec<IpNet>>) -> Vec<Found> {
     let mut found: Vec<Found> = links
         .into_iter()
@@ -71,7 +73,7 @@ fn usable(links: Vec<Link>, mut addresses: BTreeMap<LinkIndex, Vec<IpNet>>) -> V
             let mac = Mac(link.mac?);
             let addresses = addresses.remove(&link.index).unwrap_or_default();
             let left_out = LEFT_OUT.iter().any(|start| link.name.starts_with(start));
-            let useful = mac.is_station() && !(left_out && addresses.is_empty());
+            let useful = mac.is_station() && (!left_out || addresses.iter().any(is_subnet));
             useful.then_some(Found {
                 name: link.name,
                 index: link.index,
@@ -84,6 +86,15 @@ fn usable(links: Vec<Link>, mut addresses: BTreeMap<LinkIndex, Vec<IpNet>>) -> V
     found.truncate(MOST_LINKS);
     found.sort();
     found
+}
+
+/// Whether an address comes with a subnet that others may be in.
+fn is_subnet(net: &IpNet) -> bool {
+    let of_link = match net.addr() {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    };
+    !of_link && net.prefix_len() < net.max_prefix_len()
 }
 
 #[cfg(test)]
@@ -125,9 +136,21 @@ mod tests {
             link(6, "veth12"),
             link(7, "docker0"),
             link(8, "eth3"),
+            link(9, "veth34"),
         ];
         let net: IpNet = "192.0.2.1/24".parse().unwrap();
-        let addresses = [(LinkIndex(2), vec![net]), (LinkIndex(7), vec![net])];
+        // A pod's, with the gateway's addresses.
+        let gateway = [
+            "169.254.1.1/32",
+            "fe80::1/128",
+            "fe80::ecee:eeff:feee:eeee/64",
+        ];
+        let gateway = gateway.map(|text| text.parse().unwrap()).into();
+        let addresses = [
+            (LinkIndex(2), vec![net]),
+            (LinkIndex(7), vec![net]),
+            (LinkIndex(9), gateway),
+        ];
         let found = usable(links, addresses.into());
         let names: Vec<&str> = found.iter().map(|link| link.name.as_str()).collect();
         assert_eq!(names, ["br0", "docker0", "eth3"]);

@@ -13,6 +13,7 @@ use portolan_model::workloads::{
     ObjectKey, Peer, Pool, SPEAKER, Speaker,
 };
 use portolan_plan::announce::{Account, Facts, Ground, Mute, OnLinks, ToPeers, account};
+use portolan_why::doctor::Announcers;
 use serde_json::Value;
 
 use super::{list, ready_on};
@@ -80,6 +81,19 @@ impl World {
             communities: self.communities.iter().collect(),
             ..Facts::default()
         })
+    }
+}
+
+impl World {
+    /// The same, as the doctor wants it.
+    pub(super) fn announcers(self, pools: &[Pool], services: Vec<BalancedService>) -> Announcers {
+        Announcers {
+            ground: self.ground(pools),
+            agents: self.speakers.len(),
+            peers: self.peers,
+            services,
+            unread: None,
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use super::{Connection, ReportOutput};
 /// What the help of `portolan lb` ends with.
 pub(super) const EXAMPLES: &str = "Examples:\n  \
     portolan lb status                 Services of type LoadBalancer, their addresses, or why they have none\n  \
+    portolan lb status -n shop         those of one namespace; of all, as without it, with -A\n  \
     portolan lb pools                  pools, and how much of them is used\n  \
     portolan lb bgp                    sessions with routers, and what they were told\n  \
     portolan lb explain svc/web        where the addresses of one come from, and are announced from";

@@ -8,9 +8,10 @@ use http::Method;
 use portolan_api::lean;
 use portolan_plan::NodePlan;
 use portolan_why::doctor::{
-    Answer, Attempt, Checkup, Kernel, KernelState, Knock, Seen, examine, worth_trying,
+    Announcers, Answer, Attempt, Checkup, Kernel, KernelState, Knock, Seen, examine, worth_trying,
 };
 
+use crate::balancer;
 use crate::connect::{self, Call, Session};
 use crate::observed::{Observed, list};
 
@@ -30,6 +31,7 @@ pub(super) struct Look {
     events: Vec<lean::Event>,
     plans: Vec<NodePlan>,
     kernels: Vec<Kernel>,
+    announcers: Option<Announcers>,
     domain: String,
     /// For what may be unavailable.
     once: Session,
@@ -59,6 +61,7 @@ impl Look {
         Ok(Self {
             deployments: list(session, "/apis/apps/v1/deployments").await?,
             events: list(session, "/api/v1/events?fieldSelector=type%3DWarning").await?,
+            announcers: announcers(session, &observed).await,
             plans: nodes.iter().map(|node| observed.plan(node)).collect(),
             kernels,
             domain: domain.trim_matches('.').to_owned(),
@@ -79,6 +82,7 @@ impl Look {
             policies_unread: self.observed.policies_unread.as_deref(),
             problems: &self.observed.problems,
             plans: &self.plans,
+            announcers: self.announcers.as_ref(),
             kernels: &self.kernels,
             domain: &self.domain,
         };
@@ -91,6 +95,17 @@ impl Look {
         let attempts: Vec<Attempt> = stream::iter(tried).buffered(AT_ONCE).collect().await;
         examine(&seen, service, &attempts)
     }
+}
+
+/// Who announces load balancers' addresses, where there are any.
+async fn announcers(session: &Session, observed: &Observed) -> Option<Announcers> {
+    let mut services = observed.services.iter();
+    services.find(|service| !service.status.load_balancer.ingress.is_empty())?;
+    let read = balancer::announcers(session).await;
+    Some(read.unwrap_or_else(|error| Announcers {
+        unread: Some(format!("{error:#}")),
+        ..Announcers::default()
+    }))
 }
 
 /// Tries a connection to a port of a pod, at the pod's address: the API server
