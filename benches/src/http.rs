@@ -92,6 +92,31 @@ fn decoded(text: &Value) -> Result<Vec<u8>> {
 }
 
 impl Connection {
+    /// Changes an object by a strategic merge patch, which must succeed.
+    ///
+    /// # Errors
+    /// If it is refused.
+    pub async fn patch(&self, path: &str, body: &Value) -> Result<Bytes> {
+        let kind = "application/strategic-merge-patch+json";
+        let body = Full::new(Bytes::from(body.to_string()));
+        let request = self.request(Method::PATCH, path).header(CONTENT_TYPE, kind);
+        let answer = self.answer(request.body(body)?).await?;
+        finished(answer, path).await
+    }
+
+    fn request(&self, method: Method, path: &str) -> http::request::Builder {
+        Request::builder()
+            .method(method)
+            .uri(format!("https://localhost{path}"))
+            .header(USER_AGENT, &self.agent)
+    }
+
+    async fn answer(&self, request: Request<Full<Bytes>>) -> Result<http::Response<Incoming>> {
+        let mut sender = self.sender.clone();
+        sender.ready().await?;
+        Ok(sender.send_request(request).await?)
+    }
+
     /// Sends a request; the answer's body is still to be read.
     pub async fn send(
         &self,
@@ -100,18 +125,12 @@ impl Connection {
         body: Bytes,
         gzip: bool,
     ) -> Result<http::Response<Incoming>> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(format!("https://localhost{path}"))
-            .header(USER_AGENT, &self.agent)
-            .header(CONTENT_TYPE, "application/json");
+        let request = self.request(method, path);
+        let mut request = request.header(CONTENT_TYPE, "application/json");
         if gzip {
             request = request.header(ACCEPT_ENCODING, "gzip");
         }
-        let request = request.body(Full::new(body))?;
-        let mut sender = self.sender.clone();
-        sender.ready().await?;
-        Ok(sender.send_request(request).await?)
+        self.answer(request.body(Full::new(body))?).await
     }
 
     /// Sends a request that must succeed, and reads its answer.

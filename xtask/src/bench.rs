@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use crate::run::check;
 
 /// The benchmarks: name, and what it measures.
-const BENCHES: [(&str, &str); 4] = [
+const BENCHES: [(&str, &str); 5] = [
     (
         "dataplane",
         "Services in the kernel: cold start, changes, packets, the agent's memory",
@@ -19,6 +19,10 @@ const BENCHES: [(&str, &str); 4] = [
     (
         "policy",
         "NetworkPolicies: cold start, changed labels, packets, memory",
+    ),
+    (
+        "loadbalancer",
+        "addresses given to 10 000 Services, told to a router, moved when a node dies",
     ),
     (
         "apiserver",
@@ -37,6 +41,9 @@ pub(crate) fn run(root: &Path, name: &str, arguments: &[String]) -> Result<()> {
     }
     if name == "dns" {
         crate::setup::need(root, "dnsperf")?;
+    }
+    if name == "loadbalancer" {
+        crate::kubectl::fetch_routers(root)?;
     }
     check(
         root,

@@ -1,5 +1,6 @@
 //! BIRD 2 in a namespace.
 
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -55,7 +56,7 @@ impl Bird {
     /// If it cannot be asked.
     pub fn ask(&self, words: &str) -> Result<String> {
         let mut command = program("birdcl")?;
-        command.arg("-s").arg(self.folder.path().join("control"));
+        command.arg("-s").arg(self.control());
         let output = command.args(words.split(' ')).output()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         if output.status.success() {
@@ -63,6 +64,12 @@ impl Bird {
         } else {
             bail!("birdcl {words}: {text}")
         }
+    }
+
+    /// Where it is asked, for who does not want a process for each question.
+    #[must_use]
+    pub fn control(&self) -> PathBuf {
+        self.folder.path().join("control")
     }
 
     /// Its log so far.

@@ -7,16 +7,16 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use futures::StreamExt as _;
+use portolan_benches::api::Api;
 use portolan_benches::cluster::{self, NODE};
 use portolan_benches::figures::{figure, memory_mb, millis, peak_memory_mb, percentile, say};
+use portolan_benches::still::{settle, wait_for_change};
 use portolan_kernel::link::Links;
 use portolan_kernel::netns::NetNs;
 use portolan_kernel::nft::Nft;
 use portolan_nft::{Batch, Op};
-
-use crate::api::Api;
 
 /// Changes that are waited for one by one.
 const CHANGES: usize = 100;
@@ -25,9 +25,6 @@ const STORM_RATE: u32 = 1000;
 const STORM_SECONDS: u32 = 10;
 /// How long the agent is watched while nothing happens.
 const IDLE: Duration = Duration::from_secs(10);
-/// How long the ruleset must have been still to count as still.
-const STILL: Duration = Duration::from_millis(500);
-const LIMIT: Duration = Duration::from_secs(120);
 
 /// One size.
 pub(crate) async fn run(services: usize) -> Result<()> {
@@ -155,38 +152,6 @@ fn processor_time(pid: u32) -> Result<Duration> {
         sum += Duration::from_nanos(nanos.parse()?);
     }
     Ok(sum)
-}
-
-/// Waits for the ruleset's generation to differ from `before`.
-async fn wait_for_change(nft: &mut Nft, before: u32) -> Result<u32> {
-    let end = Instant::now() + LIMIT;
-    loop {
-        let now = nft.generation()?;
-        if now != before {
-            return Ok(now);
-        }
-        ensure!(
-            Instant::now() < end,
-            "the kernel did not change in {LIMIT:?}"
-        );
-        tokio::time::sleep(Duration::from_micros(200)).await;
-    }
-}
-
-/// Waits until the ruleset has been still for a while; returns its generation and
-/// when it came.
-async fn settle(nft: &mut Nft) -> Result<(u32, Instant)> {
-    let end = Instant::now() + LIMIT;
-    let mut seen = (nft.generation()?, Instant::now());
-    while seen.1.elapsed() < STILL {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-        let now = nft.generation()?;
-        if now != seen.0 {
-            seen = (now, Instant::now());
-        }
-        ensure!(Instant::now() < end, "the kernel is not still in {LIMIT:?}");
-    }
-    Ok(seen)
 }
 
 /// An agent process; dropping it ends it.

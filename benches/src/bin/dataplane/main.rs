@@ -4,7 +4,6 @@
 //! Runs in namespaces of its own, so it touches nothing of the host.
 
 mod agent;
-mod api;
 mod bare;
 mod kernel;
 mod kubeproxy;
