@@ -23,12 +23,13 @@ use portolan_client::{
 };
 use portolan_kernel::link::Links;
 use portolan_kernel::netns::NetNs;
+use portolan_testkit::namespace::inside_as_somebody;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
 use crate::segment::Segment;
-use crate::{place, until};
+use crate::until;
 
 /// Set in the process that is an agent: its node, the namespace of that, and where to
 /// find the API server.
@@ -42,7 +43,7 @@ pub const NS: Option<&str> = Some("default");
 /// # Panics
 /// If the test fails there.
 pub fn inside(test: &str) -> bool {
-    if !place::inside_as_somebody(test) {
+    if !inside_as_somebody(test) {
         return false;
     }
     match std::env::var(AGENT) {

@@ -21,7 +21,8 @@ pub mod segment;
 pub mod speaker;
 mod tools;
 
-pub use place::{Place, inside};
+pub use place::Place;
+pub use portolan_testkit::namespace::inside;
 
 use std::time::{Duration, Instant};
 

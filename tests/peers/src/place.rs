@@ -6,44 +6,6 @@ use anyhow::{Context, Result};
 use portolan_kernel::link::{LinkIndex, Links, VethEnd};
 use portolan_kernel::netns::NetNs;
 
-/// Set in the process that runs a test inside its user namespace.
-const AGAIN: &str = "PORTOLAN_TEST_IN_NAMESPACE";
-
-/// Whether the caller is in a user namespace of its own. If not, the test of this name
-/// has been run there; a failure there fails it here.
-///
-/// # Panics
-/// If user namespaces are refused or `unshare` is missing: nothing is skipped.
-pub fn inside(test: &str) -> bool {
-    inside_as(test, &["--map-root-user"])
-}
-
-/// As [`inside`], but as a user who is not called root and may do the same: some
-/// programs give up what they may when they find that they are root.
-///
-/// # Panics
-/// As [`inside`].
-pub fn inside_as_somebody(test: &str) -> bool {
-    inside_as(test, &["--map-user=1000", "--keep-caps"])
-}
-
-fn inside_as(test: &str, who: &[&str]) -> bool {
-    if std::env::var_os(AGAIN).is_some() {
-        return true;
-    }
-    let program = std::env::current_exe().expect("a test knows its own program");
-    let status = Command::new("unshare")
-        .args(["--user", "--net"])
-        .args(who)
-        .arg(program)
-        .args([test, "--exact", "--nocapture", "--test-threads=1"])
-        .env(AGAIN, "1")
-        .status()
-        .expect("unshare (Debian package util-linux) must be installed");
-    assert!(status.success(), "{test} failed in its user namespace");
-    false
-}
-
 /// Our side of the link, and its number there.
 pub const OURS: &str = "ours";
 /// The neighbour's side of the link.

@@ -4,6 +4,7 @@
 //! - [`scenario`]: the text format of `tests/scenarios`, read and rewritten.
 //! - [`reference`]: NetworkPolicy in the plainest words.
 //! - [`rig`]: a cluster, its plan and its images, kept up change by change.
+//! - [`namespace`]: a test in namespaces of its own.
 //! - [`packets`]: the law that holds nftables to what `why` says.
 //! - [`strategy`]: random clusters, histories, views and packets.
 //!
@@ -14,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod build;
+pub mod namespace;
 pub mod packets;
 pub mod reference;
 pub mod rig;

@@ -125,11 +125,13 @@ fn hold(
 }
 
 fn config() -> ProptestConfig {
+    let usual = ProptestConfig::default();
+    let asked = std::env::var_os("PROPTEST_CASES").map(|_| usual.cases);
     ProptestConfig {
-        cases: 24,
+        cases: asked.unwrap_or(24),
         failure_persistence: None,
         rng_seed: proptest::test_runner::RngSeed::Fixed(0x706f_7274),
-        ..ProptestConfig::default()
+        ..usual
     }
 }
 
