@@ -1,5 +1,6 @@
 //! What an agent leaves in its network namespace when it ends, and how to take
-//! that away: our tables, and the addresses of the cluster's DNS on `lo`.
+//! that away: our tables, the addresses of the cluster's DNS on `lo`, and the rules and
+//! routes by which answers go back to where connections came in.
 //!
 //! Connections that are tracked are left alone: the kernel goes on translating
 //! them until they end.
@@ -13,6 +14,7 @@ use portolan_kernel::link::{LinkError, Links};
 use portolan_kernel::netns::NetNs;
 use portolan_kernel::nft::{CommitError, Nft, OpenError, ReadError};
 use portolan_kernel::presence::{Presence, PresenceError, holder};
+use portolan_kernel::way::Way;
 use portolan_nft::{Batch, Op, TableId};
 use portolan_render::nft as render;
 
@@ -25,6 +27,8 @@ pub enum Leftover {
     Table(TableId),
     /// An address of the loopback link.
     Address(IpNet),
+    /// A rule for packets with a mark, and its routing table.
+    Way(Way),
 }
 
 impl Leftover {
@@ -36,6 +40,7 @@ impl fmt::Display for Leftover {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Table(table) => write!(f, "table {table}"),
+            Self::Way(way) => write!(f, "{way}"),
             Self::Address(address) => write!(f, "address {address} from {LOOPBACK}"),
         }
     }
@@ -62,8 +67,8 @@ pub enum CleanupError {
     /// A table cannot be removed.
     #[error("remove our tables")]
     Commit(#[source] CommitError),
-    /// The addresses cannot be read or changed.
-    #[error("change the addresses of {LOOPBACK}")]
+    /// The addresses, rules or routes cannot be read or changed.
+    #[error("change the addresses of {LOOPBACK}, or rules and routes")]
     Link(#[source] LinkError),
 }
 
@@ -102,6 +107,8 @@ pub async fn leftovers(netns: &NetNs) -> Result<Vec<Leftover>, CleanupError> {
         found.push(Leftover::Table(table));
     }
     let links = Links::open(netns).map_err(CleanupError::Link)?;
+    let ways = links.ways().await.map_err(CleanupError::Link)?;
+    found.extend(ways.into_iter().map(Leftover::Way));
     let Some(loopback) = links.find(LOOPBACK).await.map_err(CleanupError::Link)? else {
         return Ok(found);
     };
@@ -132,6 +139,10 @@ pub async fn cleanup(netns: &NetNs) -> Result<Vec<Leftover>, CleanupError> {
     for leftover in &found {
         match leftover {
             Leftover::Table(table) => delete_table(&mut nft, table)?,
+            Leftover::Way(way) => {
+                let gone = links.del_way(way).await;
+                gone.map_err(CleanupError::Link)?;
+            }
             Leftover::Address(address) => {
                 let loopback = links.index(LOOPBACK).await.map_err(CleanupError::Link)?;
                 let gone = links.del_address(loopback, *address).await;

@@ -13,3 +13,4 @@ mod localhost;
 mod metrics;
 pub mod names_alone;
 pub mod node;
+pub mod replies;

@@ -22,6 +22,7 @@ pub mod presence;
 pub mod release;
 pub mod route;
 pub mod sysctl;
+pub mod way;
 
 #[cfg(test)]
 mod testing;

@@ -96,6 +96,7 @@ async fn work(args: AgentArgs, settings: Settings) -> Result<()> {
         dns_hand_over: HandOver::usual(),
         healthz: settings.healthz,
         metrics: settings.metrics,
+        reply_path: args.reply_path(),
         replace_kube_proxy: args.replace_kube_proxy,
     };
     dns::stop_on_signals(shutdown.clone(), config.dns_hand_over.hurry.clone())?;
@@ -286,6 +287,7 @@ fn resolve(args: &AgentArgs, host_name: impl Fn() -> Result<String>) -> Result<S
         ..NodeView::default()
     };
     cluster_dns(args)?;
+    args.client_ip(&given)?;
     for pods in &given.cluster_pod_cidrs {
         if let Some(services) = given.service_cidrs.iter().find(|net| overlap(pods, net)) {
             bail!("--cluster-cidr {pods} and --service-cidr {services} overlap");
@@ -545,6 +547,18 @@ mod tests {
             &["--cluster-cidr 10.0.0.0/8", "--service-cidr 10.96.0.0/16"],
         );
         refused(&["--masquerade-bit=32"], &["--masquerade-bit"]);
+        refused(
+            &["--preserve-client-ip"],
+            &["--preserve-client-ip", "--cluster-cidr"],
+        );
+        let mask = "--preserve-client-ip-mask";
+        let given = ["--preserve-client-ip", "--cluster-cidr=10.244.0.0/16"];
+        for (value, names) in [("0xf000", "--masquerade-bit"), ("0xf0f", "adjacent")] {
+            refused(
+                &[given[0], given[1], &format!("{mask}={value}")],
+                &[mask, names],
+            );
+        }
         refused(
             &["--healthz-bind-address=localhost"],
             &["--healthz-bind-address"],

@@ -108,6 +108,9 @@ fn value(leftover: &Leftover) -> Value {
         Leftover::Table(table) => {
             json!({"kind": "Table", "family": table.family.name(), "name": &*table.name})
         }
+        Leftover::Way(way) => {
+            json!({"kind": "Rule", "family": if way.ipv6 { "IPv6" } else { "IPv4" }, "rule": way.to_string()})
+        }
         Leftover::Address(address) => {
             json!({"kind": "Address", "link": Leftover::LINK, "address": address.to_string()})
         }

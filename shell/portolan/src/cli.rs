@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 mod agent;
 mod balancer;
 mod cleanup;
+mod client_ip;
 mod cni;
 mod dns;
 mod doctor;
@@ -272,6 +273,10 @@ pub(crate) struct UpArgs {
     /// Forward NodePorts from 127.0.0.1 of this machine
     #[arg(long)]
     pub(crate) publish: bool,
+    /// Let pods see the address of clients outside under externalTrafficPolicy Cluster too, as
+    /// portolan agent --preserve-client-ip does
+    #[arg(long)]
+    pub(crate) preserve_client_ip: bool,
     /// Where the API server listens on this machine
     #[arg(long, default_value = "127.0.0.1:6443", value_name = "ADDRESS:PORT")]
     pub(crate) listen: SocketAddr,

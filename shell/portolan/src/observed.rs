@@ -2,8 +2,10 @@
 //! explain: the same intake and the same plan as the agent's.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use portolan_agent::replies;
 use portolan_api::lean;
 use portolan_model::{Change, Cluster, Fact, Kind, Problem, intake};
 use portolan_plan::{NodePlan, NodeView};
@@ -26,6 +28,9 @@ pub(crate) struct Observed {
     pub(crate) services: Vec<lean::Service>,
     /// All EndpointSlices, as objects.
     pub(crate) slices: Vec<lean::EndpointSlice>,
+    /// What nodes say of the way back of clients' connections; empty where they may not be
+    /// read.
+    reply_paths: Vec<Value>,
     /// Why NetworkPolicies could not be read; the cluster has none of them then.
     pub(crate) policies_unread: Option<String>,
 }
@@ -70,11 +75,13 @@ impl Observed {
         });
         cluster.apply(Change::Replace(Kind::ServiceCidr, facts.collect()));
         let pods = read_pods(session, &mut cluster).await?;
+        let reply_paths = reply_paths(session).await?;
         let policies_unread = read_policies(session, &mut cluster, &mut problems).await?;
         Ok(Self {
             cluster,
             problems,
             pods,
+            reply_paths,
             policies_unread,
             nodes,
             services,
@@ -89,6 +96,7 @@ impl Observed {
             node: node.into(),
             cluster_pod_cidrs: pod_cidrs.filter_map(|net| net.parse().ok()).collect(),
             dns_addresses: self.dns_addresses(),
+            replies: replies::seen_in(&self.reply_paths, node).map(Arc::new),
             ..NodeView::default()
         };
         portolan_plan::node(&self.cluster, &view.observed(&self.cluster))
@@ -163,6 +171,16 @@ async fn service_cidrs(session: &Session) -> Result<Vec<lean::ServiceCidr>> {
     let items = answer.body["items"].as_array().into_iter().flatten();
     let cidrs = items.map(|item| lean::view(item).context("a ServiceCIDR"));
     cidrs.collect()
+}
+
+/// The Leases by which nodes tell each other of the way back.
+async fn reply_paths(session: &Session) -> Result<Vec<Value>> {
+    let leases = "/apis/coordination.k8s.io/v1/leases?labelSelector=";
+    let answer = session
+        .try_call(&Call::get(&format!("{leases}{}", replies::LABEL)))
+        .await?;
+    let items = answer.body["items"].as_array().into_iter().flatten();
+    Ok(items.cloned().collect())
 }
 
 /// Lists one kind.

@@ -14,6 +14,7 @@ use serde_json::Value;
 const NAMESPACE: &str = include_str!("../../../deploy/namespace.yaml");
 const BALANCER_RBAC: &str = include_str!("../../../deploy/load-balancer/rbac.yaml");
 const ANNOUNCER_RBAC: &str = include_str!("../../../deploy/load-balancer/announce.yaml");
+const CLIENT_RBAC: &str = include_str!("../../../deploy/client-address/rbac.yaml");
 const RBAC: &str = include_str!("../../../deploy/rbac.yaml");
 const POLICY_RBAC: &str = include_str!("../../../deploy/network-policy.yaml");
 const AGENT: &str = include_str!("../../../deploy/agent.yaml");
@@ -220,6 +221,30 @@ fn d22_the_dns_server_takes_its_manifest() -> Result<()> {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("/nonexistent/kubeconfig"), "{said}");
+    Ok(())
+}
+
+/// What nodes tell each other by is all that the flag asks for.
+#[test]
+fn p7_who_keeps_clients_addresses_may_write_leases_there() -> Result<()> {
+    let all = objects(CLIENT_RBAC)?;
+    let (role, binding) = (of_kind(&all, "Role")?, of_kind(&all, "RoleBinding")?);
+    let account = objects(NAMESPACE)?;
+    let account = of_kind(&account, "ServiceAccount")?;
+    for object in [role, binding] {
+        assert_eq!(
+            object["metadata"]["namespace"],
+            account["metadata"]["namespace"]
+        );
+    }
+    assert_eq!(binding["roleRef"]["name"], role["metadata"]["name"]);
+    assert_eq!(binding["subjects"][0]["name"], account["metadata"]["name"]);
+    let rules = role["rules"].as_array().context("rules")?;
+    assert_eq!(rules.len(), 1);
+    let parts = ["apiGroups", "resources", "verbs"].map(|part| texts(&rules[0][part]));
+    let parts = parts.map(|texts| texts.collect::<Vec<_>>().join(","));
+    let verbs = "list,watch,create,patch,delete";
+    assert_eq!(parts, ["coordination.k8s.io", "leases", verbs]);
     Ok(())
 }
 

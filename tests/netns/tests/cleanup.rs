@@ -9,6 +9,7 @@ use portolan_kernel::link::Links;
 use portolan_kernel::netns::NetNs;
 use portolan_kernel::nft::Nft;
 use portolan_kernel::presence::Presence;
+use portolan_kernel::way::{Mark, NextHop, Way};
 use portolan_netns::namespace::{inside, nft};
 use portolan_netns::world::block_on;
 use portolan_nft::{Ruleset, diff};
@@ -45,6 +46,19 @@ async fn leave() -> Result<Links> {
         links.add_answering_address(lo, address).await?;
     }
     links.add_address(lo, "10.9.9.9/32".parse()?).await?;
+    let way = Way {
+        ipv6: false,
+        number: 3,
+        mark: Some(Mark {
+            value: 0x3_0000,
+            mask: 0xff_0000,
+        }),
+        next: Some(NextHop {
+            address: "10.9.9.8".parse()?,
+            link: lo,
+        }),
+    };
+    links.add_way(&way).await?;
     let image = image(&NodePlan::empty(view));
     Nft::open_here()?.commit(&diff(&Ruleset::new(), &image))?;
     nft(&["-f", "-"], OTHER);
@@ -63,6 +77,7 @@ fn what_an_agent_left_goes_and_the_rest_stays() {
         let ours = [
             "table ip portolan",
             "table ip6 portolan",
+            "rule fwmark 0x30000/0xff0000 and its table 1347354627",
             "address 10.96.0.10/32 from lo",
             "address fd00:10:96::a/128 from lo",
         ];
@@ -75,6 +90,7 @@ fn what_an_agent_left_goes_and_the_rest_stays() {
         left.retain(|address| !DNS.contains(&address.to_string().as_str()));
         assert_eq!(links.addresses(lo).await?, left);
         assert!(left.contains(&"10.9.9.9/32".parse()?));
+        assert!(links.ways().await?.is_empty());
         assert_eq!(said(&[])?, "nothing to remove\n");
         let report: Value = serde_json::from_str(&said(&["-o", "json"])?)?;
         assert_eq!(report, json!({"dryRun": false, "removed": []}));
@@ -90,10 +106,12 @@ fn addresses_without_a_table_go_too_and_reports_name_them() {
     block_on(async {
         let links = leave().await?;
         nft(&["delete table ip portolan; delete table ip6 portolan"], "");
-        let removed: Vec<Value> = DNS
+        let rule = "rule fwmark 0x30000/0xff0000 and its table 1347354627";
+        let rule = json!({"kind": "Rule", "family": "IPv4", "rule": rule});
+        let addresses = DNS
             .iter()
-            .map(|address| json!({"kind": "Address", "link": "lo", "address": address}))
-            .collect();
+            .map(|address| json!({"kind": "Address", "link": "lo", "address": address}));
+        let removed: Vec<Value> = std::iter::once(rule).chain(addresses).collect();
         let report: Value = serde_json::from_str(&said(&["--dry-run", "-o", "json"])?)?;
         assert_eq!(report, json!({"dryRun": true, "removed": removed}));
         let report = said(&["-o", "yaml"])?;

@@ -14,6 +14,7 @@ use portolan_plan::{NodeView, PodNames};
 use super::gate::Gate;
 use crate::announce::AnnounceTold;
 use crate::dns::{DnsGuard, DnsTold, HandOver, KeepConfig, SharedFront, Upstream};
+use crate::replies::ReplyPath;
 
 /// Where kube-proxy answers `/healthz` and `/livez`: on every address.
 pub const HEALTHZ: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 10256);
@@ -65,6 +66,8 @@ pub struct NodeConfig {
     pub healthz: Option<SocketAddr>,
     /// Where `/metrics` is answered, for Prometheus; nowhere if none.
     pub metrics: Option<SocketAddr>,
+    /// Whether clients outside keep their addresses under `externalTrafficPolicy: Cluster`.
+    pub reply_path: ReplyPath,
     /// Whether rules of a kube-proxy on the same node are removed once ours are in
     /// place; otherwise they are told of.
     pub replace_kube_proxy: bool,

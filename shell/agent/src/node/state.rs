@@ -28,6 +28,7 @@ use crate::drops::{Asks, Drops};
 use crate::health::Health;
 use crate::localhost::Localhost;
 use crate::metrics::{Cause, Metrics, Triggers};
+use crate::replies::Hand;
 
 /// How often the ruleset's generation is looked at: foreign changes are found
 /// by polling, since one subscriber to notifications makes a bulk commit ten
@@ -111,6 +112,8 @@ struct State {
     _drops: Drops,
     kube_proxy: KubeProxy,
     localhost: Localhost,
+    /// Whose answers go where.
+    way_back: Hand,
     /// Kinds whose first list has not arrived yet.
     awaited: Vec<Kind>,
     /// Kinds that may not be read.
@@ -154,10 +157,11 @@ struct Due {
 pub async fn run(mut config: NodeConfig, shutdown: CancellationToken) -> Result<(), NodeError> {
     let node = config.given.node.to_string();
     is_new_enough(&node)?;
-    let plane = Plane::open(&config.netns).map_err(|cause| NodeError::Plane {
+    let refused = |cause| NodeError::Plane {
         node: node.clone(),
         cause,
-    })?;
+    };
+    let plane = Plane::open(&config.netns).map_err(refused)?;
     let metrics = Metrics::new().telling(config.dns_told.clone(), config.announce_told.clone());
     let (drops, asks) = Drops::start(&mut config, &metrics);
     let cuts = drops.cuts.clone();
@@ -167,15 +171,13 @@ pub async fn run(mut config: NodeConfig, shutdown: CancellationToken) -> Result<
         cause,
     })?;
     let kube_proxy = KubeProxy::open(&config.netns, &node, config.replace_kube_proxy);
-    let kube_proxy = kube_proxy.map_err(|cause| NodeError::Plane {
-        node: node.clone(),
-        cause: PlaneError::Open(cause),
-    })?;
+    let kube_proxy = kube_proxy.map_err(|cause| refused(PlaneError::Open(cause)))?;
     let localhost = Localhost::new(&config.netns, &node);
     let names = Names::open(&config, Arc::clone(&metrics.dns));
     let names = names.map_err(|cause| NodeError::Names { node, cause })?;
     let _alone = Alone::start(&config.netns, &config.given.node);
     let health = Health::start(&config, &metrics, &drops);
+    let way_back = Hand::start(&config, &shutdown);
     let wanted = config.wanted();
     let awaited = wanted.kinds.clone();
     let stream = facts(config.kube, wanted, shutdown.clone());
@@ -194,6 +196,7 @@ pub async fn run(mut config: NodeConfig, shutdown: CancellationToken) -> Result<
         _drops: drops,
         kube_proxy,
         localhost,
+        way_back,
         awaited,
         forbidden: BTreeSet::new(),
         dirty: Dirty::default(),
@@ -260,6 +263,7 @@ impl State {
                     self.round().await;
                 }
                 _ = look.tick() => self.look().await,
+                () = self.way_back.changed() => self.round().await,
                 ask = asks.next() => ask.answer(&self.plan, &self.cluster),
                 first = stream.recv() => {
                     let Some(first) = first else {
@@ -272,8 +276,11 @@ impl State {
                     self.round().await;
                 }
             }
-            if self.awaited.is_empty() && !self.is_lost() {
+            if !self.is_waiting() && !self.is_lost() {
                 self.keeper.open(&self.plan.policies);
+                if self.planned && self.holds {
+                    self.way_back.tell(&self.plan);
+                }
             }
         }
     }
@@ -326,7 +333,7 @@ impl State {
 
     /// Plans what is dirty, and brings kernel and names there.
     async fn round(&mut self) {
-        if !self.awaited.is_empty() {
+        if self.is_waiting() {
             return;
         }
         let began = Instant::now();
@@ -432,6 +439,7 @@ impl State {
     /// Looks at the own Node object, the ServiceCIDRs and the address of the
     /// cluster's names. A Node object that is gone is remembered.
     fn observe(&mut self) {
+        self.way_back.show(&mut self.given);
         self.given = self.given.with_node(&self.cluster);
         let mut view = self.given.with_ranges(&self.cluster);
         if self.cluster_dns && view.dns_addresses.is_empty() {
@@ -442,11 +450,14 @@ impl State {
         self.view = view;
     }
 
+    /// Whether nothing may be planned yet.
+    fn is_waiting(&self) -> bool {
+        !self.awaited.is_empty() || self.way_back.is_awaited()
+    }
+
     /// When the whole image is to be compared, if it is.
     fn due(&self) -> Option<Instant> {
-        self.repair
-            .filter(|_| self.awaited.is_empty())
-            .map(|due| due.at)
+        self.repair.filter(|_| !self.is_waiting()).map(|due| due.at)
     }
 
     /// Whether what the kernel holds is not known: nothing can be committed but the
@@ -524,7 +535,7 @@ impl State {
 
     /// Between changes: finds what others did, and tries again what failed.
     async fn look(&mut self) {
-        if !self.awaited.is_empty() {
+        if self.is_waiting() {
             return;
         }
         let now = Instant::now();

@@ -13,6 +13,7 @@ use portolan_agent::gate_socket::SOCKET;
 use portolan_model::Algorithm;
 use portolan_plan::{CUT_BIT, DNS_TTL, Deny, PodNames};
 
+use super::client_ip::reply_mask;
 use super::node_ports::NodePortWord;
 
 /// What the help ends with.
@@ -152,9 +153,19 @@ pub(crate) struct AgentArgs {
     /// the port can pretend to be a node
     #[arg(long, value_name = "FILE")]
     pub(crate) heartbeat_key_file: Option<PathBuf>,
-    /// The namespace of that Lease, and of those of agents that announce
+    /// The namespace of that Lease, and of those of agents that announce or preserve clients'
+    /// addresses
     #[arg(long, default_value = "kube-system", value_name = "NAMESPACE")]
     pub(crate) leader_elect_resource_namespace: String,
+    /// Keep the address of clients outside under externalTrafficPolicy Cluster too, where the
+    /// endpoint's node has this flag as well and is a neighbour on one Ethernet (or vxlan):
+    /// answers go back by the node that the connection came in by. Goes with --cluster-cidr
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    pub(crate) preserve_client_ip: bool,
+    /// Which bits of marks (of packets and connections) say where a connection came in, for
+    /// --preserve-client-ip: adjacent ones, the same on all nodes; nobody else may use them
+    #[arg(long, default_value = "0x00ff0000", value_parser = reply_mask, value_name = "MASK")]
+    pub(crate) preserve_client_ip_mask: u32,
     /// How connections are spread where a Service says nothing by the annotation
     /// portolan.dev/lb-algorithm: random, round-robin or maglev (by client address)
     #[arg(long, alias = "ipvs-scheduler", default_value_t = Algorithm::Random, value_parser = Algorithm::parse, value_name = "ALGORITHM")]

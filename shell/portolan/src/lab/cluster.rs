@@ -16,6 +16,7 @@ use portolan_agent::announce::{self, AnnounceConfig, AnnounceTold, HEARTBEAT_POR
 use portolan_agent::cluster::{self, ClusterConfig};
 use portolan_agent::dns::{DnsGuard, Upstream};
 use portolan_agent::node::{self, Gate, NodeConfig};
+use portolan_agent::replies::ReplyPath;
 use portolan_apiserver::{Config, Server};
 use portolan_lab::addresses;
 use portolan_lab::broker::{Broker, BrokerError};
@@ -53,6 +54,8 @@ pub(crate) struct Settings {
     pub(crate) listen: SocketAddr,
     pub(crate) cluster_domain: String,
     pub(crate) publish: bool,
+    /// Clients outside keep their addresses under `externalTrafficPolicy: Cluster`.
+    pub(crate) preserve_client_ip: bool,
     /// The process to name to whoever wants the same data dir.
     pub(crate) holder: u32,
 }
@@ -261,6 +264,10 @@ impl Shared {
             dns_hand_over: Default::default(),
             healthz: Some(node::HEALTHZ),
             metrics: Some(node::METRICS),
+            reply_path: ReplyPath {
+                on: self.settings.preserve_client_ip,
+                ..ReplyPath::default()
+            },
             replace_kube_proxy: false,
         };
         let stop = self.stop.clone();

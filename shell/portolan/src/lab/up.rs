@@ -33,6 +33,7 @@ pub(crate) async fn run(
         listen: args.listen,
         cluster_domain: args.cluster_domain.clone(),
         publish: args.publish,
+        preserve_client_ip: args.preserve_client_ip,
         holder,
     };
     let plural = if args.nodes == 1 { "" } else { "s" };
@@ -94,6 +95,7 @@ pub(crate) async fn demo(
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         cluster_domain: "cluster.local".to_owned(),
         publish: false,
+        preserve_client_ip: false,
         holder,
     };
     let lab = Lab::start(settings, &broker).await?;

@@ -51,6 +51,7 @@ impl Running {
             dns_hand_over: Default::default(),
             healthz: Some(node::HEALTHZ),
             metrics: Some(node::METRICS),
+            reply_path: Default::default(),
             replace_kube_proxy: false,
         };
         Self {
