@@ -167,9 +167,9 @@ fn l8_new_connections_go_on_after_a_leaders_death() {
         });
         let dump = Dump::start(&bed.segment, "arp or icmp6").unwrap();
         let since = flow.now();
-        // The node dies: its agent, and its cable.
-        take(&mut agents, first).die();
+        // The node dies: its cable, and its agent.
         bed.segment.plug(first, false).unwrap();
+        take(&mut agents, first).die();
         until("connections to the next node", || {
             (flow.served(since, 50) == Some(next)).then_some(())
         });
