@@ -14,7 +14,7 @@ use portolan_kernel::sysctl;
 use crate::PAUSE;
 use crate::segment::Segment;
 
-/// How long a connection may stand still once it is there.
+/// How long a server waits for a client that says nothing.
 const SILENCE: Duration = Duration::from_secs(20);
 
 /// One connection.
@@ -68,7 +68,7 @@ pub struct Flow {
 
 fn get(to: SocketAddr, patience: Duration) -> std::io::Result<u8> {
     let mut stream = TcpStream::connect_timeout(&to, patience)?;
-    stream.set_read_timeout(Some(SILENCE))?;
+    stream.set_read_timeout(Some(patience))?;
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
     let mut said = String::new();
     stream.read_to_string(&mut said)?;
@@ -80,7 +80,7 @@ fn get(to: SocketAddr, patience: Duration) -> std::io::Result<u8> {
 }
 
 impl Flow {
-    /// Begins to connect from the client. A connection that is not there after
+    /// Begins to connect from the client. A connection where nothing comes for
     /// `patience` is given up, and the next one begins.
     ///
     /// # Errors
