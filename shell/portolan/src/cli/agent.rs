@@ -141,8 +141,9 @@ pub(crate) struct AgentArgs {
     /// nodes' own; one agent of those with this flag does it, by a Lease
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
     pub(crate) load_balancer: bool,
-    /// Announce load balancers' addresses from this node by ARP and NDP, as L2Announcements and
-    /// AddressPools ask for; needs CAP_NET_RAW, and the same flag on all nodes
+    /// Announce load balancers' addresses from this node by ARP, NDP and BGP, as AddressPools,
+    /// L2Announcements, BGPAnnouncements and BGPPeers ask for; needs CAP_NET_RAW, and the same
+    /// flag on all nodes
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
     pub(crate) announce: bool,
     /// The UDP port on which agents that announce hear each other's heartbeats, the same on all

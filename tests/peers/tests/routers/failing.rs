@@ -208,3 +208,39 @@ fn l10_cleanup_makes_routers_forget_a_node() {
     until_learnt(&site, &bird, 2);
     until_spread(&site, 2);
 }
+
+/// Beside BFD too, where the router takes its end for the start of a graceful restart.
+#[test]
+fn l10_no_packet_is_lost_while_an_agent_restarts_beside_bfd() {
+    if !inside("failing::l10_no_packet_is_lost_while_an_agent_restarts_beside_bfd") {
+        return;
+    }
+    let (mut site, bird) = started(&json!({"bfd": bfd()}), "bfd graceful;", BFD);
+    for ends in [true, false] {
+        site.until("BFD on all paths", || {
+            let said = bird.ask("show bfd sessions").ok()?;
+            (said.matches(" Up ").count() == 3).then_some(())
+        });
+        let from = site.place(NODES_COUNT + 1).unwrap().clone();
+        let load = Load::start(&from, FOUR).unwrap();
+        match ends {
+            true => site.end(1).unwrap(),
+            false => site.kill(1).unwrap(),
+        }
+        site.until("the router to notice", || {
+            let said = bird.ask("show bfd sessions").ok()?;
+            (said.matches(" Up ").count() == 2).then_some(())
+        });
+        std::thread::sleep(CALM);
+        assert_eq!(paths(&bird, FOUR), 3, "kept, ends={ends}");
+        site.start(1).unwrap();
+        site.until("BFD on all paths", || {
+            let said = bird.ask("show bfd sessions").ok()?;
+            assert_eq!(paths(&bird, FOUR), 3, "kept");
+            (said.matches(" Up ").count() == 3).then_some(())
+        });
+        let sent = load.end();
+        println!("ends={ends}: sent {}, lost {}", sent.len(), lost(&sent));
+        assert_eq!(lost(&sent), 0);
+    }
+}
