@@ -8,15 +8,20 @@ use portolan_benches::figures::{
 };
 use portolan_benches::still::{settle, wait_for_change};
 use portolan_kernel::nft::Nft;
+use portolan_nft::{Batch, Op};
 
 use crate::agent::{Agent, LIMIT, until};
 use crate::allocate::{CHANGES, Cluster};
 use crate::objects;
 use crate::router::{Manner, Router};
-use crate::town::{CLIENT, Town, address, name};
+use crate::town::{CLIENT, Town, address, name, pool_address};
 
 /// Sessions that are begun, by each side in turn.
 const ROUNDS: usize = 5;
+/// Agents that are started to see what they hold.
+const STARTS: usize = 3;
+/// How often an agent is asked.
+const SEEN: Duration = Duration::from_millis(50);
 /// How often BIRD is asked.
 const LOOK: Duration = Duration::from_millis(1);
 /// The node whose agent tells, and the one whose BIRD does.
@@ -28,18 +33,48 @@ const MANNER: Manner = Manner {
     routes: false,
 };
 
-/// What an agent holds that does not announce: its peak, in MB.
-pub(crate) async fn without(town: &Town, cluster: &Cluster) -> Result<f64> {
-    say("an agent that does not announce");
+/// What an agent holds after its start, in MB.
+async fn held(town: &Town, cluster: &Cluster, announce: bool) -> Result<f64> {
     let node = &town.nodes.get(OURS).context("a node")?.netns;
     let mut nft = Nft::open(node)?;
+    // What an earlier agent left would be compared.
+    for id in portolan_render::nft::tables() {
+        if nft.exists(&id)? {
+            let mut batch = Batch::new();
+            batch.push(&id, Op::DeleteTable);
+            nft.commit(&batch)?;
+        }
+    }
     let before = nft.generation()?;
-    let agent = Agent::start(node, &name(OURS), &cluster.api.kubeconfig, false)?;
-    wait_for_change(&mut nft, before).await?;
+    let agent = Agent::start(node, &name(OURS), &cluster.api.kubeconfig, announce)?;
+    if announce {
+        let owned = format!("metallb_speaker_announced{{ip=\"{}\"}}", pool_address(0)?);
+        until("an address that is answered for", SEEN, || {
+            // It does not answer from its first moment on.
+            Ok(matches!(agent.metric(&owned), Ok(Some(_))))
+        })
+        .await?;
+    } else {
+        wait_for_change(&mut nft, before).await?;
+    }
     settle(&mut nft).await?;
-    let held = memory_mb(agent.pid())?;
-    figure("rss_without_mb", held, "MB");
-    Ok(held)
+    memory_mb(agent.pid())
+}
+
+/// What announcing adds to an agent; on links, since no router is known yet.
+pub(crate) async fn memory(town: &Town, cluster: &Cluster) -> Result<()> {
+    say("agents with and without announcing");
+    objects::everywhere(&cluster.api).await?;
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    for _ in 0..STARTS {
+        without.push(held(town, cluster, false).await?);
+        with.push(held(town, cluster, true).await?);
+    }
+    let (with, without) = (median(&mut with), median(&mut without));
+    figure("rss_without_mb", without, "MB");
+    figure("rss_l2_mb", with, "MB");
+    figure("announcing_mb", with - without, "MB");
+    Ok(())
 }
 
 /// One Service after another: from the start of its creation until the router has its
@@ -70,6 +105,10 @@ async fn changes(router: &mut Router, cluster: &mut Cluster, label: &str) -> Res
 /// Begins a session anew: from when it is up until the router has all routes.
 async fn session(router: &mut Router, session: &str, routes: usize) -> Result<Duration> {
     router.ask(&format!("disable {session}"))?;
+    until("the end of a session", LOOK, || {
+        Ok(router.imported(session)?.is_none())
+    })
+    .await?;
     router.ask(&format!("enable {session}"))?;
     let end = Instant::now() + LIMIT;
     let mut up = None;
@@ -107,7 +146,7 @@ async fn begin(town: &Town, cluster: &Cluster) -> Result<(Router, Agent, Duratio
 }
 
 /// All of it where there are many.
-pub(crate) async fn many(town: &Town, cluster: &mut Cluster, without: f64) -> Result<()> {
+pub(crate) async fn many(town: &Town, cluster: &mut Cluster) -> Result<()> {
     say("an agent that announces, and a BIRD that hears of it");
     let size = cluster.size();
     let (mut router, agent, started) = begin(town, cluster).await?;
@@ -118,9 +157,7 @@ pub(crate) async fn many(town: &Town, cluster: &mut Cluster, without: f64) -> Re
     figure("prefixes_per_update", size as f64 / updates, "1");
     let node = &town.nodes.get(OURS).context("a node")?.netns;
     settle(&mut Nft::open(node)?).await?;
-    let held = memory_mb(agent.pid())?;
-    figure("rss_listed_mb", held, "MB");
-    figure("announcing_mb", held - without, "MB");
+    figure("rss_listed_mb", memory_mb(agent.pid())?, "MB");
     let other = &town.nodes.get(THEIRS).context("a node")?.netns;
     let _teller = Router::start_teller(other, address(THEIRS)?, size)?;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());

@@ -46,6 +46,8 @@ struct Small {
 
 impl Drop for Small {
     fn drop(&mut self) {
+        // Agents first, who would ask for the API server.
+        self.agents.clear();
         self.stop.cancel();
     }
 }

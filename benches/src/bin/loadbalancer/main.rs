@@ -24,14 +24,24 @@ const FEW: usize = 10;
 const MANY: usize = 10_000;
 
 /// How a router finds out that a node is dead, and what it is called.
-const WAYS: [(&str, Manner); 1] = [(
-    "hold",
-    Manner {
-        hold: 3,
-        bfd: false,
-        routes: true,
-    },
-)];
+const WAYS: [(&str, Manner); 2] = [
+    (
+        "bfd",
+        Manner {
+            hold: 90,
+            bfd: true,
+            routes: true,
+        },
+    ),
+    (
+        "hold",
+        Manner {
+            hold: 3,
+            bfd: false,
+            routes: true,
+        },
+    ),
+];
 
 /// Benchmarks of load balancers' addresses.
 #[derive(Parser)]
@@ -103,8 +113,8 @@ async fn many(allocate: bool, announce: bool) -> Result<()> {
     }
     if announce {
         town.register(&cluster.api).await?;
-        let without = announce::without(&town, &cluster).await?;
-        announce::many(&town, &mut cluster, without).await?;
+        announce::memory(&town, &cluster).await?;
+        announce::many(&town, &mut cluster).await?;
     }
     if allocate {
         cluster.changes("10000").await?;

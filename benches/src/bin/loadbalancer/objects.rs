@@ -71,3 +71,12 @@ pub(crate) async fn router(api: &Api, hold: u16, bfd: bool) -> Result<()> {
     let spec = json!({"pools": ["all"]});
     create(api, "bgpannouncements", "BGPAnnouncement", "all", spec).await
 }
+
+/// The pool is announced on all links, though none has a subnet for it.
+///
+/// # Errors
+/// If the server refuses it.
+pub(crate) async fn everywhere(api: &Api) -> Result<()> {
+    let spec = json!({"pools": ["all"]});
+    create(api, "l2announcements", "L2Announcement", "all", spec).await
+}

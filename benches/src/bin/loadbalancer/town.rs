@@ -60,10 +60,7 @@ impl Town {
     pub(crate) async fn build(nodes: usize) -> Result<Self> {
         let hub = Links::open(&NetNs::current()?)?;
         hub.set_up(hub.index("lo").await?, true).await?;
-        // An earlier town's.
-        if hub.find("bridge").await?.is_some() {
-            hub.delete("bridge").await?;
-        }
+        clear(&hub, "bridge").await?;
         let bridge = hub.add_bridge("bridge").await?;
         hub.add_address(bridge, net(HUB)?).await?;
         let mut places = Vec::new();
@@ -118,7 +115,20 @@ fn net(address: Ipv4Addr) -> Result<IpNet> {
     Ok(IpNet::V4(Ipv4Net::new(address, PREFIX)?))
 }
 
+/// Takes away what is left of an earlier town.
+async fn clear(hub: &Links, name: &str) -> Result<()> {
+    if hub.find(name).await?.is_none() {
+        return Ok(());
+    }
+    match hub.delete(name).await {
+        // It went with its other end meanwhile.
+        Err(_) if hub.find(name).await?.is_none() => Ok(()),
+        answer => Ok(answer?),
+    }
+}
+
 async fn attach(hub: &Links, bridge: LinkIndex, name: &str, at: Ipv4Addr) -> Result<Place> {
+    clear(hub, name).await?;
     let netns = NetNs::create()?;
     let links = Links::open(&netns)?;
     let end = |name| VethEnd { name, mac: None };
