@@ -215,7 +215,15 @@ fn l10_no_packet_is_lost_while_an_agent_restarts_beside_bfd() {
     if !inside("failing::l10_no_packet_is_lost_while_an_agent_restarts_beside_bfd") {
         return;
     }
-    let (mut site, bird) = started(&json!({"bfd": bfd()}), "bfd graceful;", BFD);
+    // Slow enough that no path is taken for broken where a machine is busy.
+    let slow = json!({
+        "transmitIntervalMilliseconds": 300, "receiveIntervalMilliseconds": 300,
+        "detectMultiplier": 15,
+    });
+    let theirs = BFD
+        .replace("100 ms", "300 ms")
+        .replace("multiplier 5", "multiplier 15");
+    let (mut site, bird) = started(&json!({"bfd": slow}), "bfd graceful;", &theirs);
     for ends in [true, false] {
         site.until("BFD on all paths", || {
             let said = bird.ask("show bfd sessions").ok()?;
