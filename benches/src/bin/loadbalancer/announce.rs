@@ -118,7 +118,8 @@ async fn session(router: &mut Router, session: &str, routes: usize) -> Result<Du
                 return Ok(up.map_or(Duration::ZERO, |up: Instant| up.elapsed()));
             }
             Some(_) => drop(up.get_or_insert_with(Instant::now)),
-            None => {}
+            // One that did not last does not count.
+            None => up = None,
         }
         ensure!(Instant::now() < end, "not within {LIMIT:?}: {session}");
         tokio::time::sleep(LOOK).await;
