@@ -210,10 +210,13 @@ impl<'a> Look<'a> {
         let Some(highest) = condemned.first() else {
             return false;
         };
-        // Deleting a sick pod does no harm unless a lower one is sick as well.
-        let lowest_sick = condemned.iter().rev().find(|pod| !self.is_available(pod));
+        // Deleting a sick pod does no harm unless a lower one is sick as well. One that has
+        // ended is missed by nobody, and would never get well: Kubernetes waits for somebody
+        // who deletes it.
+        let is_sick = |pod: &Pod| !self.is_available(pod) && !pod.is_finished();
+        let lowest_sick = condemned.iter().rev().find(|pod| is_sick(pod));
         let is_first_sick = lowest_sick.is_none_or(|sick| sick.meta.uid == highest.meta.uid);
-        if !highest.meta.deleting && (self.is_available(highest) || is_first_sick) {
+        if !highest.meta.deleting && (!is_sick(highest) || is_first_sick) {
             self.delete(highest);
         }
         true
