@@ -125,19 +125,9 @@ async fn workloads(client: Client, config: ClusterConfig, shutdown: &Cancellatio
     let mut queue = Queue::new(config.retry);
     let mut world = World::new(config);
     let mut in_flight = 0usize;
-    loop {
-        tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return,
-            message = messages.recv() => {
-                let Some(message) = message else { return };
-                take(message, &mut world, &mut queue, &mut in_flight);
-                for _ in 1..DRAIN {
-                    let Ok(message) = messages.try_recv() else { break };
-                    take(message, &mut world, &mut queue, &mut in_flight);
-                }
-            }
-            () = sleep_until(queue.next_due()) => {}
+    while let Some(news) = next(&mut messages, queue.next_due(), shutdown).await {
+        for message in news {
+            take(message, &mut world, &mut queue, &mut in_flight);
         }
         if !world.is_listed() {
             continue;
@@ -179,6 +169,22 @@ fn take(message: Message, world: &mut World, queue: &mut Queue<Task>, in_flight:
             None => queue.add(task),
             Some(after) => queue.add_after(task, now + after),
         }
+    }
+}
+
+/// What a loop hears next: some messages, or none because something is due. Nothing once
+/// it is over.
+async fn next<M>(
+    messages: &mut mpsc::Receiver<M>,
+    due: Option<Instant>,
+    shutdown: &CancellationToken,
+) -> Option<Vec<M>> {
+    let mut news = Vec::new();
+    tokio::select! {
+        biased;
+        () = shutdown.cancelled() => None,
+        heard = messages.recv_many(&mut news, DRAIN) => (heard > 0).then_some(news),
+        () = sleep_until(due) => Some(Vec::new()),
     }
 }
 

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::carry_out::{Hands, Recorders};
 use super::feed::{Feed, Report};
 use super::queue::Queue;
-use super::{CHANNEL_DEPTH, DRAIN, IN_FLIGHT, sleep_until};
+use super::{CHANNEL_DEPTH, IN_FLIGHT, next};
 use world::{Message, Task, World};
 
 pub use election::Election;
@@ -55,19 +55,9 @@ pub async fn run(client: Client, retry: (Duration, Duration), shutdown: Cancella
     let mut queue = Queue::new(retry);
     let mut world = World::default();
     let mut in_flight = 0usize;
-    loop {
-        tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return,
-            message = messages.recv() => {
-                let Some(message) = message else { return };
-                take(message, &mut world, &mut queue, &mut in_flight);
-                for _ in 1..DRAIN {
-                    let Ok(message) = messages.try_recv() else { break };
-                    take(message, &mut world, &mut queue, &mut in_flight);
-                }
-            }
-            () = sleep_until(queue.next_due()) => {}
+    while let Some(news) = next(&mut messages, queue.next_due(), &shutdown).await {
+        for message in news {
+            take(message, &mut world, &mut queue, &mut in_flight);
         }
         if !world.is_listed() {
             continue;
