@@ -8,11 +8,15 @@ use portolan_netlink::{Attrs, Writer};
 pub(crate) const TUPLE_ORIG: u16 = 1;
 pub(crate) const TUPLE_REPLY: u16 = 2;
 pub(crate) const STATUS: u16 = 3;
+pub(crate) const PROTOINFO: u16 = 4;
 pub(crate) const TIMEOUT: u16 = 7;
 pub(crate) const MARK: u16 = 8;
 pub(crate) const ID: u16 = 12;
 pub(crate) const ZONE: u16 = 18;
 pub(crate) const MARK_MASK: u16 = 21;
+// ... of what its protocol is at ...
+pub(crate) const PROTOINFO_TCP: u16 = 1;
+pub(crate) const PROTOINFO_TCP_STATE: u16 = 1;
 // ... of a tuple ...
 pub(crate) const TUPLE_IP: u16 = 1;
 pub(crate) const TUPLE_PROTO: u16 = 2;
@@ -29,6 +33,10 @@ pub(crate) const PROTO_DST_PORT: u16 = 3;
 /// Id, type and code of ICMP, and of ICMPv6.
 const ICMP: [u16; 3] = [4, 5, 6];
 const ICMP_V6: [u16; 3] = [7, 8, 9];
+
+/// The states of TCP in which nothing more comes (`enum tcp_conntrack`): LAST_ACK,
+/// TIME_WAIT, CLOSE.
+pub(crate) const CLOSED: [u8; 3] = [6, 7, 8];
 
 /// ICMP's protocol number over IPv6; over IPv4 it is 1.
 const PROTOCOL_ICMP_V6: u8 = 58;
@@ -105,6 +113,9 @@ pub struct Entry {
     pub mark: u32,
     /// In how many seconds it ends, unless packets come.
     pub timeout: u32,
+    /// Whether it is a connection of TCP that both its ends have closed, or one reset: it is
+    /// remembered for a while (LAST_ACK, TIME_WAIT, CLOSE).
+    pub is_closed: bool,
     /// What tells it from another entry of the same tuples at another time.
     pub id: u32,
 }
@@ -229,9 +240,15 @@ impl Entry {
             zone: attrs.be16(ZONE).unwrap_or(0),
             mark: attrs.be32(MARK).unwrap_or(0),
             timeout: attrs.be32(TIMEOUT).unwrap_or(0),
+            is_closed: Self::read_closed(attrs).unwrap_or(false),
             // Every kernel gives one; without it nothing could be deleted.
             id: attrs.be32(ID)?,
         })
+    }
+
+    fn read_closed(attrs: &Attrs<'_>) -> Option<bool> {
+        let tcp = attrs.inside(PROTOINFO)?.inside(PROTOINFO_TCP)?;
+        Some(CLOSED.contains(&tcp.u8(PROTOINFO_TCP_STATE)?))
     }
 
     /// Whether answers come from somewhere else than the first packet went to.

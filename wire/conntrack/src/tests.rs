@@ -16,7 +16,12 @@ fn told(entry: &Entry, seq: u32) -> Vec<u8> {
     entry.original.write(&mut out, e::TUPLE_ORIG);
     entry.reply.write(&mut out, e::TUPLE_REPLY);
     out.attr(e::STATUS, &entry.status.0.to_be_bytes());
-    out.attr(4, b"protoinfo");
+    out.within(e::PROTOINFO, |out| {
+        out.within(e::PROTOINFO_TCP, |out| {
+            let state = if entry.is_closed { e::CLOSED[1] } else { 3 };
+            out.attr(e::PROTOINFO_TCP_STATE, &[state]);
+        });
+    });
     out.attr(e::TIMEOUT, &entry.timeout.to_be_bytes());
     out.attr(e::MARK, &entry.mark.to_be_bytes());
     out.attr(e::ID, &entry.id.to_be_bytes());
@@ -71,15 +76,16 @@ fn tuple() -> impl Strategy<Value = Tuple> {
 
 fn entry() -> impl Strategy<Value = Entry> {
     let zone = prop_oneof![3 => Just(0), 1 => any::<u16>()];
-    let numbers = any::<(u32, u32, u32, u32)>();
+    let numbers = any::<(u32, u32, u32, u32, bool)>();
     (tuple(), tuple(), numbers, zone).prop_map(
-        |(original, reply, (status, mark, timeout, id), zone)| Entry {
+        |(original, reply, (status, mark, timeout, id, is_closed), zone)| Entry {
             original,
             reply,
             status: Status(status),
             zone,
             mark,
             timeout,
+            is_closed,
             id,
         },
     )
@@ -227,6 +233,7 @@ fn translation_shows_in_the_tuples() {
         zone: 0,
         mark: 0,
         timeout: 30,
+        is_closed: false,
         id: 1,
     };
     assert!(!entry.is_translated());

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use portolan_announce::l2::Link;
+use portolan_announce::l2::ndp::solicited_node;
 use portolan_kernel::frames::{AwaitedFrames, Frames, FramesError};
 use portolan_kernel::netns::NetNs;
 use tokio::sync::mpsc;
@@ -34,6 +35,8 @@ pub(super) struct Answerer {
     machine: Link,
     start: Instant,
     joined: BTreeSet<Ipv6Addr>,
+    /// Groups that may be wanted now, or no longer.
+    touched: BTreeSet<Ipv6Addr>,
 }
 
 impl Answerer {
@@ -45,6 +48,7 @@ impl Answerer {
             found,
             start: Instant::now(),
             joined: BTreeSet::new(),
+            touched: BTreeSet::new(),
         }
     }
 
@@ -101,6 +105,9 @@ impl Answerer {
                 true => self.machine.own(*address, now),
                 false => self.machine.release(*address),
             };
+            if let IpAddr::V6(address) = address {
+                self.touched.insert(solicited_node(*address));
+            }
         }
     }
 
@@ -113,6 +120,7 @@ impl Answerer {
         for address in owned {
             self.machine.own(address, now);
         }
+        self.touched = self.machine.groups().collect();
     }
 
     async fn answer(
@@ -161,21 +169,22 @@ impl Answerer {
             .try_for_each(|frame| send(frames, frame))
     }
 
-    /// Joins the groups of what is owned, and leaves the others.
+    /// Joins the groups of what is owned now, and leaves those of what was.
     fn join(&mut self, frames: &Frames) {
-        let wanted: BTreeSet<Ipv6Addr> = self.machine.groups().collect();
         let link = &self.found.name;
-        for group in wanted.difference(&self.joined) {
-            if let Err(error) = frames.join(*group) {
-                tracing::warn!(link, %group, %error, "a group is not heard");
-            }
-        }
-        for group in self.joined.difference(&wanted) {
-            if let Err(error) = frames.leave(*group) {
+        for group in std::mem::take(&mut self.touched) {
+            if self.machine.needs(group) {
+                if self.joined.insert(group)
+                    && let Err(error) = frames.join(group)
+                {
+                    tracing::warn!(link, %group, %error, "a group is not heard");
+                }
+            } else if self.joined.remove(&group)
+                && let Err(error) = frames.leave(group)
+            {
                 tracing::debug!(link, %group, %error, "a group is still heard");
             }
         }
-        self.joined = wanted;
     }
 }
 

@@ -289,7 +289,8 @@ impl Worker {
                 let count = self.conntrack.mark(&these, (value, bit))?;
                 self.metrics.connections_turned(family, turn, count);
                 if turn == Turn::Cut {
-                    self.cuts.tell(these.iter().map(ends));
+                    let open = these.iter().filter(|entry| !entry.is_closed);
+                    self.cuts.tell(open.map(ends));
                 }
             }
         }

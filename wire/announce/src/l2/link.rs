@@ -168,6 +168,12 @@ impl Link {
         self.groups.keys().copied()
     }
 
+    /// Whether a group must be joined.
+    #[must_use]
+    pub fn needs(&self, group: Ipv6Addr) -> bool {
+        self.groups.contains_key(&group)
+    }
+
     /// When the next announcement is due.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {

@@ -421,8 +421,10 @@ fn groups_are_shared_by_addresses_that_end_alike() {
     );
     link.release(other.into());
     assert_eq!(link.groups().collect::<Vec<_>>(), [group]);
+    assert!(link.needs(group));
     link.release(OWNED6.into());
     assert_eq!(link.groups().count(), 0);
+    assert!(!link.needs(group));
 }
 
 #[test]
